@@ -1,0 +1,1 @@
+//! Graph → Program: folding, fusion, lowering and memory planning, as pure functions.

@@ -1,0 +1,1 @@
+//! Adapters, lanes and executables: the only room that knows wgpu.

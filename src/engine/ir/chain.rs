@@ -1,0 +1,370 @@
+//! Elementwise work fused into the kernel before it: a scalar program run on every value that a kernel stores.
+//!
+//! The program's text holds no shape and no attribute: numbers travel in a uniform array of words, so that equal chains of
+//! operators share one pipeline.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::fact::Fact;
+use super::graph::ValueId;
+use super::profile::{Class, Profile, Storage};
+use crate::tensor::{DType, Shape};
+
+/// A scalar inside a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Reg(usize);
+
+/// How an operand of a chain is read for output element `i`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Element `i`.
+    Same,
+    /// Element 0.
+    Scalar,
+    /// Element `c`, the coordinate that the kernel passes.
+    Channel,
+    /// Element `i / inner % count`.
+    Cycle {
+        /// Output elements for one step.
+        inner: usize,
+        /// Elements of the operand.
+        count: usize,
+    },
+    /// General broadcasting: (extent, operand stride) of the collapsed output axes, outermost first.
+    Strided(Vec<(usize, usize)>),
+}
+
+impl Access {
+    /// How an operand of shape `input`, its first axis aligned with output axis `first_axis`, is read under `output`.
+    /// `channel_axis` is the output axis whose coordinate the kernel knows.
+    fn new(input: &[usize], first_axis: usize, output: &[usize], channel_axis: Option<usize>) -> Self {
+        let strides = Shape::from(input).strides();
+        let stride = |axis: usize| match axis.checked_sub(first_axis).filter(|i| *i < input.len()) {
+            Some(i) if input[i] != 1 => strides[i],
+            _ => 0,
+        };
+        let mut axes: Vec<(usize, usize)> = Vec::new();
+        for (axis, extent) in output.iter().copied().enumerate().filter(|(_, extent)| *extent != 1) {
+            let next = stride(axis);
+            match axes.last_mut() {
+                Some((n, s)) if (*s == 0 && next == 0) || (next != 0 && *s == next * extent) => {
+                    *n *= extent;
+                    *s = next;
+                }
+                _ => axes.push((extent, next)),
+            }
+        }
+        let varying: Vec<_> = axes.iter().enumerate().filter(|(_, (_, s))| *s != 0).collect();
+        match varying[..] {
+            [] => Access::Scalar,
+            [(_, (_, 1))] if axes.len() == 1 => Access::Same,
+            [(position, (count, 1))] => {
+                let inner = axes[position + 1..].iter().map(|(n, _)| n).product();
+                let channel = channel_axis.map(|a| (output[a], output[a + 1..].iter().product()));
+                if channel == Some((*count, inner)) { Access::Channel } else { Access::Cycle { inner, count: *count } }
+            }
+            _ => Access::Strided(axes),
+        }
+    }
+}
+
+/// A tensor that a chain reads beside the kernel's own inputs.
+#[derive(Clone, Debug)]
+pub struct ChainOperand {
+    /// Which value of the graph.
+    pub value: ValueId,
+    /// How it lies on the device.
+    pub storage: Storage,
+    /// Which element belongs to which output.
+    pub access: Access,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The value that the kernel computed.
+    Value,
+    /// An element of an operand.
+    Load { operand: usize, words: usize },
+    /// A number from the words.
+    Word { word: usize },
+    /// A function of the shader library.
+    Call { function: &'static str, arguments: Vec<Reg> },
+    /// A WGSL conversion.
+    Convert { from: Reg },
+}
+
+/// A scalar program. Its last register is what is stored.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    steps: Vec<(Step, Class)>,
+    /// Tensors read, in binding order.
+    pub operands: Vec<ChainOperand>,
+    /// Numbers read, as bits.
+    pub words: Vec<u32>,
+    result: Option<Reg>,
+}
+
+impl Chain {
+    /// A chain that stores the kernel's value as it is.
+    pub fn identity(class: Class) -> Self {
+        let mut chain = Self::default();
+        let value = chain.value(class);
+        chain.finish(value);
+        chain
+    }
+
+    /// The kernel's value, to build on.
+    pub fn value(&mut self, class: Class) -> Reg {
+        self.push(Step::Value, class)
+    }
+
+    /// Makes `result` what is stored.
+    pub fn finish(&mut self, result: Reg) {
+        self.result = Some(result);
+    }
+
+    /// What is stored so far.
+    pub fn result(&self) -> Option<Reg> {
+        self.result
+    }
+
+    /// Whether nothing is done to the value.
+    pub fn is_identity(&self) -> bool {
+        self.steps.len() == 1 && matches!(self.steps[0].0, Step::Value)
+    }
+
+    fn push(&mut self, step: Step, class: Class) -> Reg {
+        self.steps.push((step, class));
+        Reg(self.steps.len() - 1)
+    }
+
+    fn class(&self, reg: Reg) -> Class {
+        self.steps[reg.0].1
+    }
+
+    fn push_words(&mut self, words: impl IntoIterator<Item = u32>) -> usize {
+        let at = self.words.len();
+        self.words.extend(words);
+        at
+    }
+
+    /// The names of the library functions that are called.
+    pub fn functions(&self) -> BTreeSet<&'static str> {
+        let called = self.steps.iter().filter_map(|(step, _)| match step {
+            Step::Call { function, .. } => Some(*function),
+            _ => None,
+        });
+        called.collect()
+    }
+
+    /// WGSL declaring the operands from binding `first_binding` on, the words after them, and
+    /// `fn store(value: Value, i: u32, c: u32)`, which writes element `i` of the buffer named `target`.
+    pub fn emit(&self, first_binding: usize, target: &str) -> String {
+        let mut text = String::new();
+        for (index, operand) in self.operands.iter().enumerate() {
+            let (binding, scalar) = (first_binding + index, operand.storage.wgsl());
+            let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, read> operand{index}: array<{scalar}>;");
+        }
+        if !self.words.is_empty() {
+            let (binding, vectors) = (first_binding + self.operands.len(), self.words.len().div_ceil(4));
+            let _ = writeln!(text, "@group(0) @binding({binding}) var<uniform> words: array<vec4<u32>, {vectors}>;");
+        }
+        text.push_str("fn store(value: Value, i: u32, c: u32) {\n");
+        for (index, (step, class)) in self.steps.iter().enumerate() {
+            let expression = match step {
+                Step::Value => "value".to_owned(),
+                Step::Load { operand, words } => {
+                    let at = self.index(&self.operands[*operand].access, *words);
+                    format!("{}(operand{operand}[{at}])", class.wgsl())
+                }
+                Step::Word { word } => format!("bitcast<{}>({})", class.wgsl(), word_text(*word)),
+                Step::Call { function, arguments } => {
+                    let arguments: Vec<_> = arguments.iter().map(|r| format!("v{}", r.0)).collect();
+                    format!("{function}({})", arguments.join(", "))
+                }
+                Step::Convert { from } => format!("{}(v{})", class.wgsl(), from.0),
+            };
+            let _ = writeln!(text, "    let v{index} = {expression};");
+        }
+        let result = self.result.map_or(0, |r| r.0);
+        let _ = writeln!(text, "    {target}[i] = Out(v{result});\n}}");
+        text
+    }
+
+    fn index(&self, access: &Access, words: usize) -> String {
+        match access {
+            Access::Same => "i".to_owned(),
+            Access::Scalar => "0u".to_owned(),
+            Access::Channel => "c".to_owned(),
+            Access::Cycle { inner: 1, .. } => format!("i % {}", word_text(words + 1)),
+            Access::Cycle { .. } => format!("(i / {}) % {}", word_text(words), word_text(words + 1)),
+            Access::Strided(axes) => {
+                // Innermost axis first: the remaining index is divided by each extent in turn.
+                let mut rest = "i".to_owned();
+                let mut terms = Vec::new();
+                for axis in (0..axes.len()).rev() {
+                    let (extent, stride) = (word_text(words + 2 * axis), word_text(words + 2 * axis + 1));
+                    if axis == 0 {
+                        terms.push(format!("({rest}) * {stride}"));
+                    } else {
+                        terms.push(format!("(({rest}) % {extent}) * {stride}"));
+                        rest = format!("({rest}) / {extent}");
+                    }
+                }
+                terms.join(" + ")
+            }
+        }
+    }
+}
+
+fn word_text(word: usize) -> String {
+    format!("words[{}].{}", word / 4, ["x", "y", "z", "w"][word % 4])
+}
+
+/// One input of a pointwise operator while a chain is built.
+#[derive(Clone, Debug)]
+pub struct PointwiseInput<'a> {
+    /// What is known of it.
+    pub fact: &'a Fact,
+    /// Which value it is.
+    pub value: ValueId,
+    /// Where the chain holds it, if it was computed there.
+    pub reg: Option<Reg>,
+}
+
+/// Lets an operator say itself as a scalar program. Methods return `None` for what cannot be said on this device; the
+/// operator passes that on with `?` and is run in another way.
+#[derive(Debug)]
+pub struct PointwiseBuilder<'a> {
+    chain: &'a mut Chain,
+    inputs: &'a [Option<PointwiseInput<'a>>],
+    output: &'a Fact,
+    output_shape: Shape,
+    channel_axis: Option<usize>,
+    profile: &'a Profile,
+}
+
+impl<'a> PointwiseBuilder<'a> {
+    /// A builder that appends to `chain` for an operator with these inputs and this output of concrete shape.
+    pub fn new(
+        chain: &'a mut Chain,
+        inputs: &'a [Option<PointwiseInput<'a>>],
+        output: &'a Fact,
+        channel_axis: Option<usize>,
+        profile: &'a Profile,
+    ) -> Option<Self> {
+        let output_shape = output.shape()?;
+        Some(Self { chain, inputs, output, output_shape, channel_axis, profile })
+    }
+
+    /// What is known of input `i`, if it is given.
+    pub fn fact(&self, i: usize) -> Option<&'a Fact> {
+        Some(self.inputs.get(i)?.as_ref()?.fact)
+    }
+
+    /// The dtype of the output.
+    pub fn output_dtype(&self) -> DType {
+        self.output.dtype
+    }
+
+    /// How many inputs there are.
+    pub fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// The class that a value of `dtype` is computed in here.
+    pub fn class_of(&self, dtype: DType) -> Option<Class> {
+        Some(self.profile.storage(dtype)?.class())
+    }
+
+    /// Input `i`, broadcast to the output by trailing axes.
+    pub fn input(&mut self, i: usize) -> Option<Reg> {
+        let rank = self.fact(i)?.rank()?;
+        let first_axis = self.output_shape.rank().checked_sub(rank)?;
+        self.input_at(i, first_axis)
+    }
+
+    /// Input `i` with its first axis aligned to output axis `first_axis`.
+    pub fn input_at(&mut self, i: usize, first_axis: usize) -> Option<Reg> {
+        let input = self.inputs.get(i)?.as_ref()?;
+        if let Some(reg) = input.reg {
+            return Some(reg);
+        }
+        let shape = input.fact.shape()?;
+        if let Some(constant) = input.fact.value.as_ref().filter(|_| shape.elements() == 1) {
+            return match self.class_of(constant.dtype())? {
+                Class::F32 => Some(self.constant_f32(constant.to_f32s().ok()?[0])),
+                Class::I32 => Some(self.constant_i32(i32::try_from(constant.to_i64s().ok()?[0]).ok()?)),
+                Class::U32 => Some(self.constant_u32(u32::try_from(constant.to_i64s().ok()?[0]).ok()?)),
+            };
+        }
+        let storage = if input.fact.value.is_some() {
+            self.profile.constant_storage(input.fact.dtype)?
+        } else {
+            self.profile.storage(input.fact.dtype)?
+        };
+        let access = Access::new(&shape, first_axis, &self.output_shape, self.channel_axis);
+        let words = match &access {
+            Access::Cycle { inner, count } => vec![*inner, *count],
+            Access::Strided(axes) => axes.iter().flat_map(|(n, s)| [*n, *s]).collect(),
+            _ => Vec::new(),
+        };
+        let words = words.into_iter().map(u32::try_from).collect::<Result<Vec<_>, _>>().ok()?;
+        let words = self.chain.push_words(words);
+        self.chain.operands.push(ChainOperand { value: input.value, storage, access });
+        let operand = self.chain.operands.len() - 1;
+        Some(self.chain.push(Step::Load { operand, words }, storage.class()))
+    }
+
+    /// A float that does not show in the text.
+    pub fn constant_f32(&mut self, value: f32) -> Reg {
+        self.word(value.to_bits(), Class::F32)
+    }
+
+    /// A signed integer that does not show in the text.
+    pub fn constant_i32(&mut self, value: i32) -> Reg {
+        self.word(value.cast_unsigned(), Class::I32)
+    }
+
+    /// An unsigned integer that does not show in the text.
+    pub fn constant_u32(&mut self, value: u32) -> Reg {
+        self.word(value, Class::U32)
+    }
+
+    fn word(&mut self, bits: u32, class: Class) -> Reg {
+        let word = self.chain.push_words([bits]);
+        self.chain.push(Step::Word { word }, class)
+    }
+
+    /// A function of `shaders/lib/pointwise.wgsl` that returns a value of `class`.
+    pub fn call(&mut self, function: &'static str, arguments: &[Reg], class: Class) -> Reg {
+        self.chain.push(Step::Call { function, arguments: arguments.to_vec() }, class)
+    }
+
+    /// `reg` converted as WGSL converts scalars; itself where the class is the same.
+    pub fn convert(&mut self, reg: Reg, class: Class) -> Reg {
+        if self.chain.class(reg) == class { reg } else { self.chain.push(Step::Convert { from: reg }, class) }
+    }
+
+    /// The class of a scalar.
+    pub fn class(&self, reg: Reg) -> Class {
+        self.chain.class(reg)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accesses_are_recognised() {
+        assert_eq!(Access::new(&[2, 3, 4], 0, &[2, 3, 4], None), Access::Same);
+        assert_eq!(Access::new(&[1, 1], 1, &[2, 3, 4], None), Access::Scalar);
+        assert_eq!(Access::new(&[3, 1], 1, &[2, 3, 4], None), Access::Cycle { inner: 4, count: 3 });
+        assert_eq!(Access::new(&[3, 1], 1, &[2, 3, 4], Some(1)), Access::Channel);
+        assert_eq!(Access::new(&[4], 2, &[2, 3, 4], None), Access::Cycle { inner: 1, count: 4 });
+        assert_eq!(Access::new(&[2, 1, 4], 0, &[2, 3, 4], None), Access::Strided(vec![(2, 4), (3, 0), (4, 1)]));
+        assert_eq!(Access::new(&[2, 1, 1], 0, &[2, 3, 4], None), Access::Cycle { inner: 12, count: 2 });
+    }
+}

@@ -1,0 +1,123 @@
+//! The contract that every operator fulfils.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::chain::{PointwiseBuilder, Reg};
+use super::fact::Fact;
+use super::profile::Profile;
+use super::recorder::Recorder;
+use super::rows::{Rows, RowsQuery};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+/// One operator instance with its attributes.
+///
+/// `infer`, `evaluate` and the device's answer must agree: tests hold the latter two against each other on every adapter.
+/// Inputs that the model leaves out are `None`; lists may be shorter than the operator's longest form.
+pub trait Op: Debug + Send + Sync {
+    /// The operator's name as its standard spells it.
+    fn name(&self) -> &'static str;
+
+    /// Types and extents of the outputs. Must be exact when all input extents are fixed and shape-giving inputs constant.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for inputs that the operator cannot take.
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>>;
+
+    /// The outputs computed on the host: the oracle for kernels, constant folding, and host steps.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for inputs that the operator cannot take.
+    fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>>;
+
+    /// Where the rows of a batch go. The default never claims that rows stay apart.
+    fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
+        query.default_answer()
+    }
+
+    /// A cheaper equivalent, given which inputs are constant; tried once when a model is loaded.
+    ///
+    /// # Errors
+    /// As [`Op::evaluate`], for constants that cannot be transformed.
+    fn simplify(&self, _constants: &[Option<&Tensor>], _profile: &Profile) -> Result<Option<Replacement>> {
+        Ok(None)
+    }
+
+    /// The per-channel scale and shift that this operator is, when its parameters are constant (batch normalisation).
+    fn affine(&self, _constants: &[Option<&Tensor>]) -> Option<Affine> {
+        None
+    }
+
+    /// This operator followed by `affine`, as one (a convolution takes it into weights and bias).
+    fn absorb(&self, _constants: &[Option<&Tensor>], _affine: &Affine) -> Option<Replacement> {
+        None
+    }
+
+    /// Whether output 0 is input 0's bytes in the same order under another shape.
+    fn is_view(&self) -> bool {
+        false
+    }
+
+    /// Says the operator as a scalar expression over its inputs, if it is one for these types; such operators fuse.
+    fn pointwise(&self, _builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
+        None
+    }
+
+    /// The output axis whose coordinate this operator's kernels pass to the epilogue.
+    fn channel_axis(&self, _output_rank: usize) -> Option<usize> {
+        None
+    }
+
+    /// Why this instance must run on the host, if it must.
+    fn host_reason(&self, _inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
+        None
+    }
+
+    /// Writes the dispatches that compute the outputs on a device.
+    ///
+    /// # Errors
+    /// `UNIMPLEMENTED` for an operator without kernels; `RESOURCE_EXHAUSTED` naming a limit of the adapter.
+    fn record(&self, _recorder: &mut Recorder<'_>) -> Result<()> {
+        Err(Error::unimplemented(format!("{} has no kernel", self.name())))
+    }
+
+    /// The arithmetic done for these concrete shapes.
+    fn cost(&self, _inputs: &[Option<&Fact>], _outputs: &[Fact]) -> Cost {
+        Cost::default()
+    }
+}
+
+/// Arithmetic work.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// 2 × multiply-adds of convolutions, matrix products and their like.
+    pub flops: f64,
+}
+
+/// `y = x × scale + shift` with one scale and shift for each entry of axis 1.
+#[derive(Clone, Debug)]
+pub struct Affine {
+    /// Factors, one a channel.
+    pub scale: Vec<f64>,
+    /// Summands, one a channel.
+    pub shift: Vec<f64>,
+}
+
+/// What a node becomes: another operator, reading some of the same inputs and new constants.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    /// The new operator; its outputs are the old one's.
+    pub op: Arc<dyn Op>,
+    /// Its inputs.
+    pub inputs: Vec<Option<Source>>,
+}
+
+/// Where a replacement's input comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// The old node's input of this index.
+    Input(usize),
+    /// A new constant.
+    Constant(Tensor),
+}

@@ -1,0 +1,118 @@
+//! What an adapter can do, as plain data.
+
+use crate::tensor::DType;
+
+/// How an element lies in device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Storage {
+    /// 32-bit float.
+    F32,
+    /// 16-bit float, computed in 32 bits.
+    F16,
+    /// 32-bit signed integer.
+    I32,
+    /// 32-bit unsigned integer.
+    U32,
+}
+
+impl Storage {
+    /// Bytes of one element on the device.
+    pub fn bytes(self) -> usize {
+        if self == Storage::F16 { 2 } else { 4 }
+    }
+
+    /// The WGSL scalar type.
+    pub fn wgsl(self) -> &'static str {
+        match self {
+            Storage::F32 => "f32",
+            Storage::F16 => "f16",
+            Storage::I32 => "i32",
+            Storage::U32 => "u32",
+        }
+    }
+
+    /// The type that values of this storage are computed in.
+    pub fn class(self) -> Class {
+        match self {
+            Storage::F32 | Storage::F16 => Class::F32,
+            Storage::I32 => Class::I32,
+            Storage::U32 => Class::U32,
+        }
+    }
+}
+
+/// The types that kernels compute in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// `f32`, for every float storage.
+    F32,
+    /// `i32`, for signed integers.
+    I32,
+    /// `u32`, for unsigned integers and bools (0 or 1).
+    U32,
+}
+
+impl Class {
+    /// The WGSL scalar type.
+    pub fn wgsl(self) -> &'static str {
+        match self {
+            Class::F32 => "f32",
+            Class::I32 => "i32",
+            Class::U32 => "u32",
+        }
+    }
+}
+
+/// Which kind of kernel suits the adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// A CPU that emulates a GPU: no barriers, operands broadcast inside a subgroup.
+    Software,
+    /// A GPU: tiles in workgroup memory.
+    Gpu,
+}
+
+/// What an adapter can do, after masking. Equal profiles compile to equal programs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Profile {
+    /// Which kernels suit it.
+    pub family: Family,
+    /// Whether 16-bit floats can be stored and loaded in shaders.
+    pub f16: bool,
+    /// The size of every subgroup, where subgroup operations exist and the size never varies.
+    pub subgroup: Option<u32>,
+    /// Storage buffers that one dispatch may bind.
+    pub max_storage_buffers: u32,
+    /// Bytes of one storage binding.
+    pub max_binding_bytes: u64,
+    /// Workgroups along each grid axis.
+    pub max_workgroups: u32,
+    /// Invocations in a workgroup.
+    pub max_invocations: u32,
+    /// Bytes of workgroup memory.
+    pub max_workgroup_bytes: u32,
+}
+
+impl Profile {
+    /// How values of `dtype` lie on this device; `None` when they stay on the host. 64-bit integers lie as 32-bit ones:
+    /// operators that could leave that range do not run on the device, and uploads are checked.
+    pub fn storage(&self, dtype: DType) -> Option<Storage> {
+        match dtype {
+            DType::F32 => Some(Storage::F32),
+            DType::F16 if self.f16 => Some(Storage::F16),
+            DType::F16 => Some(Storage::F32),
+            DType::I64 | DType::I32 | DType::I16 | DType::I8 => Some(Storage::I32),
+            DType::U32 | DType::U16 | DType::U8 | DType::Bool => Some(Storage::U32),
+            _ => None,
+        }
+    }
+
+    /// How a constant of `dtype` lies on this device. Software adapters convert 16-bit floats at every load, slowly, so
+    /// their weights are widened once.
+    pub fn constant_storage(&self, dtype: DType) -> Option<Storage> {
+        match self.storage(dtype) {
+            Some(Storage::F16) if self.family == Family::Software => Some(Storage::F32),
+            other => other,
+        }
+    }
+}

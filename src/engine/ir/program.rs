@@ -1,0 +1,150 @@
+//! A compiled graph for concrete shapes, free of any device.
+
+use std::sync::Arc;
+
+use super::kernel::Kernel;
+use super::op::Op;
+use super::profile::Storage;
+use crate::tensor::{DType, Shape, Tensor};
+
+/// A device buffer of a program: the index of its [`Buffer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub usize);
+
+/// A host tensor of one run: inputs, outputs, and what host steps pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub usize);
+
+/// Where a buffer's contents come from.
+#[derive(Clone, Debug)]
+pub enum Buffer {
+    /// Written by uploads and dispatches. Buffers of equal `pool` are one allocation, never live at once.
+    Scratch {
+        /// Bytes needed, a multiple of 4, at least 4.
+        bytes: u64,
+        /// Which allocation of the arena holds it.
+        pool: usize,
+    },
+    /// A weight, uploaded once a device and shared by every program that reads it.
+    Constant {
+        /// The contents.
+        tensor: Tensor,
+        /// How they lie on the device.
+        storage: Storage,
+    },
+    /// A small read-only table made for these shapes.
+    Table(Arc<[u32]>),
+}
+
+/// A tensor that crosses between host and device.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Where it is on the host.
+    pub slot: Slot,
+    /// Where it is on the device.
+    pub buffer: BufferId,
+    /// Element type on the host.
+    pub dtype: DType,
+    /// How elements lie on the device.
+    pub storage: Storage,
+    /// Extents.
+    pub shape: Shape,
+}
+
+/// One kernel run over a grid.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// The node it is for.
+    pub label: Arc<str>,
+    /// What runs.
+    pub kernel: Kernel,
+    /// The buffers of the storage bindings, in binding order.
+    pub buffers: Vec<BufferId>,
+    /// The contents of each uniform binding, in binding order.
+    pub uniforms: Vec<Vec<u32>>,
+    /// Workgroups along x, y, z.
+    pub groups: [u32; 3],
+}
+
+/// An operator that runs on the host between two segments.
+#[derive(Clone, Debug)]
+pub struct HostStep {
+    /// The node's name.
+    pub node: String,
+    /// What it does.
+    pub op: Arc<dyn Op>,
+    /// Why it is not on the device.
+    pub reason: String,
+    /// What it reads.
+    pub inputs: Vec<Option<Slot>>,
+    /// What it writes.
+    pub outputs: Vec<Option<Slot>>,
+}
+
+/// Device work that needs no word from the host: one encoder, one pass, one submit.
+#[derive(Clone, Debug, Default)]
+pub struct Segment {
+    /// Tensors copied to the device before it.
+    pub uploads: Vec<Port>,
+    /// The work, in order.
+    pub dispatches: Vec<Dispatch>,
+    /// Tensors copied to the host after it.
+    pub downloads: Vec<Port>,
+    /// Host steps that follow it, in order.
+    pub host_steps: Vec<HostStep>,
+}
+
+/// A compiled graph for concrete shapes.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Device buffers.
+    pub buffers: Vec<Buffer>,
+    /// Work in order; programs without host steps have one segment.
+    pub segments: Vec<Segment>,
+    /// How many host tensors a run keeps.
+    pub slots: usize,
+    /// Where the request's inputs go, in the signature's order.
+    pub inputs: Vec<Slot>,
+    /// Where the outputs are found, in the signature's order.
+    pub outputs: Vec<Slot>,
+    /// Host tensors known beforehand: constants that host steps or outputs read.
+    pub known: Vec<(Slot, Tensor)>,
+    /// Graph nodes left after folding and fusion.
+    pub nodes: usize,
+    /// 2 × multiply-adds of the graph before fusion.
+    pub flops: f64,
+}
+
+impl Program {
+    /// Bytes of each pool, the largest buffer in it.
+    pub fn pool_bytes(&self) -> Vec<u64> {
+        let mut pools = Vec::new();
+        for buffer in &self.buffers {
+            if let Buffer::Scratch { bytes, pool } = buffer {
+                pools.resize(pools.len().max(pool + 1), 0);
+                pools[*pool] = pools[*pool].max(*bytes);
+            }
+        }
+        pools
+    }
+
+    /// Whether host steps stand between device segments.
+    pub fn has_host_steps(&self) -> bool {
+        self.segments.iter().any(|s| !s.host_steps.is_empty())
+    }
+
+    /// Every host step as `Operator:node:reason`.
+    pub fn host_steps(&self) -> Vec<String> {
+        let steps = self.segments.iter().flat_map(|s| &s.host_steps);
+        steps.map(|s| format!("{}:{}:{}", s.op.name(), s.node, s.reason)).collect()
+    }
+
+    /// Bytes of the weights read, each counted once.
+    pub fn constant_bytes(&self) -> u64 {
+        let sizes = self.buffers.iter().map(|b| match b {
+            Buffer::Constant { tensor, storage } => (tensor.shape().elements() * storage.bytes()) as u64,
+            _ => 0,
+        });
+        sizes.sum()
+    }
+}

@@ -1,0 +1,214 @@
+//! What an operator writes its dispatches to.
+
+use std::sync::Arc;
+
+use super::chain::Chain;
+use super::fact::Fact;
+use super::kernel::{Define, Link, Shader};
+use super::profile::{Profile, Storage};
+use super::program::{Buffer, BufferId, Dispatch};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Shape};
+
+/// A tensor in device memory.
+#[derive(Clone, Debug)]
+pub struct Operand {
+    /// Where.
+    pub buffer: BufferId,
+    /// How its elements lie.
+    pub storage: Storage,
+    /// Its type on the host.
+    pub dtype: DType,
+    /// Its extents.
+    pub shape: Shape,
+}
+
+/// One dispatch as an operator states it.
+#[derive(Debug)]
+pub struct Work<'a> {
+    /// What runs.
+    pub shader: &'a Shader,
+    /// The header that its text expects, besides `Value` and `Out`.
+    pub defines: &'a [Define],
+    /// The storage buffers, in binding order, the shader's own only.
+    pub buffers: &'a [BufferId],
+    /// The words of its `Params` uniform; empty when it has none.
+    pub params: &'a [u32],
+    /// Workgroups along x, y, z.
+    pub groups: [u32; 3],
+}
+
+/// Records the device work of one node and of the chain fused behind it.
+pub struct Recorder<'a> {
+    /// What the adapter can do.
+    pub profile: &'a Profile,
+    label: Arc<str>,
+    facts: &'a [Option<&'a Fact>],
+    inputs: Vec<Option<Operand>>,
+    outputs: Vec<Operand>,
+    chain: &'a Chain,
+    chain_buffers: Vec<BufferId>,
+    out: Storage,
+    buffers: &'a mut Vec<Buffer>,
+    dispatches: &'a mut Vec<Dispatch>,
+    library: &'a dyn Fn(&str) -> Option<&'static str>,
+}
+
+/// Everything that a [`Recorder`] works on.
+pub struct Scene<'a> {
+    /// What the adapter can do.
+    pub profile: &'a Profile,
+    /// The node, for labels.
+    pub label: Arc<str>,
+    /// Facts of the node's inputs.
+    pub facts: &'a [Option<&'a Fact>],
+    /// Where the inputs lie; `None` for those absent.
+    pub inputs: Vec<Option<Operand>>,
+    /// Where the outputs go, typed as the node itself gives them.
+    pub outputs: Vec<Operand>,
+    /// What is done to each value of output 0 before it is stored.
+    pub chain: &'a Chain,
+    /// Where the chain's operands lie.
+    pub chain_buffers: Vec<BufferId>,
+    /// How the stored result lies: the chain may change the node's own type.
+    pub out: Storage,
+    /// The program's buffers, to add to.
+    pub buffers: &'a mut Vec<Buffer>,
+    /// The segment's dispatches, to add to.
+    pub dispatches: &'a mut Vec<Dispatch>,
+    /// The text of library functions.
+    pub library: &'a dyn Fn(&str) -> Option<&'static str>,
+}
+
+impl<'a> Recorder<'a> {
+    /// A recorder for one node.
+    pub fn new(scene: Scene<'a>) -> Self {
+        Self {
+            profile: scene.profile,
+            label: scene.label,
+            facts: scene.facts,
+            inputs: scene.inputs,
+            outputs: scene.outputs,
+            chain: scene.chain,
+            chain_buffers: scene.chain_buffers,
+            out: scene.out,
+            buffers: scene.buffers,
+            dispatches: scene.dispatches,
+            library: scene.library,
+        }
+    }
+
+    /// Facts of input `i`: shape-giving inputs have their value here and need not be read on the device.
+    pub fn fact(&self, i: usize) -> Option<&'a Fact> {
+        self.facts.get(i).copied().flatten()
+    }
+
+    /// Input `i` in device memory, if it is given.
+    pub fn optional_input(&self, i: usize) -> Option<&Operand> {
+        self.inputs.get(i)?.as_ref()
+    }
+
+    /// Input `i` in device memory.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when the model leaves it out.
+    pub fn input(&self, i: usize) -> Result<&Operand> {
+        self.optional_input(i).ok_or_else(|| Error::invalid_argument(format!("input {i} is missing")))
+    }
+
+    /// How many inputs the node has.
+    pub fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// Output `i`, with the node's own type (before the chain).
+    pub fn output(&self, i: usize) -> &Operand {
+        &self.outputs[i]
+    }
+
+    /// How many outputs the node has.
+    pub fn output_count(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// A buffer for intermediate results of this node.
+    pub fn scratch(&mut self, shape: Shape, dtype: DType, storage: Storage) -> Operand {
+        let bytes = ((shape.elements() * storage.bytes()) as u64).next_multiple_of(4).max(4);
+        let buffer = self.add(Buffer::Scratch { bytes, pool: 0 });
+        Operand { buffer, storage, dtype, shape }
+    }
+
+    /// A read-only table of words.
+    pub fn table(&mut self, words: impl Into<Arc<[u32]>>) -> BufferId {
+        self.add(Buffer::Table(words.into()))
+    }
+
+    fn add(&mut self, buffer: Buffer) -> BufferId {
+        self.buffers.push(buffer);
+        BufferId(self.buffers.len() - 1)
+    }
+
+    /// Adds a dispatch that stores values of output 0: the fused chain runs on each of them.
+    ///
+    /// # Errors
+    /// `INTERNAL` when shader and buffers do not fit; `RESOURCE_EXHAUSTED` naming a limit of the adapter.
+    pub fn dispatch(&mut self, work: &Work<'_>) -> Result<()> {
+        let chain = self.chain;
+        let buffers = self.chain_buffers.clone();
+        self.push(work, chain, &buffers, self.out)
+    }
+
+    /// Adds a dispatch that stores values as they are into a buffer of storage `out`: intermediate results, and outputs
+    /// other than output 0.
+    ///
+    /// # Errors
+    /// As [`Recorder::dispatch`].
+    pub fn dispatch_plain(&mut self, work: &Work<'_>, out: Storage) -> Result<()> {
+        self.push(work, &Chain::identity(out.class()), &[], out)
+    }
+
+    fn push(&mut self, work: &Work<'_>, chain: &Chain, operands: &[BufferId], out: Storage) -> Result<()> {
+        if work.groups.contains(&0) {
+            return Ok(());
+        }
+        if let Some(groups) = work.groups.iter().find(|g| **g > self.profile.max_workgroups) {
+            return Err(Error::resource_exhausted(format!(
+                "{} needs {groups} workgroups along one axis, the adapter takes {}",
+                work.shader.name, self.profile.max_workgroups
+            )));
+        }
+        // The value's class is the node's own output type, except for plain dispatches, which store what they compute.
+        let class = if std::ptr::eq(chain, self.chain) { self.outputs[0].storage.class() } else { out.class() };
+        let link = Link { defines: work.defines, class, out, chain, library: self.library };
+        let kernel = work.shader.link(&link)?;
+        let mut buffers = work.buffers.to_vec();
+        buffers.extend(operands);
+        let mut uniforms = Vec::new();
+        if !work.params.is_empty() {
+            uniforms.push(work.params.to_vec());
+        }
+        if work.shader.target.is_some() && !chain.words.is_empty() {
+            uniforms.push(chain.words.clone());
+        }
+        let storage_bindings = kernel.bindings.len() - uniforms.len();
+        if storage_bindings != buffers.len() {
+            return Err(Error::internal(format!(
+                "{} has {} bindings, got {} buffers and {} uniforms",
+                work.shader.name,
+                kernel.bindings.len(),
+                buffers.len(),
+                uniforms.len()
+            )));
+        }
+        let label = Arc::clone(&self.label);
+        self.dispatches.push(Dispatch { label, kernel, buffers, uniforms, groups: work.groups });
+        Ok(())
+    }
+}
+
+/// The grid for `count` invocations in workgroups of `group` along x, folded into y where x would pass `max` groups.
+/// Kernels find their index as `(group.y × groups.x + group.x) × size + local` and stop past the end.
+pub fn linear_groups(count: usize, group: u32, max: u32) -> [u32; 3] {
+    let groups = u32::try_from(count.div_ceil(group as usize)).unwrap_or(u32::MAX);
+    if groups <= max { [groups, 1, 1] } else { [max, groups.div_ceil(max), 1] }
+}

@@ -1,0 +1,14 @@
+//! Runs graphs on devices.
+
+#[allow(clippy::module_inception)]
+mod engine;
+mod session;
+
+pub mod compile;
+pub mod device;
+pub mod ir;
+pub mod kernels;
+pub mod ops;
+
+pub use engine::{Engine, EngineOptions, LoadOptions};
+pub use session::{Merging, RunOutput, RunStats, Session};

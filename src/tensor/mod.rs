@@ -1,0 +1,13 @@
+//! Typed arrays in host memory, and what a model promises about them.
+
+mod dtype;
+mod element;
+mod shape;
+mod signature;
+mod value;
+
+pub use dtype::DType;
+pub use element::Element;
+pub use shape::{Shape, broadcast};
+pub use signature::{Dim, Signature, Spec};
+pub use value::{Data, Tensor, Value};
