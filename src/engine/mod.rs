@@ -2,6 +2,8 @@
 
 #[allow(clippy::module_inception)]
 mod engine;
+mod plans;
+mod runner;
 mod session;
 
 pub mod compile;
