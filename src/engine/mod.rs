@@ -2,6 +2,9 @@
 
 #[allow(clippy::module_inception)]
 mod engine;
+mod plans;
+mod runner;
+mod self_test;
 mod session;
 
 pub mod compile;

@@ -1,1 +1,14 @@
 //! Adapters, lanes and executables: the only room that knows wgpu.
+
+mod adapter;
+mod completion;
+mod executable;
+mod gpu;
+mod lane;
+mod memory;
+mod submission;
+mod transfer;
+
+pub use adapter::{Adapter, Mask};
+pub use executable::Executable;
+pub use lane::{Job, Lane, LaneOptions, SegmentOutput};
