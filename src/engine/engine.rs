@@ -6,6 +6,7 @@ use super::compile::{optimise, prove_rows};
 use super::device::{Adapter, Lane, LaneOptions, Mask};
 use super::ir::{Graph, Profile};
 use super::plans::{Limits, Plans};
+use super::self_test::self_test;
 use super::session::{Session, declared_shapes};
 use crate::error::Result;
 
@@ -81,6 +82,7 @@ impl Engine {
         let lanes = (0..options.lanes.max(1))
             .map(|index| Lane::open(&adapter, index, &lane_options).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
+        self_test(&lanes[0], &profile)?;
         Ok(Arc::new(Self { adapter, profile, lanes, memory_bytes: options.memory_bytes }))
     }
 

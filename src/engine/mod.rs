@@ -4,6 +4,7 @@
 mod engine;
 mod plans;
 mod runner;
+mod self_test;
 mod session;
 
 pub mod compile;
