@@ -105,10 +105,6 @@ impl Plan {
             beta: 1.0,
             ..Params::default()
         };
-        if g.is_pointwise() {
-            // Without neighbours the axes do not matter, and one long axis lets four columns be read at a time.
-            (params.input, params.output) = (flat([1, 1, pixels])?, flat([1, 1, pixels])?);
-        }
         params.output[3] = word(pixels)?;
         params.y_step[3] = word(self.groups * self.output_channels * pixels)?;
         Ok(params)

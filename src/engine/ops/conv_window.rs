@@ -190,11 +190,6 @@ impl Geometry {
     pub(super) fn output_pixels(&self) -> usize {
         self.output.iter().product()
     }
-
-    /// Whether output pixel *i* reads input pixel *i* only.
-    pub(super) fn is_pointwise(&self) -> bool {
-        self.taps() == 1 && self.stride == [1; 3] && !self.padded && self.input == self.output
-    }
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Product {
     /// Whether every group of four columns lies side by side in b, at a multiple of four elements.
     fn is_wide(&self) -> bool {
         let p = &self.params;
-        let linear = p.taps == 1 && p.stride[0] == 1 && p.output[0] == p.output[3] && !self.padded;
+        let linear = p.taps == 1 && p.input[..3] == p.output[..3] && p.stride[..3] == [1; 3] && p.pad[..3] == [0; 3];
         let strides = [p.output[3], p.columns, p.b_image, p.b_channel];
         linear && strides.iter().all(|s| s % 4 == 0) && self.starts.iter().all(|s| s[1] % 4 == 0)
     }
