@@ -59,12 +59,13 @@ impl ProductTile {
     fn text(&self) -> String {
         let right = if self.wide { "vec4<Right>" } else { "Right" };
         let mut text = format!(
-            "{}@group(0) @binding(0) var<storage, read> a: array<Left>;\n\
+            "{}{}@group(0) @binding(0) var<storage, read> a: array<Left>;\n\
              @group(0) @binding(1) var<storage, read> b: array<{right}>;\n\
              @group(0) @binding(2) var<storage, read> bias: array<Bias>;\n\
              @group(0) @binding(3) var<storage, read> starts: array<vec4<u32>>;\n\
              @group(0) @binding(4) var<storage, read_write> y: array<Out>;\n\
              @group(0) @binding(5) var<uniform> params: Params;\n",
+            include_str!("../../../shaders/lib/index.wgsl"),
             include_str!("../../../shaders/lib/product.wgsl")
         );
         self.emit(&mut text).expect("writing to a string cannot fail");
@@ -98,11 +99,12 @@ impl ProductTile {
              fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin({lane}) lane: u32) {{\n\
              let tile = group.y * groups.x + group.x;\n\
              let column_tiles = (params.columns + {}u) / {tile}u;\n\
-             let first_row = tile / column_tiles * {rows}u;\n\
+             let row_tile = quotient(tile, column_tiles);\n\
+             let first_row = row_tile * {rows}u;\n\
              if first_row >= params.rows {{ return; }}\n\
              let last_row = params.rows - 1u;\n\
              let start = starts[group.z];\n\
-             let first_column = tile % column_tiles * {tile}u + lane * {columns}u;\n\
+             let first_column = (tile - row_tile * column_tiles) * {tile}u + lane * {columns}u;\n\
              var pixel = pixel_at(min(first_column, params.columns - 1u));",
             tile - 1
         )?;

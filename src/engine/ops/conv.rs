@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::conv_window::{Geometry, Window};
+use super::depthwise::{self, Depthwise};
 use super::host_product::add_product;
 use super::product::{Params, Product, Source, Start, word};
 use super::registry::OpSpec;
@@ -11,6 +12,9 @@ use crate::engine::ir::{Affine, Cost, Fact, Op, Profile, Recorder, Replacement, 
 use crate::engine::kernels::BiasAccess;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
+
+/// Output channels of a group from which a matrix product shares enough to pay.
+const MIN_PRODUCT_ROWS: usize = 4;
 
 /// `y[n, o, …] = bias[o] + Σ x[n, group × i, … × stride − pad + tap × dilation] w[o, i, tap]`.
 #[derive(Clone, Debug)]
@@ -215,16 +219,16 @@ impl Op for Conv {
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
         let (x, w) = (recorder.input(0)?, recorder.input(1)?);
         let plan = Plan::new(self, &x.shape, &w.shape)?;
-        let bias = recorder.optional_input(2).map(|bias| (Source::from(bias), BiasAccess::Channel));
-        Product {
-            a: w.into(),
-            b: x.into(),
-            bias,
-            params: plan.params()?,
-            starts: plan.starts()?,
-            padded: plan.geometry.padded,
+        let (x, w) = (Source::from(x), Source::from(w));
+        let bias = recorder.optional_input(2).map(Source::from);
+        if plan.input_channels == 1 && plan.output_channels < MIN_PRODUCT_ROWS && depthwise::fits(&plan.geometry) {
+            let (channels, multiplier) = (plan.groups * plan.output_channels, plan.output_channels);
+            let (geometry, images) = (&plan.geometry, plan.images);
+            return Depthwise { x, weights: w, bias, geometry, images, channels, multiplier }.record(recorder);
         }
-        .record(recorder)
+        let bias = bias.map(|bias| (bias, BiasAccess::Channel));
+        Product { a: w, b: x, bias, params: plan.params()?, starts: plan.starts()?, padded: plan.geometry.padded }
+            .record(recorder)
     }
 
     fn cost(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Cost {

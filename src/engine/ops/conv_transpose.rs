@@ -282,7 +282,7 @@ mod tests {
             op(attributes).infer(&[Some(&x), Some(&w)]).expect("fits").remove(0).shape().expect("fixed")[2..].to_vec()
         };
         let strides = ("strides", Attribute::Ints(vec![2, 2]));
-        assert_eq!(shape(&[strides.clone()]), [11, 11]);
+        assert_eq!(shape(std::slice::from_ref(&strides)), [11, 11]);
         assert_eq!(shape(&[strides.clone(), ("pads", Attribute::Ints(vec![1, 1, 1, 1]))]), [9, 9]);
         assert_eq!(shape(&[strides.clone(), ("output_padding", Attribute::Ints(vec![1, 1]))]), [12, 12]);
         assert_eq!(shape(&[strides.clone(), ("auto_pad", Attribute::String("SAME_UPPER".into()))]), [10, 10]);

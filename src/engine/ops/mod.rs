@@ -4,6 +4,7 @@ mod conv;
 mod conv_phase;
 mod conv_transpose;
 mod conv_window;
+mod depthwise;
 mod gemm;
 mod host_product;
 mod matmul;

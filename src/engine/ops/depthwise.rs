@@ -1,0 +1,106 @@
+//! Convolutions whose output channels read one input channel each: there is nothing for a matrix product to share, so a
+//! kernel of its own shares loads between neighbouring windows.
+
+use super::conv_window::Geometry;
+use super::product::{Source, word};
+use crate::engine::ir::{Define, Family, Recorder, Work, linear_groups};
+use crate::engine::kernels::depthwise::{Params, SHADER};
+use crate::error::Result;
+
+/// Taps and strides beyond these would make the unrolled kernel too long to compile.
+const MAX_TAPS: usize = 7;
+const MAX_STRIDE: usize = 2;
+
+/// One such convolution, written to output 0 of the node that is recorded.
+#[derive(Debug)]
+pub(super) struct Depthwise<'a> {
+    pub(super) x: Source,
+    pub(super) weights: Source,
+    pub(super) bias: Option<Source>,
+    pub(super) geometry: &'a Geometry,
+    pub(super) images: usize,
+    /// Output channels.
+    pub(super) channels: usize,
+    /// Output channels that read the same input channel.
+    pub(super) multiplier: usize,
+}
+
+/// Whether the kernel takes windows of this geometry.
+pub(super) fn fits(g: &Geometry) -> bool {
+    let plane = g.kernel[0] == 1 && g.input[0] == 1 && g.output[0] == 1 && g.stride[0] == 1;
+    plane
+        && g.dilation == [1; 3]
+        && g.kernel.iter().all(|k| *k <= MAX_TAPS)
+        && g.stride.iter().all(|s| *s <= MAX_STRIDE)
+}
+
+/// The patch extent that wastes least of `extent`; the first of equals.
+fn patch(extent: usize, candidates: &[usize]) -> usize {
+    candidates.iter().copied().min_by_key(|c| extent.div_ceil(*c) * c).unwrap_or(1)
+}
+
+impl Depthwise<'_> {
+    /// Adds its dispatch.
+    pub(super) fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
+        let g = self.geometry;
+        let (rows, columns, group) = match recorder.profile.family {
+            Family::Software => (
+                patch(g.output[1], &[4, 2, 1]),
+                patch(g.output[2], &[7, 8, 4, 2, 1]),
+                recorder.profile.subgroup.unwrap_or(8),
+            ),
+            Family::Gpu => (1, 4, 64),
+        };
+        let (patches_y, patches_x) = (g.output[1].div_ceil(rows), g.output[2].div_ceil(columns));
+        let patches = self.images * self.channels * patches_y * patches_x;
+        let params = Params {
+            patches: word(patches)?,
+            patches_x: word(patches_x)?,
+            patches_y: word(patches_y)?,
+            channels: word(self.channels)?,
+            multiplier: word(self.multiplier)?,
+            input_y: word(g.input[1])?,
+            input_x: word(g.input[2])?,
+            output_y: word(g.output[1])?,
+            output_x: word(g.output[2])?,
+            pad_y: word(g.pad[1])?,
+            pad_x: word(g.pad[2])?,
+        };
+        let exact = g.output[1].is_multiple_of(rows) && g.output[2].is_multiple_of(columns);
+        let bias = self.bias.unwrap_or(self.x);
+        let y = recorder.output(0).buffer;
+        let max_groups = recorder.profile.max_workgroups;
+        recorder.dispatch(&Work {
+            shader: &SHADER,
+            defines: &[
+                Define::Scalar("In", self.x.storage),
+                Define::Scalar("Weight", self.weights.storage),
+                Define::Scalar("Bias", bias.storage),
+                Define::Const("BIAS", u32::from(self.bias.is_some())),
+                Define::Const("EXACT", u32::from(exact)),
+                Define::Const("GROUP", group),
+                Define::Const("KERNEL_Y", word(g.kernel[1])?),
+                Define::Const("KERNEL_X", word(g.kernel[2])?),
+                Define::Const("STRIDE_Y", word(g.stride[1])?),
+                Define::Const("STRIDE_X", word(g.stride[2])?),
+                Define::Const("ROWS", word(rows)?),
+                Define::Const("COLUMNS", word(columns)?),
+            ],
+            buffers: &[self.x.buffer, self.weights.buffer, bias.buffer, y],
+            params: params.words(),
+            groups: linear_groups(patches, group, max_groups),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_waste_least() {
+        assert_eq!(patch(80, &[7, 8, 4]), 8);
+        assert_eq!(patch(56, &[7, 8, 4]), 7);
+        assert_eq!(patch(1, &[4, 2, 1]), 1);
+    }
+}
