@@ -12,6 +12,7 @@ pub mod device;
 pub mod ir;
 pub mod kernels;
 pub mod ops;
+pub mod oracle;
 
 pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use session::{Merging, RunOutput, RunStats, Session};

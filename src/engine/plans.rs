@@ -75,7 +75,10 @@ pub(super) struct Plans {
     lanes: Vec<Arc<Lane>>,
     limits: Limits,
     state: Mutex<State>,
+    /// There is work for the compile thread, or it shall end.
     wake: Condvar,
+    /// A piece of background work is done.
+    progress: Condvar,
 }
 
 impl Plans {
@@ -87,7 +90,15 @@ impl Plans {
         lanes: Vec<Arc<Lane>>,
         limits: Limits,
     ) -> Result<Arc<Self>> {
-        let plans = Arc::new(Self { graph, profile, lanes, limits, state: Mutex::default(), wake: Condvar::new() });
+        let plans = Arc::new(Self {
+            graph,
+            profile,
+            lanes,
+            limits,
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            progress: Condvar::new(),
+        });
         let worker = Arc::clone(&plans);
         let name = format!("compile-{}", plans.limits.name);
         std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || worker.work())?;
@@ -109,6 +120,20 @@ impl Plans {
         let plan = Arc::clone(self.state().ready.get(shapes)?);
         *plan.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         Some(plan)
+    }
+
+    /// Waits until the plan for these shapes is on every lane.
+    pub(super) fn wait_for_lanes(&self, shapes: &[Shape], timeout: Duration) -> Result<()> {
+        let waiting = |state: &mut State| {
+            let plan = state.ready.get(shapes);
+            plan.is_none_or(|p| p.executables.iter().any(|e| e.get().is_none()))
+        };
+        let (_state, waited) =
+            self.progress.wait_timeout_while(self.state(), timeout, waiting).unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return Err(Error::unavailable(format!("not every lane was ready within {timeout:?}")));
+        }
+        Ok(())
     }
 
     /// Batch sizes that requests are padded to, ascending.
@@ -289,6 +314,9 @@ impl Plans {
             } else if let Some(task) = state.background.pop_front() {
                 drop(state);
                 self.serve_task(task);
+                // Waiters look under the lock: taking it here lets none of them miss this.
+                drop(self.state());
+                self.progress.notify_all();
             }
         }
     }

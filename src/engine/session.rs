@@ -111,6 +111,24 @@ impl Session {
         self.plans.ready(shapes).is_some()
     }
 
+    /// Waits until runs of these shapes, asked for before, can use every lane.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when that takes longer than `timeout`.
+    pub fn wait_for_lanes(&self, shapes: &[Shape], timeout: Duration) -> Result<()> {
+        self.plans.wait_for_lanes(shapes, timeout)
+    }
+
+    /// 2 × multiply-adds of a run with these input shapes, if its executable is ready.
+    pub fn flops(&self, shapes: &[Shape]) -> Option<f64> {
+        Some(self.plans.ready(shapes)?.program.flops)
+    }
+
+    /// What runs on the host in a run with these input shapes, if its executable is ready: `Operator:node:reason` each.
+    pub fn host_steps(&self, shapes: &[Shape]) -> Option<Vec<String>> {
+        Some(self.plans.ready(shapes)?.program.host_steps())
+    }
+
     /// Checks that the model can take inputs of these shapes, by shape inference alone.
     ///
     /// # Errors

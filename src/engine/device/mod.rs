@@ -1,6 +1,7 @@
 //! Adapters, lanes and executables: the only room that knows wgpu.
 
 mod adapter;
+mod ceilings;
 mod completion;
 mod executable;
 mod gpu;
@@ -10,5 +11,6 @@ mod submission;
 mod transfer;
 
 pub use adapter::{Adapter, Mask};
+pub use ceilings::{Ceilings, measure_ceilings};
 pub use executable::Executable;
 pub use lane::{Job, Lane, LaneOptions, SegmentOutput};
