@@ -336,17 +336,42 @@ mod tests {
         tile.shader().link(&link).expect("no functions are called").source.to_string()
     }
 
+    fn validated(tile: &ProductTile, storage: Storage) -> (naga::Module, naga::valid::ModuleInfo) {
+        let text = linked(tile, storage);
+        let module = naga::front::wgsl::parse_str(&text)
+            .unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
+        let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
+            .validate(&module)
+            .unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
+        (module, info)
+    }
+
     #[test]
     fn every_tile_is_valid() {
         for tile in tiles() {
-            for storage in [Storage::F32, Storage::F16] {
-                let text = linked(&tile, storage);
-                let module = naga::front::wgsl::parse_str(&text)
-                    .unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
-                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
-                    .validate(&module)
-                    .unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
-            }
+            validated(&tile, Storage::F32);
+        }
+    }
+
+    #[test]
+    fn every_backend_takes_the_tiles() {
+        use naga::back::{hlsl, msl, spv};
+        for tile in tiles().iter().filter(|t| t.lanes == 8 && t.rows != 32) {
+            let (module, info) = validated(tile, Storage::F16);
+            spv::write_vec(&module, &info, &spv::Options { lang_version: (1, 3), ..Default::default() }, None)
+                .unwrap_or_else(|error| panic!("{tile:?}: {error}"));
+            let options = hlsl::Options {
+                shader_model: hlsl::ShaderModel::V6_2,
+                fake_missing_bindings: true,
+                ..Default::default()
+            };
+            let mut text = String::new();
+            hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+                .write(&module, &info, None)
+                .unwrap_or_else(|error| panic!("{tile:?}: {error}"));
+            let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
+            msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+                .unwrap_or_else(|error| panic!("{tile:?}: {error}"));
         }
     }
 

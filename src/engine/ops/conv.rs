@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::conv_window::{Geometry, Window};
 use super::depthwise::{self, Depthwise};
-use super::host_product::add_product;
+use super::host_window::convolve;
 use super::product::{Params, Product, Source, Start, word};
 use super::registry::OpSpec;
 use crate::engine::ir::Source as Input;
@@ -53,7 +53,7 @@ impl Plan {
         let ([images, channels, input @ ..], [outputs, per_group, kernel @ ..]) = (x, w) else {
             return Err(Error::invalid_argument("a convolution takes inputs of at least two axes"));
         };
-        if *channels != per_group * conv.groups || outputs % conv.groups != 0 {
+        if *channels != per_group.saturating_mul(conv.groups) || outputs % conv.groups != 0 {
             return Err(Error::invalid_argument(format!(
                 "weights {} do not fit {channels} channels in {} groups",
                 Shape::from(w),
@@ -259,48 +259,6 @@ pub(super) fn shifted_bias(bias: Option<&Tensor>, affine: &Affine, dtype: DType)
     };
     let new = old.iter().zip(&affine.scale).zip(&affine.shift).map(|((b, scale), shift)| b * scale + shift);
     Tensor::from_f64s(dtype, [affine.shift.len()], &new.collect::<Vec<_>>()).ok()
-}
-
-/// Adds one group's convolution of one image to `output`: windows are laid out as columns, a block at a time, and
-/// multiplied by the weights.
-fn convolve(geometry: &Geometry, input: &[f64], weights: &[f64], output: &mut [f64], terms: usize) {
-    const BLOCK: usize = 1024;
-    let pixels = geometry.output_pixels();
-    let rows = output.len() / pixels.max(1);
-    for first in (0..pixels).step_by(BLOCK) {
-        let count = BLOCK.min(pixels - first);
-        let mut columns = vec![0.0; terms * count];
-        for (term, line) in columns.chunks_exact_mut(count).enumerate() {
-            lay_out(geometry, input, term, first, line);
-        }
-        let mut sums = vec![0.0; rows * count];
-        add_product(weights, &columns, &mut sums, count, terms);
-        for (row, sums) in sums.chunks_exact(count).enumerate() {
-            for (y, sum) in output[row * pixels + first..].iter_mut().zip(sums) {
-                *y += sum;
-            }
-        }
-    }
-}
-
-/// What term `term` (channel and tap) contributes to the windows of pixels `first…`: zero outside the input.
-fn lay_out(g: &Geometry, input: &[f64], term: usize, first: usize, line: &mut [f64]) {
-    let [_, kernel_y, kernel_x] = g.kernel;
-    let [_, output_y, output_x] = g.output;
-    let (channel, tap) = (term / g.taps(), term % g.taps());
-    let taps = [tap / (kernel_x * kernel_y), tap / kernel_x % kernel_y, tap % kernel_x];
-    let channel = &input[channel * g.input_pixels()..][..g.input_pixels()];
-    for (offset, value) in line.iter_mut().enumerate() {
-        let pixel = first + offset;
-        let pixel = [pixel / (output_x * output_y), pixel / output_x % output_y, pixel % output_x];
-        let mut index = Some(0);
-        for axis in 0..3 {
-            let at = (pixel[axis] * g.stride[axis] + taps[axis] * g.dilation[axis]).checked_sub(g.pad[axis]);
-            let at = at.filter(|at| *at < g.input[axis]);
-            index = index.zip(at).map(|(index, at)| index * g.input[axis] + at);
-        }
-        *value = index.map_or(0.0, |index| channel[index]);
-    }
 }
 
 #[cfg(test)]

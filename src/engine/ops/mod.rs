@@ -7,6 +7,7 @@ mod conv_window;
 mod depthwise;
 mod gemm;
 mod host_product;
+mod host_window;
 mod matmul;
 mod product;
 mod registry;
