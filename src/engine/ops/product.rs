@@ -12,6 +12,9 @@ const GPU_TILE: u32 = 64;
 /// Multiply-adds from which a larger tile repays the time that its kernel takes to compile.
 const LARGE_WORK: u64 = 8_000_000;
 
+/// Tiles below which some of an adapter's cores would idle.
+const FEW_TILES: usize = 4;
+
 /// Where one batch entry starts: elements of a, b and y, and the channel of its first row.
 pub(super) type Start = [u32; 4];
 
@@ -99,8 +102,12 @@ impl Product {
             (true, false) => 16,
             (true, true) => 32,
         };
-        let tile_rows = rows.next_power_of_two().min(most_rows);
+        let mut tile_rows = rows.next_power_of_two().min(most_rows);
         let tile_columns = columns.div_ceil(lanes).next_power_of_two().min(8);
+        let tiles = |tile_rows| rows.div_ceil(tile_rows) * columns.div_ceil(tile_columns * lanes);
+        while tile_rows > 8 && (tiles(tile_rows) as usize).saturating_mul(self.starts.len()) < FEW_TILES {
+            tile_rows /= 2;
+        }
         let wide = tile_columns >= 4 && self.is_wide();
         ProductTile { lanes, broadcast, rows: tile_rows, columns: tile_columns, wide, padded: self.padded, bias }
     }
