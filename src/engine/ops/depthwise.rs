@@ -8,7 +8,7 @@ use crate::engine::kernels::depthwise::{Params, SHADER};
 use crate::error::Result;
 
 /// Taps and strides beyond these would make the unrolled kernel too long to compile.
-const MAX_TAPS: usize = 7;
+const MAX_TAPS: usize = 49;
 const MAX_STRIDE: usize = 2;
 
 /// One such convolution, written to output 0 of the node that is recorded.
@@ -28,27 +28,25 @@ pub(super) struct Depthwise<'a> {
 /// Whether the kernel takes windows of this geometry.
 pub(super) fn fits(g: &Geometry) -> bool {
     let plane = g.kernel[0] == 1 && g.input[0] == 1 && g.output[0] == 1 && g.stride[0] == 1;
-    plane
-        && g.dilation == [1; 3]
-        && g.kernel.iter().all(|k| *k <= MAX_TAPS)
-        && g.stride.iter().all(|s| *s <= MAX_STRIDE)
+    plane && g.dilation == [1; 3] && g.taps() <= MAX_TAPS && g.stride.iter().all(|s| *s <= MAX_STRIDE)
 }
 
-/// The patch extent that wastes least of `extent`; the first of equals.
+/// The patch extent that covers `extent` with the fewest loads: each patch loads about two elements of its neighbours.
 fn patch(extent: usize, candidates: &[usize]) -> usize {
-    candidates.iter().copied().min_by_key(|c| extent.div_ceil(*c) * c).unwrap_or(1)
+    candidates.iter().copied().min_by_key(|c| extent.div_ceil(*c) * (c + 2)).unwrap_or(1)
 }
 
 impl Depthwise<'_> {
     /// Adds its dispatch.
     pub(super) fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
         let g = self.geometry;
+        // Mesa unrolls loops of fewer than 32 turns: sums in registers need patches of fewer outputs. A line has no
+        // neighbouring rows to share with, so its patches are longer.
+        let columns: &[usize] = if g.output[1] == 1 { &[16, 8, 4, 2, 1] } else { &[7, 4, 2, 1] };
         let (rows, columns, group) = match recorder.profile.family {
-            Family::Software => (
-                patch(g.output[1], &[4, 2, 1]),
-                patch(g.output[2], &[7, 8, 4, 2, 1]),
-                recorder.profile.subgroup.unwrap_or(8),
-            ),
+            Family::Software => {
+                (patch(g.output[1], &[4, 2, 1]), patch(g.output[2], columns), recorder.profile.subgroup.unwrap_or(8))
+            }
             Family::Gpu => (1, 4, 64),
         };
         let (patches_y, patches_x) = (g.output[1].div_ceil(rows), g.output[2].div_ceil(columns));
@@ -98,9 +96,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patches_waste_least() {
-        assert_eq!(patch(80, &[7, 8, 4]), 8);
-        assert_eq!(patch(56, &[7, 8, 4]), 7);
-        assert_eq!(patch(1, &[4, 2, 1]), 1);
+    fn patches_load_least() {
+        let candidates = [7, 4, 2, 1];
+        assert_eq!([56, 28, 7, 5, 1].map(|extent| patch(extent, &candidates)), [7, 7, 7, 7, 1]);
     }
 }
