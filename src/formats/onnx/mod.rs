@@ -6,6 +6,7 @@ mod external;
 mod functions;
 mod import;
 mod limits;
+mod locate;
 mod nodes;
 mod opset;
 mod order;
@@ -17,4 +18,5 @@ mod unsupported;
 mod weights;
 
 pub use import::{ImportOptions, import, import_bytes, import_with};
+pub use locate::locate;
 pub use tensor::{decode, encode};
