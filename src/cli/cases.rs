@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -48,11 +47,14 @@ pub(super) fn find(paths: &[PathBuf]) -> Vec<Case> {
     search.cases
 }
 
+/// `rtol` and `atol` by case name.
+type Index = HashMap<String, (f64, f64)>;
+
 #[derive(Default)]
 struct Search {
     cases: Vec<Case>,
-    /// `index.json` of each folder: tolerances by case name.
-    indexes: HashMap<PathBuf, Arc<HashMap<String, (f64, f64)>>>,
+    /// `index.json` of each folder.
+    indexes: HashMap<PathBuf, Index>,
 }
 
 impl Search {
@@ -79,7 +81,7 @@ impl Search {
         // Through the real path, so that `.` has a name and a folder above it.
         let folder = folder.canonicalize().ok()?;
         let (above, name) = (folder.parent()?, folder.file_name()?.to_str()?);
-        let index = self.indexes.entry(above.to_owned()).or_insert_with(|| Arc::new(index(above)));
+        let index = self.indexes.entry(above.to_owned()).or_insert_with(|| index(above));
         index.get(name).copied()
     }
 }
@@ -98,7 +100,7 @@ fn data_sets(folders: &[PathBuf]) -> Vec<(u64, PathBuf)> {
     sets
 }
 
-fn index(folder: &Path) -> HashMap<String, (f64, f64)> {
+fn index(folder: &Path) -> Index {
     #[derive(Deserialize)]
     struct Entry {
         name: String,
