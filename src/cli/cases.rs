@@ -119,12 +119,12 @@ fn noise(folder: &Path) -> HashMap<u64, Vec<f64>> {
     #[derive(Deserialize)]
     struct Entry {
         data_set: u64,
-        #[serde(default)]
-        noise_max_abs: Vec<Option<f64>>,
+        noise_max_abs: Option<Vec<Option<f64>>>,
     }
     let entries: Vec<Entry> = json(&folder.join("cases.json")).unwrap_or_default();
     let known = |n: Option<f64>| n.unwrap_or(0.0);
-    entries.into_iter().map(|e| (e.data_set, e.noise_max_abs.into_iter().map(known).collect())).collect()
+    let noise = |e: Entry| (e.data_set, e.noise_max_abs.into_iter().flatten().map(known).collect());
+    entries.into_iter().map(noise).collect()
 }
 
 /// The file's contents; a file that is there but cannot be read is told of, because tolerances come from it.

@@ -66,8 +66,19 @@ impl Outcome {
     fn of_error(error: &anyhow::Error) -> Self {
         let unsupported =
             error.chain().filter_map(|e| e.downcast_ref::<Error>()).any(|e| e.code() == Code::Unimplemented);
-        Self::stopped(if unsupported { Status::Unsupported } else { Status::Error }, format!("{error:#}"))
+        Self::stopped(if unsupported { Status::Unsupported } else { Status::Error }, chain(error))
     }
+}
+
+/// The error and its causes, each said once: some causes are already part of the message above them.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
+        }
+    }
+    text
 }
 
 /// Tolerances from the command line, which go before a case's own.

@@ -17,6 +17,9 @@ mod tensor;
 mod unsupported;
 mod weights;
 
+#[cfg(test)]
+mod tests;
+
 pub use import::{ImportOptions, import, import_bytes, import_with};
 pub use locate::locate;
 pub use tensor::{decode, encode};
