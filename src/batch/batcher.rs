@@ -8,11 +8,12 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 use super::clock::Clock;
-use super::job::{Answer, Job, Part, Request, SharedJob};
-use super::merge::{Rows, merge, split};
+use super::flight::Flight;
+use super::job::{Answer, Job, Request, SharedJob};
+use super::merge::Rows;
 use super::parameters::Parameters;
-use super::queue::{Batch, Bounds, Entry, Join, Queue, Slots};
-use super::report::{BatchReport, Dropped, Observer};
+use super::queue::{Bounds, Entry, Join, Queue, Slots};
+use super::report::{Dropped, Observer};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -186,16 +187,14 @@ fn expired(job: &Job) -> Error {
 
 /// Whether a waiting job need not be run; one that expired is told so.
 fn is_dead(job: &Job, now: Instant, observer: &dyn Observer) -> bool {
-    if job.is_gone() {
-        observer.dropped(Dropped::Cancelled);
-        return true;
-    }
     let late = job.deadline.is_some_and(|deadline| deadline <= now);
     if late {
         observer.dropped(Dropped::Expired);
         job.fail(expired(job));
+    } else if job.is_gone() {
+        observer.dropped(Dropped::Cancelled);
     }
-    late
+    late || job.is_gone()
 }
 
 /// Forms batches as slots get free.
@@ -262,87 +261,5 @@ where
     }
 }
 
-/// A batch in flight.
-struct Flight<C> {
-    batch: Batch<SharedJob>,
-    clock: Arc<C>,
-    observer: Arc<dyn Observer>,
-}
-
-impl<C: Clock> Flight<C> {
-    /// Merges, runs, splits and answers; gives how long that took.
-    async fn run<R, F>(self, run: Arc<R>, formed: Instant) -> Duration
-    where
-        R: Fn(Vec<Tensor>, Option<Instant>) -> F,
-        F: Future<Output = Result<Vec<Tensor>>>,
-    {
-        let outcome = match self.inputs() {
-            Err(error) => Err(error),
-            Ok(inputs) => tokio::select! {
-                outcome = run(inputs, self.deadline()) => outcome,
-                () = self.all_left() => Err(Error::cancelled("every caller went away")),
-            },
-        };
-        let outcome = outcome.and_then(|outputs| self.parts(outputs));
-        let now = self.clock.now();
-        let ran = now.saturating_duration_since(formed);
-        self.report(formed, ran, outcome.is_ok());
-        match outcome {
-            Ok(parts) => {
-                for (piece, outputs) in self.batch.pieces.iter().zip(parts) {
-                    let batch_rows = self.batch.size.unwrap_or(piece.rows);
-                    let part = Part { start: piece.start, rows: piece.rows, batch_rows, outputs };
-                    piece.payload.finish(part, now);
-                }
-            }
-            Err(error) => self.batch.pieces.iter().for_each(|piece| piece.payload.fail(error.clone())),
-        }
-        ran
-    }
-
-    fn inputs(&self) -> Result<Vec<Tensor>> {
-        let Some(size) = self.batch.size else {
-            return Ok(self.batch.pieces[0].payload.inputs.clone());
-        };
-        let part = |p: &super::queue::Piece<SharedJob>| (p.start, p.rows, Arc::clone(&p.payload));
-        let parts: Vec<_> = self.batch.pieces.iter().map(part).collect();
-        let rows: Vec<_> = parts
-            .iter()
-            .map(|(start, count, job)| Rows { tensors: &job.inputs, start: *start, count: *count })
-            .collect();
-        merge(&rows, size)
-    }
-
-    /// Each piece's share of `outputs`.
-    fn parts(&self, outputs: Vec<Tensor>) -> Result<Vec<Vec<Tensor>>> {
-        let Some(size) = self.batch.size else { return Ok(vec![outputs]) };
-        let counts: Vec<_> = self.batch.pieces.iter().map(|p| p.rows).collect();
-        split(&outputs, &counts, size)
-    }
-
-    /// The latest deadline of the callers; none if one of them has none.
-    fn deadline(&self) -> Option<Instant> {
-        let deadlines: Option<Vec<_>> = self.batch.pieces.iter().map(|p| p.payload.deadline).collect();
-        deadlines?.into_iter().max()
-    }
-
-    /// Waits until no caller is left.
-    async fn all_left(&self) {
-        for piece in &self.batch.pieces {
-            piece.payload.left().await;
-        }
-    }
-
-    fn report(&self, formed: Instant, ran: Duration, succeeded: bool) {
-        let rows = self.batch.pieces.iter().map(|p| p.rows).sum();
-        self.observer.batch(&BatchReport {
-            requests: self.batch.pieces.len(),
-            rows,
-            padded_rows: self.batch.size.map_or(0, |size| size - rows),
-            closed: self.batch.closed,
-            queued: formed.saturating_duration_since(self.batch.oldest),
-            ran,
-            succeeded,
-        });
-    }
-}
+#[cfg(test)]
+mod tests;

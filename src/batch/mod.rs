@@ -2,6 +2,7 @@
 
 mod batcher;
 mod clock;
+mod flight;
 mod job;
 mod merge;
 mod parameters;

@@ -259,3 +259,6 @@ fn take<K, T: Clone>(group: &mut Group<K, T>, delay: Duration, is_dead: impl Fn(
     };
     oldest.map(|oldest| Batch { pieces, size, oldest, closed })
 }
+
+#[cfg(test)]
+mod tests;

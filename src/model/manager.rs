@@ -189,3 +189,6 @@ fn check(configs: &[ModelConfig]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

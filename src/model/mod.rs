@@ -2,6 +2,8 @@
 
 mod binding;
 mod config;
+#[cfg(test)]
+mod fake;
 mod id;
 mod loader;
 mod manager;

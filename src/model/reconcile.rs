@@ -114,7 +114,11 @@ impl<C: Clock> Reconciler<C> {
                     // Whoever asked may have gone; the configuration holds all the same.
                     let _ = done.send(());
                 }
-                Some(event) = self.events.recv() => self.heed(event),
+                Some(event) = self.events.recv() => {
+                    if self.heed(event) {
+                        self.look().await;
+                    }
+                }
                 () = tokio::time::sleep(poll.unwrap_or_default()), if poll.is_some() => self.look().await,
             }
         }
@@ -206,7 +210,9 @@ impl<C: Clock> Reconciler<C> {
         });
     }
 
-    fn heed(&mut self, event: Event) {
+    /// Takes up an event; whether the folders must be read again because of it.
+    fn heed(&mut self, event: Event) -> bool {
+        let mut wanted_again = false;
         match event {
             Event::Loaded(id, Ok(model)) => self.serve(id, model),
             Event::Loaded(id, Err(error)) => {
@@ -219,10 +225,13 @@ impl<C: Clock> Reconciler<C> {
                 tracing::info!(model = %id.name, version = id.version, "unloaded");
                 if let Some(entry) = self.models.get_mut(&id.name) {
                     entry.set(id.version, State::End, None);
+                    // It came back while its last requests were being answered.
+                    wanted_again = entry.aspired.remove(&id.version);
                 }
             }
         }
         self.publish();
+        wanted_again
     }
 
     /// Makes a loaded version answer requests, unless it is no longer wanted.

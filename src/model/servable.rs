@@ -260,3 +260,6 @@ fn with_rows(shape: &Shape, rows: usize) -> Shape {
     }
     Shape::from(dims)
 }
+
+#[cfg(test)]
+mod tests;
