@@ -3,5 +3,6 @@
 pub mod batch;
 pub mod engine;
 pub mod error;
+pub mod formats;
 pub mod model;
 pub mod tensor;

@@ -9,9 +9,9 @@ use std::time::Instant;
 use super::config::ModelConfig;
 use super::id::ServableId;
 use crate::batch::Parameters;
-use crate::engine::ir::Graph;
 use crate::engine::{Engine, LoadOptions, Merging, RunOutput, Session};
 use crate::error::{Error, Result};
+use crate::formats::onnx;
 use crate::tensor::{Shape, Signature, Tensor};
 
 /// A run under way.
@@ -80,29 +80,25 @@ impl Default for ShapeBounds {
     }
 }
 
-/// Reads one model file.
-pub type Import = fn(&Path) -> Result<Graph>;
-
 /// Loads onto an engine what the formats read.
 pub struct EngineLoader {
     engine: Arc<Engine>,
     bounds: ShapeBounds,
-    onnx: Import,
 }
 
 impl EngineLoader {
-    /// Loads onto `engine`; `onnx` reads ONNX files.
-    pub fn new(engine: Arc<Engine>, bounds: ShapeBounds, onnx: Import) -> Self {
-        Self { engine, bounds, onnx }
+    /// Loads onto `engine`.
+    pub fn new(engine: Arc<Engine>, bounds: ShapeBounds) -> Self {
+        Self { engine, bounds }
     }
 }
 
 impl Loader for EngineLoader {
     fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Arc<dyn Model>> {
         let graph = if path.is_file() {
-            (self.onnx)(path)?
+            onnx::import(path)?
         } else if path.join("model.onnx").is_file() {
-            (self.onnx)(&path.join("model.onnx"))?
+            onnx::import(&path.join("model.onnx"))?
         } else if path.join("saved_model.pb").is_file() {
             return Err(Error::unimplemented(format!("{}: SavedModel is not supported yet", path.display())));
         } else {

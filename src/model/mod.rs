@@ -16,7 +16,7 @@ mod state;
 pub use binding::{bind, dtype_name, select_outputs};
 pub use config::{ModelConfig, VersionPolicy};
 pub use id::{ServableId, VersionChoice};
-pub use loader::{EngineLoader, Import, Loader, Model, Running, ShapeBounds};
+pub use loader::{EngineLoader, Loader, Model, Running, ShapeBounds};
 pub use manager::{Manager, ManagerOptions};
 pub use observer::{Observer, Silent};
 pub use repository::scan;

@@ -195,3 +195,31 @@ async fn the_guard_goes_with_the_answer() {
     pending.answer().await.expect("an answer");
     assert_eq!(Arc::strong_count(&held), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_ask_again_at_once_fill_batches() {
+    const CALLERS: usize = 64;
+    const ROUNDS: usize = 20;
+    for slots in [1, 2, 4] {
+        let (batcher, seen) = doubling(Parameters::default(), slots);
+        let batcher = Arc::new(batcher);
+        let sizes: Arc<[usize]> = [1, 2, 4, 8, 16, 32, 64].into();
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|i| {
+                let (batcher, sizes) = (Arc::clone(&batcher), Arc::clone(&sizes));
+                tokio::spawn(async move {
+                    for _ in 0..ROUNDS {
+                        let request = Request { join: Join::Rows(Arc::clone(&sizes)), ..numbers(&[i as f32]) };
+                        assert_eq!(values(batcher.submit(request).expect("room").answer().await), [2.0 * i as f32]);
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.expect("every caller gets its own answers");
+        }
+        let batches = seen.batches.lock().expect("unpoisoned").len();
+        eprintln!("slots {slots} batches {batches}");
+        assert!(CALLERS * ROUNDS / batches >= CALLERS / (2 * slots), "{batches} batches over {slots} slots");
+    }
+}
