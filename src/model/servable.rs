@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -56,11 +56,11 @@ pub struct Servable {
     _alive: oneshot::Sender<()>,
 }
 
-/// What is known of requests that differ in their rows only.
+/// Requests that differ in their rows only, and have passed the checks once.
+#[derive(Default)]
 struct Lot {
-    merging: Merging,
-    /// The batch sizes, once all of them are ready.
-    ready: OnceLock<Arc<[usize]>>,
+    /// The last batch sizes that were found to be ready, all of those there were.
+    ready: Mutex<Arc<[usize]>>,
 }
 
 /// Which way a request goes.
@@ -122,8 +122,8 @@ impl Servable {
         async move {
             let inputs = bind(servable.model.signature(), inputs)?;
             let shapes: Vec<_> = inputs.iter().map(|t| t.shape().clone()).collect();
-            let lot = servable.lot(&shapes).await?;
-            match servable.route(&lot, &shapes)? {
+            let (lot, merging) = servable.lot(&shapes).await?;
+            match servable.route(&lot, &merging, &shapes)? {
                 Route::Queue(join) => {
                     servable.batcher.submit(Request { inputs, join, deadline, guard })?.answer().await
                 }
@@ -132,64 +132,66 @@ impl Servable {
         }
     }
 
-    /// What is known of requests of these shapes, rows apart; asks the model the first time.
-    async fn lot(&self, shapes: &[Shape]) -> Result<Arc<Lot>> {
+    /// The lot to which requests of these shapes belong, and whether they merge.
+    async fn lot(&self, shapes: &[Shape]) -> Result<(Arc<Lot>, Merging)> {
         let key: Vec<_> = shapes.iter().map(|shape| with_rows(shape, 0)).collect();
         let known = self.lots().get(&key).cloned();
         if let Some(lot) = known {
-            return Ok(lot);
+            // Remembered by the model, which also knows what has got ready since.
+            return Ok((lot, merging(&*self.model, shapes, self.parameters.is_some())));
         }
         let (model, shapes, merges) = (Arc::clone(&self.model), shapes.to_vec(), self.parameters.is_some());
-        // Inference and proof take milliseconds.
+        // Inference and proof take milliseconds the first time.
         let asked = tokio::task::spawn_blocking(move || {
-            let single = || Merging::Alone { reason: "batching is off".into() };
-            let merging = if merges { model.merging(&shapes) } else { single() };
+            let merging = merging(&*model, &shapes, merges);
             if matches!(merging, Merging::Rows { .. }) {
                 common_rows(&shapes)?;
             }
             model.check_shapes(&shapes)?;
             Ok(merging)
-        });
-        let merging = asked.await.unwrap_or_else(|_| Err(Error::internal("checking the shapes failed")))?;
-        let lot = Arc::new(Lot { merging, ready: OnceLock::new() });
+        })
+        .await;
+        let merging =
+            asked.unwrap_or_else(|_| Err(Error::internal(format!("checking the shapes for {} panicked", self.id))))?;
+        let lot = Arc::<Lot>::default();
         let mut lots = self.lots();
         if lots.len() >= LOTS_MAX {
             lots.clear();
         }
         lots.insert(key, Arc::clone(&lot));
-        Ok(lot)
+        Ok((lot, merging))
     }
 
-    fn lots(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<Shape>, Arc<Lot>>> {
+    fn lots(&self) -> MutexGuard<'_, HashMap<Vec<Shape>, Arc<Lot>>> {
         self.lots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn route(&self, lot: &Lot, shapes: &[Shape]) -> Result<Route> {
+    fn route(&self, lot: &Lot, merging: &Merging, shapes: &[Shape]) -> Result<Route> {
         let exact = || if self.model.is_ready(shapes) { Route::Queue(Join::Alone) } else { Route::Compile };
-        let (Merging::Rows { batch_sizes }, Some(parameters)) = (&lot.merging, &self.parameters) else {
-            // Rows that are not proven independent say nothing about each other's shapes.
-            if !self.model.is_ready(shapes) {
-                self.model.check_shapes(shapes)?;
-            }
+        let (Merging::Rows { batch_sizes }, Some(parameters)) = (merging, &self.parameters) else {
+            // The lot's first request says nothing about this one's rows.
+            self.model.check_shapes(shapes)?;
             return Ok(exact());
         };
-        let rows = common_rows(shapes)?;
-        let sizes = usable(batch_sizes, parameters);
+        let (rows, rows_max) = (common_rows(shapes)?, parameters.execution_rows_max());
         let splits = parameters.enable_large_batch_splitting;
-        let (ready, rows_max) = (self.ready(lot, shapes, &sizes), sizes.last().copied().unwrap_or(1));
-        Ok(match ready.last() {
-            _ if rows == 0 => exact(),
-            Some(last) if rows <= *last || splits => Route::Queue(Join::Rows(ready)),
+        if let Some(rows_max) = rows_max.filter(|max| rows > *max && !splits) {
             // The batcher refuses it.
-            _ if rows > rows_max && !splits => Route::Queue(Join::Rows(sizes.into())),
+            return Ok(Route::Queue(Join::Rows([rows_max].into())));
+        }
+        let sizes = batch_sizes.iter().copied().filter(|size| *size <= rows_max.unwrap_or(usize::MAX));
+        let ready = self.ready(lot, shapes, sizes.collect());
+        Ok(match ready.last() {
+            Some(last) if rows > 0 && (rows <= *last || splits) => Route::Queue(Join::Rows(ready)),
             _ => exact(),
         })
     }
 
     /// Those of `sizes` that run without compiling.
-    fn ready(&self, lot: &Lot, shapes: &[Shape], sizes: &[usize]) -> Arc<[usize]> {
-        if let Some(all) = lot.ready.get() {
-            return Arc::clone(all);
+    fn ready(&self, lot: &Lot, shapes: &[Shape], sizes: Vec<usize>) -> Arc<[usize]> {
+        let mut known = lot.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if **known == *sizes {
+            return Arc::clone(&known);
         }
         let is_ready = |size: &usize| {
             let shapes: Vec<_> = shapes.iter().map(|shape| with_rows(shape, *size)).collect();
@@ -197,7 +199,7 @@ impl Servable {
         };
         let ready: Arc<[usize]> = sizes.iter().copied().filter(is_ready).collect();
         if ready.len() == sizes.len() {
-            return Arc::clone(lot.ready.get_or_init(|| ready));
+            *known = Arc::clone(&ready);
         }
         ready
     }
@@ -235,11 +237,9 @@ impl Servable {
     }
 }
 
-/// The batch sizes of the engine that `parameters` allow; never empty.
-fn usable(batch_sizes: &[usize], parameters: &Parameters) -> Vec<usize> {
-    let rows_max = parameters.execution_rows_max().unwrap_or(usize::MAX);
-    let sizes: Vec<_> = batch_sizes.iter().copied().filter(|size| *size <= rows_max).collect();
-    if sizes.is_empty() { vec![1] } else { sizes }
+/// Whether requests of these shapes merge, where batching is on.
+fn merging(model: &dyn Model, shapes: &[Shape], batching: bool) -> Merging {
+    if batching { model.merging(shapes) } else { Merging::Alone { reason: "batching is off".into() } }
 }
 
 /// The number of rows on axis 0 that all inputs have.

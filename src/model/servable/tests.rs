@@ -40,6 +40,11 @@ async fn requests_are_merged_into_ready_sizes_only() {
     let mut sizes = runs(&model);
     sizes.sort_unstable();
     assert_eq!(sizes, [1, 2]);
+    model.ready.lock().expect("unpoisoned").push(4);
+    for _ in 0..2 {
+        assert_eq!(first_of(&servable, 5.0, 3).await.expect("padded"), 6.0);
+        assert_eq!(runs(&model).last(), Some(&4), "what gets ready is used");
+    }
 }
 
 #[tokio::test(start_paused = true)]
