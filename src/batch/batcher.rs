@@ -115,6 +115,9 @@ impl Batcher {
     fn enqueue(&self, key: Key, join: Join, entry: Entry<SharedJob>) -> Result<()> {
         let now = entry.arrived;
         let mut waiting = self.shared.lock();
+        if waiting.closed {
+            return Err(Error::unavailable("the batcher has stopped"));
+        }
         if waiting.queue.push(key.clone(), join.clone(), entry.clone()).is_ok() {
             return Ok(());
         }
@@ -210,6 +213,15 @@ struct Task<R, C> {
     typical_run: Duration,
 }
 
+impl<R, C> Drop for Task<R, C> {
+    fn drop(&mut self) {
+        // Nothing waits unless the task was stopped from outside, with its runtime.
+        let mut waiting = self.shared.lock();
+        waiting.closed = true;
+        waiting.queue.drain().for_each(|job| job.fail(Error::unavailable("the batcher has stopped")));
+    }
+}
+
 impl<R, F, C> Task<R, C>
 where
     R: Fn(Vec<Tensor>, Option<Instant>) -> F + Send + Sync + 'static,
@@ -232,7 +244,7 @@ where
                 () = self.shared.changed.notified() => {}
                 () = wake => {}
                 Some(ran) = self.flights.join_next() => {
-                    // A run that panicked has dropped its jobs, which tells their callers.
+                    // A run that panicked has told its callers.
                     let ran = ran.unwrap_or(self.typical_run);
                     self.typical_run = (self.typical_run * 7 + ran) / 8;
                 }
@@ -254,7 +266,7 @@ where
             for piece in &batch.pieces {
                 piece.payload.start(now);
             }
-            let flight = Flight { batch, clock: Arc::clone(&self.clock), observer: Arc::clone(&self.observer) };
+            let flight = Flight::new(batch, Arc::clone(&self.clock), Arc::clone(&self.observer));
             let run = Arc::clone(&self.run);
             self.flights.spawn(flight.run(run, now));
         }

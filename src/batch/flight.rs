@@ -14,14 +14,30 @@ use crate::tensor::Tensor;
 
 /// A batch in flight.
 pub(super) struct Flight<C> {
-    pub(super) batch: Batch<SharedJob>,
-    pub(super) clock: Arc<C>,
-    pub(super) observer: Arc<dyn Observer>,
+    batch: Batch<SharedJob>,
+    clock: Arc<C>,
+    observer: Arc<dyn Observer>,
+    /// Whether every job has got its part, or an error.
+    answered: bool,
+}
+
+impl<C> Drop for Flight<C> {
+    fn drop(&mut self) {
+        if !self.answered {
+            // The run panicked: callers hold their jobs themselves, so they would wait for ever.
+            let error = Error::internal("the run of a batch panicked");
+            self.batch.pieces.iter().for_each(|piece| piece.payload.fail(error.clone()));
+        }
+    }
 }
 
 impl<C: Clock> Flight<C> {
+    pub(super) fn new(batch: Batch<SharedJob>, clock: Arc<C>, observer: Arc<dyn Observer>) -> Self {
+        Self { batch, clock, observer, answered: false }
+    }
+
     /// Merges, runs, splits and answers; gives how long that took.
-    pub(super) async fn run<R, F>(self, run: Arc<R>, formed: Instant) -> Duration
+    pub(super) async fn run<R, F>(mut self, run: Arc<R>, formed: Instant) -> Duration
     where
         R: Fn(Vec<Tensor>, Option<Instant>) -> F,
         F: Future<Output = Result<Vec<Tensor>>>,
@@ -47,6 +63,7 @@ impl<C: Clock> Flight<C> {
             }
             Err(error) => self.batch.pieces.iter().for_each(|piece| piece.payload.fail(error.clone())),
         }
+        self.answered = true;
         ran
     }
 
@@ -84,7 +101,12 @@ impl<C: Clock> Flight<C> {
     }
 
     fn report(&self, formed: Instant, ran: Duration, succeeded: bool) {
-        let rows = self.batch.pieces.iter().map(|p| p.rows).sum();
+        // A request that runs alone counts as one in the queue, however many rows it has.
+        let alone = |p: &Piece<SharedJob>| Rows::all(&p.payload.inputs).count.max(1);
+        let rows = match self.batch.size {
+            Some(_) => self.batch.pieces.iter().map(|p| p.rows).sum(),
+            None => self.batch.pieces.iter().map(alone).sum(),
+        };
         self.observer.batch(&BatchReport {
             requests: self.batch.pieces.len(),
             rows,

@@ -180,5 +180,5 @@ fn join(mut parts: Vec<(usize, Vec<Tensor>)>) -> Result<Vec<Tensor>> {
     merge(&rows, total)
 }
 
-/// A job still has an answer to give as long as someone holds its receiver.
+/// A job as its caller, the queue and its batches hold it.
 pub(super) type SharedJob = Arc<Job>;

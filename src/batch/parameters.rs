@@ -72,6 +72,11 @@ impl Parameters {
                 "max_execution_batch_size must be between 1 and max_batch_size; was {execution}, max_batch_size is {batch}"
             )));
         }
+        if self.pad_variable_length_inputs {
+            tracing::warn!(
+                "pad_variable_length_inputs has no effect: requests of different inner shapes are not merged"
+            );
+        }
         self.max_enqueued_batches = self.max_enqueued_batches.max(1);
         Ok(self)
     }

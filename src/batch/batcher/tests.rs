@@ -44,6 +44,7 @@ fn doubling(parameters: Parameters, slots: usize) -> (Batcher, Arc<Seen>) {
         if values[0] < 0.0 {
             return Err(Error::internal("negative"));
         }
+        assert!(values[0].is_finite(), "the engine has a defect");
         Ok(vec![Tensor::from_vec(inputs[0].shape().clone(), values.iter().map(|v| v * 2.0).collect())?])
     });
     (batcher, seen)
@@ -222,4 +223,25 @@ async fn callers_that_ask_again_at_once_fill_batches() {
         let batches = seen.batches.lock().expect("unpoisoned").len();
         assert!(CALLERS * ROUNDS / batches >= CALLERS / (2 * slots), "{batches} batches over {slots} slots");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_panics_is_an_error_to_its_callers_only() {
+    let (batcher, _) = doubling(Parameters::default(), 1);
+    let error = batcher.submit(numbers(&[f32::INFINITY])).expect("room").answer().await.expect_err("it panics");
+    assert_eq!((error.code(), error.message()), (Code::Internal, "the run of a batch panicked"));
+    assert_eq!(values(batcher.submit(numbers(&[1.0])).expect("room").answer().await), [2.0]);
+}
+
+#[test]
+fn requests_end_with_the_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let (batcher, pending) = runtime.block_on(async {
+        let (batcher, _) = doubling(Parameters::default(), 1);
+        let pending = batcher.submit(numbers(&[1.0])).expect("room");
+        (batcher, pending)
+    });
+    drop(runtime);
+    assert_eq!(batcher.submit(numbers(&[1.0])).err().expect("nobody runs it").code(), Code::Unavailable);
+    assert_eq!(pollster::block_on(pending.answer()).expect_err("nobody ran it").code(), Code::Unavailable);
 }
