@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::batch::BatchReport;
+use crate::batch::report::BatchReport;
 use crate::error::Code;
 
 /// The runtime's own time, which stands still in these tests unless everyone waits.
