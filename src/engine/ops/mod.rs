@@ -25,6 +25,8 @@ mod pad;
 mod product;
 mod rearrange;
 mod registry;
+mod resize;
+mod resize_taps;
 mod slice;
 mod unary;
 mod views;

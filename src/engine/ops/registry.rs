@@ -88,6 +88,7 @@ const OPERATORS: &[(&str, &str, Constructor)] = &[
     ("", "Reciprocal", super::unary::unary),
     ("", "Relu", super::unary::unary),
     ("", "Reshape", super::views::reshape),
+    ("", "Resize", super::resize::resize),
     ("", "Round", super::unary::unary),
     ("", "Selu", super::unary::unary),
     ("", "Shape", super::constants::shape),
@@ -113,6 +114,7 @@ const OPERATORS: &[(&str, &str, Constructor)] = &[
     ("", "Tile", super::rearrange::tile),
     ("", "Transpose", super::rearrange::transpose),
     ("", "Unsqueeze", super::views::unsqueeze),
+    ("", "Upsample", super::resize::upsample),
     ("", "Where", super::compare::select),
     ("", "Xor", super::compare::xor),
 ];
