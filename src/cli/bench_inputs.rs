@@ -6,8 +6,9 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use super::bench::Args;
+use super::shapes::{declared_shape, pairs, parse_shape};
 use super::tensors;
-use crate::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
+use crate::tensor::{DType, Shape, Signature, Spec, Tensor};
 
 /// One tensor for each input of `signature`, in its order.
 pub(super) fn inputs(args: &Args, signature: &Signature, file: &Path) -> anyhow::Result<Vec<Tensor>> {
@@ -35,31 +36,6 @@ pub(super) fn inputs(args: &Args, signature: &Signature, file: &Path) -> anyhow:
     };
     let mut tensor = tensor;
     signature.inputs.iter().enumerate().map(&mut tensor).collect()
-}
-
-fn pairs(options: &[String]) -> anyhow::Result<HashMap<&str, &str>> {
-    let split = |o: &String| -> Option<(usize, usize)> { o.rfind('=').map(|at| (at, o.len())) };
-    let mut found = HashMap::new();
-    for option in options {
-        let (at, end) = split(option).with_context(|| format!("{option:?} is not NAME=VALUE"))?;
-        found.insert(&option[..at], &option[at + 1..end]);
-    }
-    Ok(found)
-}
-
-fn parse_shape(text: &str) -> anyhow::Result<Shape> {
-    let dims = text.split(',').map(|d| d.trim().parse().with_context(|| format!("{d:?} is not an extent")));
-    Ok(Shape::new(dims.collect::<anyhow::Result<Vec<usize>>>()?))
-}
-
-fn declared_shape(spec: &Spec, batch: usize) -> anyhow::Result<Shape> {
-    let Some(dims) = &spec.dims else { bail!("say the shape of {:?} with --shape {0}=…", spec.name) };
-    let extent = |(axis, dim): (usize, &Dim)| match (axis, dim) {
-        (_, Dim::Fixed(n)) => Ok(*n),
-        (0, _) => Ok(batch),
-        _ => bail!("{spec} leaves axis {axis} open: say its shape with --shape {}=…", spec.name),
-    };
-    Ok(Shape::new(dims.iter().enumerate().map(extent).collect::<anyhow::Result<Vec<_>>>()?))
 }
 
 /// The inputs of `test_data_set_0` beside the model, if all are there and of the right type.

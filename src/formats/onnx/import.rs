@@ -16,6 +16,7 @@ use super::weights::Weights;
 use super::{functions, order, signature, sparse};
 use crate::engine::ir::Graph;
 use crate::error::{Code, Error, Result};
+use crate::tensor::Spec;
 
 /// How to import.
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,7 +89,7 @@ fn load(bytes: Bytes, folder: &Path, options: ImportOptions) -> Result<Graph> {
 }
 
 /// Adds the inputs that are not constants: old files list those too.
-fn add_inputs(builder: &mut GraphBuilder, proto: &GraphProto) -> Result<Vec<crate::tensor::Spec>> {
+fn add_inputs(builder: &mut GraphBuilder, proto: &GraphProto) -> Result<Vec<Spec>> {
     let dense = proto.initializer.iter().map(|t| t.name.as_str());
     let constants: HashSet<&str> = dense.chain(proto.sparse_initializer.iter().map(sparse::name)).collect();
     let mut specs = Vec::new();

@@ -12,6 +12,15 @@ pub(super) const MAX_CALL_DEPTH: usize = 32;
 /// Axes of a tensor.
 pub(super) const MAX_RANK: usize = 64;
 
+/// Elements of a tensor, extents of zero counted as one, so that no product of extents overflows.
+pub(super) const MAX_ELEMENTS: u64 = 1 << 47;
+
+/// Whether a tensor may have these extents.
+pub(super) fn allows(dims: &[u64]) -> bool {
+    let elements = dims.iter().try_fold(1u64, |n, d| n.checked_mul((*d).max(1)));
+    dims.len() <= MAX_RANK && elements.is_some_and(|n| n <= MAX_ELEMENTS)
+}
+
 /// Bytes of sparse constants made dense, in one model.
 pub(super) const MAX_DENSIFIED_BYTES: usize = 256 << 20;
 

@@ -6,6 +6,7 @@ mod external;
 mod functions;
 mod import;
 mod limits;
+mod locate;
 mod nodes;
 mod opset;
 mod order;
@@ -16,5 +17,9 @@ mod tensor;
 mod unsupported;
 mod weights;
 
+#[cfg(test)]
+mod tests;
+
 pub use import::{ImportOptions, import, import_bytes, import_with};
+pub use locate::locate;
 pub use tensor::{decode, encode};

@@ -1,7 +1,8 @@
 //! What a model promises: declared types of inputs, and of outputs as far as inference bears them out.
 
 use super::dtype;
-use super::proto::tensor_shape_proto::dimension;
+use super::limits;
+use super::proto::tensor_shape_proto::{Dimension, dimension};
 use super::proto::{TensorShapeProto, ValueInfoProto, type_proto};
 use crate::engine::ir::{Fact, Graph, Node};
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ const MAX_FOLLOWED_ELEMENTS: usize = 1 << 12;
 /// `UNIMPLEMENTED` for values that are not dense tensors of a known type; `INVALID_ARGUMENT` without a type.
 pub(super) fn input(info: &ValueInfoProto) -> Result<Spec> {
     let (code, shape) = tensor_type(info)?;
-    Ok(Spec { name: info.name.clone(), dtype: dtype::from_code(code)?, dims: shape.map(dims) })
+    Ok(Spec { name: info.name.clone(), dtype: dtype::from_code(code)?, dims: shape.and_then(dims) })
 }
 
 /// Types of the outputs. Declared ranks and extents are often wrong, so that inference wins where it knows.
@@ -28,7 +29,7 @@ pub(super) fn outputs(graph: &Graph, declared: &[ValueInfoProto]) -> Result<Vec<
     let facts = infer(graph)?;
     let spec = |(info, fact): (&ValueInfoProto, Option<&Fact>)| {
         let promised = match info.r#type {
-            Some(_) => tensor_type(info).map(|(code, shape)| (dtype::from_code(code).ok(), shape.map(dims)))?,
+            Some(_) => tensor_type(info).map(|(code, shape)| (dtype::from_code(code).ok(), shape.and_then(dims)))?,
             None => (None, None),
         };
         let dtype = fact.map(|f| f.dtype).or(promised.0).unwrap_or(DType::F32);
@@ -58,8 +59,9 @@ fn tensor_type(info: &ValueInfoProto) -> Result<(i32, Option<&TensorShapeProto>)
     Err(Error::unimplemented(format!("value {:?} is {other}", info.name)))
 }
 
-fn dims(shape: &TensorShapeProto) -> Vec<Dim> {
-    let dim = |d: &super::proto::tensor_shape_proto::Dimension| match &d.value {
+/// The declared extents, if they make sense.
+fn dims(shape: &TensorShapeProto) -> Option<Vec<Dim>> {
+    let dim = |d: &Dimension| match &d.value {
         // Zero and less are how some exporters say that they do not know.
         Some(dimension::Value::DimValue(n)) if *n > 0 => usize::try_from(*n).map_or(Dim::Unknown, Dim::Fixed),
         Some(dimension::Value::DimParam(name)) if !matches!(name.trim(), "" | "?" | "-1" | "None") => {
@@ -67,7 +69,10 @@ fn dims(shape: &TensorShapeProto) -> Vec<Dim> {
         }
         _ => Dim::Unknown,
     };
-    shape.dim.iter().map(dim).collect()
+    let dims: Vec<Dim> = shape.dim.iter().map(dim).collect();
+    let fixed: Vec<u64> = dims.iter().map(|d| d.fixed().unwrap_or(1) as u64).collect();
+    // Extents beyond any memory are taken for unknown, so that no product of them overflows.
+    if limits::allows(&fixed) { Some(dims) } else { None }
 }
 
 /// What is known of every value from the declared inputs on.

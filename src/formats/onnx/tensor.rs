@@ -5,7 +5,7 @@ use prost::Message as _;
 
 use super::dtype;
 use super::external::ExternalFiles;
-use super::limits::MAX_RANK;
+use super::limits;
 use super::proto::TensorProto;
 use super::proto::tensor_proto::DataLocation;
 use crate::error::{Error, Result};
@@ -63,13 +63,19 @@ fn read(proto: &TensorProto, files: Option<&mut ExternalFiles>) -> Result<Tensor
 /// The shape of these extents.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for negative extents and ranks beyond any use.
+/// `INVALID_ARGUMENT` for negative extents, and ranks and sizes beyond any use.
 pub(super) fn shape(dims: &[i64]) -> Result<Shape> {
-    if dims.len() > MAX_RANK {
-        return Err(Error::invalid_argument(format!("rank {} is above {MAX_RANK}", dims.len())));
+    let known: Option<Vec<u64>> = dims.iter().map(|d| u64::try_from(*d).ok()).collect();
+    match known.filter(|known| limits::allows(known)) {
+        Some(known) => Ok(Shape::new(known.into_iter().map(|d| d as usize).collect::<Vec<_>>())),
+        None => {
+            let shown = &dims[..dims.len().min(limits::MAX_RANK)];
+            Err(Error::invalid_argument(format!(
+                "{} extents {shown:?} are negative, too many or too large",
+                dims.len()
+            )))
+        }
     }
-    let extent = |d: &i64| usize::try_from(*d).map_err(|_| Error::invalid_argument(format!("negative extent {d}")));
-    dims.iter().map(extent).collect::<Result<Vec<_>>>().map(Shape::new)
 }
 
 fn byte_length(dtype: DType, shape: &Shape) -> Result<usize> {
@@ -139,7 +145,8 @@ mod tests {
 
     #[test]
     fn claimed_sizes_must_be_there() {
-        for dims in [vec![i64::MAX], vec![1 << 40, 1 << 40], vec![-1], vec![2], vec![1; 65]] {
+        for dims in [vec![i64::MAX], vec![1 << 40, 1 << 40], vec![0, 1 << 40, 1 << 40], vec![-1], vec![2], vec![1; 65]]
+        {
             for data_type in [DataType::Float, DataType::String, DataType::Bool, DataType::Complex128] {
                 let claimed = TensorProto { dims: dims.clone(), data_type: data_type as i32, ..Default::default() };
                 assert!(from_proto(&claimed, None).is_err(), "{dims:?}");

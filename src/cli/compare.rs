@@ -1,0 +1,129 @@
+//! What a model gave against what it should give.
+
+use crate::tensor::{DType, Tensor};
+
+/// How far floats may be from what is expected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Tolerance {
+    /// At most `atol + rtol × |expected|`.
+    Given {
+        /// Relative part.
+        rtol: f64,
+        /// Absolute part.
+        atol: f64,
+    },
+    /// At most 10⁻⁴ of the expected output's range, or ten times the noise that a correct engine shows.
+    Range {
+        /// How far one correct engine is from another.
+        noise_max_abs: f64,
+    },
+}
+
+/// How two tensors differ.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Difference {
+    /// The largest distance of two elements; `None` when they cannot be compared.
+    pub(super) max_abs: Option<f64>,
+    /// The same in units of the expected range.
+    pub(super) max_rel_to_range: Option<f64>,
+    /// Why they do not agree, if so.
+    pub(super) reason: Option<String>,
+}
+
+/// Compares dtype, shape, the places of NaN and infinities, and every element.
+pub(super) fn compare(expected: &Tensor, actual: &Tensor, tolerance: Tolerance) -> Difference {
+    let failed = |reason: String| Difference { reason: Some(reason), ..Difference::default() };
+    if (expected.dtype(), expected.shape()) != (actual.dtype(), actual.shape()) {
+        let (e, a) = (expected, actual);
+        return failed(format!("is {}{}, expected {}{}", a.dtype(), a.shape(), e.dtype(), e.shape()));
+    }
+    let (Ok(expected_values), Ok(actual_values)) = (expected.to_f64s(), actual.to_f64s()) else {
+        let equal = expected.data() == actual.data();
+        let apart = Some(if equal { 0.0 } else { 1.0 });
+        let reason = (!equal).then(|| format!("differs in some {} element", expected.dtype()));
+        return Difference { max_abs: apart, max_rel_to_range: apart, reason };
+    };
+    let range = range(&expected_values);
+    let allowed = |e: f64| match tolerance {
+        _ if !expected.dtype().is_float() => 0.0,
+        Tolerance::Given { rtol, atol } => atol + rtol * e.abs(),
+        Tolerance::Range { noise_max_abs } => (1e-4 * range).max(10.0 * noise_max_abs),
+    };
+    let mut worst: f64 = 0.0;
+    let mut first_bad = None;
+    for (i, (e, a)) in expected_values.iter().zip(&actual_values).enumerate() {
+        let same = if e.is_finite() && a.is_finite() {
+            let apart = (e - a).abs().min(f64::MAX);
+            worst = worst.max(apart);
+            apart <= allowed(*e)
+        } else {
+            e.to_bits() == a.to_bits() || (e.is_nan() && a.is_nan())
+        };
+        if !same && first_bad.is_none() {
+            first_bad = Some(format!("element {i} of {} is {a}, expected {e}", expected.shape()));
+        }
+    }
+    // f64 cannot tell large 64-bit integers apart.
+    let exact = matches!(expected.dtype(), DType::I64 | DType::U64) && expected.data() != actual.data();
+    let reason = first_bad.or_else(|| exact.then(|| "differs in some large integer".to_owned()));
+    Difference { max_abs: Some(worst), max_rel_to_range: Some((worst / range).min(f64::MAX)), reason }
+}
+
+/// Largest minus smallest finite value, else the largest magnitude, else 1.
+fn range(values: &[f64]) -> f64 {
+    let finite = || values.iter().copied().filter(|v| v.is_finite());
+    let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    let spread = high - low;
+    let largest = finite().fold(0.0, |m: f64, v| m.max(v.abs()));
+    match () {
+        () if spread > 0.0 => spread.min(f64::MAX),
+        () if largest > 0.0 => largest,
+        () => 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANGE: Tolerance = Tolerance::Range { noise_max_abs: 0.0 };
+
+    fn floats(values: &[f32]) -> Tensor {
+        Tensor::from_vec([values.len()], values.to_vec()).expect("as many as there are")
+    }
+
+    #[test]
+    fn tolerance_follows_the_expected_range() {
+        let expected = floats(&[0.0, 100.0]);
+        let near = compare(&expected, &floats(&[0.009, 100.0]), RANGE);
+        assert_eq!(near.reason, None);
+        assert!((near.max_rel_to_range.expect("compared") - 9e-5).abs() < 1e-9);
+        assert!(compare(&expected, &floats(&[0.011, 100.0]), RANGE).reason.is_some());
+        assert_eq!(
+            compare(&expected, &floats(&[0.011, 100.0]), Tolerance::Range { noise_max_abs: 0.002 }).reason,
+            None
+        );
+        let given = Tolerance::Given { rtol: 0.0, atol: 0.02 };
+        assert_eq!(compare(&expected, &floats(&[0.011, 100.0]), given).reason, None);
+    }
+
+    #[test]
+    fn nan_and_infinities_must_be_in_their_places() {
+        let expected = floats(&[f32::NAN, f32::INFINITY, 1.0]);
+        assert_eq!(compare(&expected, &expected, RANGE).reason, None);
+        for wrong in [[0.0, f32::INFINITY, 1.0], [f32::NAN, f32::NEG_INFINITY, 1.0], [f32::NAN, 3.0, f32::NAN]] {
+            let difference = compare(&expected, &floats(&wrong), RANGE);
+            assert!(difference.reason.is_some() && difference.max_abs.is_some_and(f64::is_finite), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn integers_and_strings_are_equal_or_not() {
+        let large = Tensor::scalar(i64::MAX);
+        assert!(compare(&large, &Tensor::scalar(i64::MAX - 1), RANGE).reason.is_some());
+        assert_eq!(compare(&large, &large, RANGE).max_abs, Some(0.0));
+        let text = |t: &'static str| Tensor::from_strings([], vec![t.into()]).expect("one");
+        assert!(compare(&text("a"), &text("b"), RANGE).reason.is_some());
+        assert_eq!(compare(&floats(&[1.0]), &text("a"), RANGE).max_abs, None);
+    }
+}

@@ -1,0 +1,15 @@
+//! The subcommands.
+
+mod cases;
+mod compare;
+mod device_args;
+mod images;
+mod inspect_text;
+mod npy;
+mod output;
+mod shapes;
+mod tensors;
+mod verify_case;
+
+pub mod inspect;
+pub mod verify;

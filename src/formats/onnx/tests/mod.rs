@@ -1,0 +1,5 @@
+//! Whole models through the importer.
+
+mod hostile;
+mod models;
+mod samples;
