@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::super::ir::{Binding, Shader};
+use crate::engine::ir::{Binding, Shader};
 
 /// Bindings of every product kernel: a, b, bias, starts, y, params.
 const BINDINGS: &[Binding] =
@@ -339,7 +339,7 @@ mod tests {
             class: Class::F32,
             out: storage,
             chain: &chain,
-            library: &super::super::function,
+            library: &super::super::library::function,
         };
         tile.shader().link(&link).expect("no functions are called").source.to_string()
     }
@@ -357,7 +357,21 @@ mod tests {
     #[test]
     fn every_tile_is_valid() {
         for tile in tiles() {
-            validated(&tile, Storage::F32);
+            let (module, _) = validated(&tile, Storage::F32);
+            let mut bound: Vec<_> =
+                module.global_variables.iter().filter_map(|(_, v)| Some((v.binding?.binding, v.space))).collect();
+            bound.sort_by_key(|(binding, _)| *binding);
+            let kinds: Vec<Binding> = bound
+                .iter()
+                .map(|(_, space)| match space {
+                    naga::AddressSpace::Uniform => Binding::Uniform,
+                    naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
+                        Binding::ReadWrite
+                    }
+                    _ => Binding::Read,
+                })
+                .collect();
+            assert_eq!(kinds, BINDINGS, "{tile:?}");
         }
     }
 
