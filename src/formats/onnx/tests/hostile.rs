@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::samples::{file, twice};
 use super::super::import::import_bytes;
 use super::super::tensor::decode;
+use super::samples::{file, twice};
 
 /// Our own model, and those that the integration tests load.
 fn seeds() -> Vec<Bytes> {

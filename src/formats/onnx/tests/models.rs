@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use super::samples::{file, floats, node, twice, value};
-use crate::engine::oracle;
-use crate::error::{Code, Result};
+use super::super::import::{import, import_bytes};
 use super::super::proto::attribute_proto::AttributeType;
 use super::super::proto::tensor_proto::{DataLocation, DataType};
 use super::super::proto::{
     AttributeProto, GraphProto, SparseTensorProto, StringStringEntryProto, TensorProto, TypeProto, ValueInfoProto,
     type_proto,
 };
-use super::super::import::{import, import_bytes};
+use super::samples::{file, floats, node, twice, value};
+use crate::engine::oracle;
+use crate::error::{Code, Result};
 use crate::tensor::{Dim, Tensor};
 
 fn load(graph: GraphProto) -> Result<crate::engine::ir::Graph> {
