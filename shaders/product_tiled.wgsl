@@ -3,7 +3,7 @@
 // a, b and bias may be any strided arrays; starts[z] = first element of a, b, y, and the first channel.
 // BIAS: 0 none, 1 by channel (starts[z].w + row), 2 by bias_row and bias_column.
 // Grid: tiles over x and y (linear, column tiles innermost), batch entries over z.
-// uses: product
+// uses: index, product
 // target: y
 // variants: Left = f32 f16
 // variants: Right = f32 f16

@@ -1,4 +1,156 @@
-// Scalar functions that fused chains call, each on lines of its own: `fn NAME(`…`}`. Suffixes _i and _u mark i32 and u32.
+// Scalar functions that fused chains call, each a `fn NAME(` … `}` of its own. Suffixes _f, _i and _u mark f32, i32 and u32;
+// u32 stands for bools too, 0 or 1.
+//
+// Drivers may compile as if NaN did not exist, so what depends on it looks at the bits.
+
+fn nan_bits(a: f32) -> bool { return (bitcast<u32>(a) & 0x7fffffffu) > 0x7f800000u; }
+fn is_nan(a: f32) -> u32 { return u32(nan_bits(a)); }
+fn is_inf(a: f32, negative: f32, positive: f32) -> u32 {
+    let bits = bitcast<u32>(a);
+    return u32((bits == 0x7f800000u && positive != 0.0) || (bits == 0xff800000u && negative != 0.0));
+}
 
 fn add_f(a: f32, b: f32) -> f32 { return a + b; }
-fn relu(a: f32) -> f32 { return max(a, 0.0); }
+fn add_i(a: i32, b: i32) -> i32 { return a + b; }
+fn add_u(a: u32, b: u32) -> u32 { return a + b; }
+fn sub_f(a: f32, b: f32) -> f32 { return a - b; }
+fn sub_i(a: i32, b: i32) -> i32 { return a - b; }
+fn sub_u(a: u32, b: u32) -> u32 { return a - b; }
+fn mul_f(a: f32, b: f32) -> f32 { return a * b; }
+fn mul_i(a: i32, b: i32) -> i32 { return a * b; }
+fn mul_u(a: u32, b: u32) -> u32 { return a * b; }
+fn div_f(a: f32, b: f32) -> f32 { return a / b; }
+fn div_i(a: i32, b: i32) -> i32 { return a / b; }
+fn div_u(a: u32, b: u32) -> u32 { return a / b; }
+fn max_f(a: f32, b: f32) -> f32 {
+    if nan_bits(a) { return a; }
+    if nan_bits(b) { return b; }
+    return max(a, b);
+}
+fn min_f(a: f32, b: f32) -> f32 {
+    if nan_bits(a) { return a; }
+    if nan_bits(b) { return b; }
+    return min(a, b);
+}
+fn max_i(a: i32, b: i32) -> i32 { return max(a, b); }
+fn min_i(a: i32, b: i32) -> i32 { return min(a, b); }
+fn max_u(a: u32, b: u32) -> u32 { return max(a, b); }
+fn min_u(a: u32, b: u32) -> u32 { return min(a, b); }
+
+// WGSL's pow is undefined for negative bases: the sign of an odd integral power is put back. x^0 is 1 for every x.
+fn pow_f(a: f32, b: f32) -> f32 {
+    if b == 0.0 || a == 1.0 { return 1.0; }
+    if b == 1.0 { return a; }
+    if b == 2.0 { return a * a; }
+    if b == 3.0 { return a * a * a; }
+    if b == 0.5 { return sqrt(a); }
+    if b == -1.0 { return 1.0 / a; }
+    let size = pow(abs(a), b);
+    if a >= 0.0 { return size; }
+    if floor(b) != b { return sqrt(-1.0 - abs(a)); }
+    return select(size, -size, abs(b) % 2.0 == 1.0);
+}
+
+fn equal_f(a: f32, b: f32) -> u32 { return u32(a == b && !nan_bits(a) && !nan_bits(b)); }
+fn equal_i(a: i32, b: i32) -> u32 { return u32(a == b); }
+fn equal_u(a: u32, b: u32) -> u32 { return u32(a == b); }
+fn greater_f(a: f32, b: f32) -> u32 { return u32(a > b && !nan_bits(a) && !nan_bits(b)); }
+fn greater_i(a: i32, b: i32) -> u32 { return u32(a > b); }
+fn greater_u(a: u32, b: u32) -> u32 { return u32(a > b); }
+fn greater_equal_f(a: f32, b: f32) -> u32 { return u32(a >= b && !nan_bits(a) && !nan_bits(b)); }
+fn greater_equal_i(a: i32, b: i32) -> u32 { return u32(a >= b); }
+fn greater_equal_u(a: u32, b: u32) -> u32 { return u32(a >= b); }
+fn less_f(a: f32, b: f32) -> u32 { return u32(a < b && !nan_bits(a) && !nan_bits(b)); }
+fn less_i(a: i32, b: i32) -> u32 { return u32(a < b); }
+fn less_u(a: u32, b: u32) -> u32 { return u32(a < b); }
+fn less_equal_f(a: f32, b: f32) -> u32 { return u32(a <= b && !nan_bits(a) && !nan_bits(b)); }
+fn less_equal_i(a: i32, b: i32) -> u32 { return u32(a <= b); }
+fn less_equal_u(a: u32, b: u32) -> u32 { return u32(a <= b); }
+fn and_u(a: u32, b: u32) -> u32 { return a & b; }
+fn or_u(a: u32, b: u32) -> u32 { return a | b; }
+fn xor_u(a: u32, b: u32) -> u32 { return a ^ b; }
+fn not_u(a: u32) -> u32 { return 1u - a; }
+fn where_f(condition: u32, a: f32, b: f32) -> f32 { return select(b, a, condition != 0u); }
+fn where_i(condition: u32, a: i32, b: i32) -> i32 { return select(b, a, condition != 0u); }
+fn where_u(condition: u32, a: u32, b: u32) -> u32 { return select(b, a, condition != 0u); }
+fn to_bool_f(a: f32) -> u32 { return u32(nan_bits(a) || a != 0.0); }
+fn to_bool_i(a: i32) -> u32 { return u32(a != 0); }
+fn to_bool_u(a: u32) -> u32 { return u32(a != 0u); }
+
+fn neg_f(a: f32) -> f32 { return -a; }
+fn neg_i(a: i32) -> i32 { return -a; }
+fn relu(a: f32) -> f32 {
+    if nan_bits(a) { return a; }
+    return max(a, 0.0);
+}
+fn relu_i(a: i32) -> i32 { return max(a, 0); }
+fn leaky_relu(a: f32, alpha: f32) -> f32 { return select(a, a * alpha, a < 0.0); }
+fn thresholded_relu(a: f32, alpha: f32) -> f32 {
+    if nan_bits(a) { return a; }
+    return select(0.0, a, a > alpha);
+}
+// Near 0 the difference exp(a) - 1 loses its digits: the series takes over.
+fn exp_minus_one(a: f32) -> f32 {
+    if abs(a) < 0.02 { return a * (1.0 + a * (0.5 + a * 0.16666667)); }
+    return exp(a) - 1.0;
+}
+fn elu(a: f32, alpha: f32) -> f32 {
+    if a < 0.0 { return alpha * exp_minus_one(a); }
+    return a;
+}
+fn celu(a: f32, alpha: f32) -> f32 {
+    if a < 0.0 { return alpha * exp_minus_one(a / alpha); }
+    return a;
+}
+fn selu(a: f32, alpha: f32, gamma: f32) -> f32 {
+    if a > 0.0 { return gamma * a; }
+    return gamma * alpha * exp_minus_one(a);
+}
+fn sigmoid(a: f32) -> f32 { return 1.0 / (1.0 + exp(-a)); }
+fn swish(a: f32, alpha: f32) -> f32 { return a / (1.0 + exp(-a * alpha)); }
+fn hard_sigmoid(a: f32, alpha: f32, beta: f32) -> f32 {
+    if nan_bits(a) { return a; }
+    return clamp(alpha * a + beta, 0.0, 1.0);
+}
+fn hard_swish(a: f32) -> f32 { return a * clamp(a * 0.16666667 + 0.5, 0.0, 1.0); }
+// exp overflows where tanh is 1 to the last bit; near 0 the quotient loses digits.
+fn tanh_f(a: f32) -> f32 {
+    if nan_bits(a) { return a; }
+    let x = abs(a);
+    if x < 0.05 { return a * (1.0 - x * x * (0.33333334 - x * x * 0.13333334)); }
+    let e = exp(-2.0 * x);
+    return sign(a) * (1.0 - e) / (1.0 + e);
+}
+fn log_f(a: f32) -> f32 {
+    if a == 0.0 { return -1.0 / abs(a); }
+    return log(a);
+}
+fn reciprocal(a: f32) -> f32 { return 1.0 / a; }
+fn log_one_plus(a: f32) -> f32 {
+    if a < 0.01 { return a * (1.0 - a * (0.5 - a * 0.33333334)); }
+    return log(1.0 + a);
+}
+fn softplus(a: f32) -> f32 {
+    if nan_bits(a) { return a; }
+    return max(a, 0.0) + log_one_plus(exp(-abs(a)));
+}
+fn softsign(a: f32) -> f32 { return a / (1.0 + abs(a)); }
+fn mish(a: f32) -> f32 { return a * tanh_f(softplus(a)); }
+fn shrink(a: f32, bias: f32, lambd: f32) -> f32 {
+    if a < -lambd { return a + bias; }
+    if a > lambd { return a - bias; }
+    return 0.0;
+}
+// Abramowitz and Stegun, "Handbook of Mathematical Functions", 7.1.26; below 0.5 the Maclaurin series, exact to the last bits.
+fn erf(a: f32) -> f32 {
+    let x = abs(a);
+    if x < 0.5 {
+        let s = a * a;
+        return a * (1.1283792 + s * (-0.37612638 + s * (0.11283792 + s * (-0.026866171 + s * 0.0052239776))));
+    }
+    let t = 1.0 / (1.0 + 0.3275911 * x);
+    let p = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+    return sign(a) * (1.0 - p * exp(-x * x));
+}
+fn gelu(a: f32) -> f32 { return 0.5 * a * (1.0 + erf(a * 0.70710678)); }
+fn gelu_tanh(a: f32) -> f32 { return 0.5 * a * (1.0 + tanh_f(0.7978845608 * (a + 0.044715 * a * a * a))); }

@@ -47,9 +47,11 @@ struct Pixel {
 }
 
 fn pixel_at(column: u32) -> Pixel {
-    let inside = column % params.output.w;
-    let rest = inside / params.output.x;
-    return Pixel(inside % params.output.x, rest % params.output.y, rest / params.output.y, column / params.output.w);
+    let image = quotient(column, params.output.w);
+    let inside = column - image * params.output.w;
+    let line = quotient(inside, params.output.x);
+    let z = quotient(line, params.output.y);
+    return Pixel(inside - line * params.output.x, line - z * params.output.y, z, image);
 }
 
 // The pixel after `p` when `advance` holds, else `p`: divisions are slow, neighbours are cheap.

@@ -59,12 +59,13 @@ impl ProductTile {
     fn text(&self) -> String {
         let right = if self.wide { "vec4<Right>" } else { "Right" };
         let mut text = format!(
-            "{}@group(0) @binding(0) var<storage, read> a: array<Left>;\n\
+            "{}{}@group(0) @binding(0) var<storage, read> a: array<Left>;\n\
              @group(0) @binding(1) var<storage, read> b: array<{right}>;\n\
              @group(0) @binding(2) var<storage, read> bias: array<Bias>;\n\
              @group(0) @binding(3) var<storage, read> starts: array<vec4<u32>>;\n\
              @group(0) @binding(4) var<storage, read_write> y: array<Out>;\n\
              @group(0) @binding(5) var<uniform> params: Params;\n",
+            include_str!("../../../shaders/lib/index.wgsl"),
             include_str!("../../../shaders/lib/product.wgsl")
         );
         self.emit(&mut text).expect("writing to a string cannot fail");
@@ -98,11 +99,12 @@ impl ProductTile {
              fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin({lane}) lane: u32) {{\n\
              let tile = group.y * groups.x + group.x;\n\
              let column_tiles = (params.columns + {}u) / {tile}u;\n\
-             let first_row = tile / column_tiles * {rows}u;\n\
+             let row_tile = quotient(tile, column_tiles);\n\
+             let first_row = row_tile * {rows}u;\n\
              if first_row >= params.rows {{ return; }}\n\
              let last_row = params.rows - 1u;\n\
              let start = starts[group.z];\n\
-             let first_column = tile % column_tiles * {tile}u + lane * {columns}u;\n\
+             let first_column = (tile - row_tile * column_tiles) * {tile}u + lane * {columns}u;\n\
              var pixel = pixel_at(min(first_column, params.columns - 1u));",
             tile - 1
         )?;
@@ -334,17 +336,42 @@ mod tests {
         tile.shader().link(&link).expect("no functions are called").source.to_string()
     }
 
+    fn validated(tile: &ProductTile, storage: Storage) -> (naga::Module, naga::valid::ModuleInfo) {
+        let text = linked(tile, storage);
+        let module = naga::front::wgsl::parse_str(&text)
+            .unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
+        let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
+            .validate(&module)
+            .unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
+        (module, info)
+    }
+
     #[test]
     fn every_tile_is_valid() {
         for tile in tiles() {
-            for storage in [Storage::F32, Storage::F16] {
-                let text = linked(&tile, storage);
-                let module = naga::front::wgsl::parse_str(&text)
-                    .unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
-                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
-                    .validate(&module)
-                    .unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
-            }
+            validated(&tile, Storage::F32);
+        }
+    }
+
+    #[test]
+    fn every_backend_takes_the_tiles() {
+        use naga::back::{hlsl, msl, spv};
+        for tile in tiles().iter().filter(|t| t.lanes == 8 && t.rows != 32) {
+            let (module, info) = validated(tile, Storage::F16);
+            spv::write_vec(&module, &info, &spv::Options { lang_version: (1, 3), ..Default::default() }, None)
+                .unwrap_or_else(|error| panic!("{tile:?}: {error}"));
+            let options = hlsl::Options {
+                shader_model: hlsl::ShaderModel::V6_2,
+                fake_missing_bindings: true,
+                ..Default::default()
+            };
+            let mut text = String::new();
+            hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+                .write(&module, &info, None)
+                .unwrap_or_else(|error| panic!("{tile:?}: {error}"));
+            let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
+            msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+                .unwrap_or_else(|error| panic!("{tile:?}: {error}"));
         }
     }
 

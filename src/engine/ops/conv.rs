@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::conv_window::{Geometry, Window};
-use super::host_product::add_product;
+use super::depthwise::{self, Depthwise};
+use super::host_window::convolve;
 use super::product::{Params, Product, Source, Start, word};
 use super::registry::OpSpec;
 use crate::engine::ir::Source as Input;
@@ -11,6 +12,9 @@ use crate::engine::ir::{Affine, Cost, Fact, Op, Profile, Recorder, Replacement, 
 use crate::engine::kernels::BiasAccess;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
+
+/// Output channels of a group from which a matrix product shares enough to pay.
+const MIN_PRODUCT_ROWS: usize = 4;
 
 /// `y[n, o, …] = bias[o] + Σ x[n, group × i, … × stride − pad + tap × dilation] w[o, i, tap]`.
 #[derive(Clone, Debug)]
@@ -49,7 +53,7 @@ impl Plan {
         let ([images, channels, input @ ..], [outputs, per_group, kernel @ ..]) = (x, w) else {
             return Err(Error::invalid_argument("a convolution takes inputs of at least two axes"));
         };
-        if *channels != per_group * conv.groups || outputs % conv.groups != 0 {
+        if *channels != per_group.saturating_mul(conv.groups) || outputs % conv.groups != 0 {
             return Err(Error::invalid_argument(format!(
                 "weights {} do not fit {channels} channels in {} groups",
                 Shape::from(w),
@@ -215,16 +219,16 @@ impl Op for Conv {
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
         let (x, w) = (recorder.input(0)?, recorder.input(1)?);
         let plan = Plan::new(self, &x.shape, &w.shape)?;
-        let bias = recorder.optional_input(2).map(|bias| (Source::from(bias), BiasAccess::Channel));
-        Product {
-            a: w.into(),
-            b: x.into(),
-            bias,
-            params: plan.params()?,
-            starts: plan.starts()?,
-            padded: plan.geometry.padded,
+        let (x, w) = (Source::from(x), Source::from(w));
+        let bias = recorder.optional_input(2).map(Source::from);
+        if plan.input_channels == 1 && plan.output_channels < MIN_PRODUCT_ROWS && depthwise::fits(&plan.geometry) {
+            let (channels, multiplier) = (plan.groups * plan.output_channels, plan.output_channels);
+            let (geometry, images) = (&plan.geometry, plan.images);
+            return Depthwise { x, weights: w, bias, geometry, images, channels, multiplier }.record(recorder);
         }
-        .record(recorder)
+        let bias = bias.map(|bias| (bias, BiasAccess::Channel));
+        Product { a: w, b: x, bias, params: plan.params()?, starts: plan.starts()?, padded: plan.geometry.padded }
+            .record(recorder)
     }
 
     fn cost(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Cost {
@@ -255,48 +259,6 @@ pub(super) fn shifted_bias(bias: Option<&Tensor>, affine: &Affine, dtype: DType)
     };
     let new = old.iter().zip(&affine.scale).zip(&affine.shift).map(|((b, scale), shift)| b * scale + shift);
     Tensor::from_f64s(dtype, [affine.shift.len()], &new.collect::<Vec<_>>()).ok()
-}
-
-/// Adds one group's convolution of one image to `output`: windows are laid out as columns, a block at a time, and
-/// multiplied by the weights.
-fn convolve(geometry: &Geometry, input: &[f64], weights: &[f64], output: &mut [f64], terms: usize) {
-    const BLOCK: usize = 1024;
-    let pixels = geometry.output_pixels();
-    let rows = output.len() / pixels.max(1);
-    for first in (0..pixels).step_by(BLOCK) {
-        let count = BLOCK.min(pixels - first);
-        let mut columns = vec![0.0; terms * count];
-        for (term, line) in columns.chunks_exact_mut(count).enumerate() {
-            lay_out(geometry, input, term, first, line);
-        }
-        let mut sums = vec![0.0; rows * count];
-        add_product(weights, &columns, &mut sums, count, terms);
-        for (row, sums) in sums.chunks_exact(count).enumerate() {
-            for (y, sum) in output[row * pixels + first..].iter_mut().zip(sums) {
-                *y += sum;
-            }
-        }
-    }
-}
-
-/// What term `term` (channel and tap) contributes to the windows of pixels `first…`: zero outside the input.
-fn lay_out(g: &Geometry, input: &[f64], term: usize, first: usize, line: &mut [f64]) {
-    let [_, kernel_y, kernel_x] = g.kernel;
-    let [_, output_y, output_x] = g.output;
-    let (channel, tap) = (term / g.taps(), term % g.taps());
-    let taps = [tap / (kernel_x * kernel_y), tap / kernel_x % kernel_y, tap % kernel_x];
-    let channel = &input[channel * g.input_pixels()..][..g.input_pixels()];
-    for (offset, value) in line.iter_mut().enumerate() {
-        let pixel = first + offset;
-        let pixel = [pixel / (output_x * output_y), pixel / output_x % output_y, pixel % output_x];
-        let mut index = Some(0);
-        for axis in 0..3 {
-            let at = (pixel[axis] * g.stride[axis] + taps[axis] * g.dilation[axis]).checked_sub(g.pad[axis]);
-            let at = at.filter(|at| *at < g.input[axis]);
-            index = index.zip(at).map(|(index, at)| index * g.input[axis] + at);
-        }
-        *value = index.map_or(0.0, |index| channel[index]);
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::conv::{groups, host_reason, operands, shifted_bias};
 use super::conv_phase::phases;
 use super::conv_window::{AutoPad, Geometry, Window, extents};
 use super::host_product::add_product;
+use super::host_window::scatter;
 use super::product::{Product, Source, word};
 use super::registry::OpSpec;
 use crate::engine::ir::Source as Input;
@@ -50,8 +51,11 @@ impl ConvTranspose {
     fn along(&self, axis: usize, rank: usize, kernel: usize, input: usize) -> Result<(usize, usize)> {
         let extra = self.output_padding.as_ref().and_then(|p| p.get(axis)).copied().unwrap_or(0);
         let stride = self.window.stride(axis);
-        let full =
-            input.saturating_sub(1).saturating_mul(stride).saturating_add(self.window.span(axis, kernel)) + extra;
+        let full = input
+            .saturating_sub(1)
+            .saturating_mul(stride)
+            .saturating_add(self.window.span(axis, kernel))
+            .saturating_add(extra);
         let wanted = match (&self.output_shape, self.window.auto_pad) {
             // Some exporters give all axes, some the spatial ones only.
             (Some(shape), _) => shape.get(axis + shape.len().saturating_sub(rank)).copied(),
@@ -87,7 +91,7 @@ impl ConvTranspose {
         }
         let rank = self.window.check_rank(kernel, input)?;
         let mut geometry = Geometry::unit();
-        let mut output = vec![*images, per_group * self.groups];
+        let mut output = vec![*images, per_group.saturating_mul(self.groups)];
         for axis in 0..rank {
             let (extent, pad) = self.along(axis, rank, kernel[axis], input[axis])?;
             geometry.set(axis + 3 - rank, &self.window, axis, kernel[axis], input[axis], extent, pad);
@@ -118,7 +122,8 @@ impl Op for ConvTranspose {
             return Ok(vec![Fact::of_unknown_rank(x.dtype)]);
         };
         let weights = w.dims.as_deref().unwrap_or_default();
-        let channels = weights.get(1).and_then(Dim::fixed).map_or(Dim::Unknown, |n| Dim::Fixed(n * self.groups));
+        let channels =
+            weights.get(1).and_then(Dim::fixed).map_or(Dim::Unknown, |n| Dim::Fixed(n.saturating_mul(self.groups)));
         let mut dims = vec![images.clone(), channels];
         for (axis, extent) in spatial.iter().enumerate() {
             let kernel = weights.get(axis + 2).and_then(Dim::fixed);
@@ -166,7 +171,7 @@ impl Op for ConvTranspose {
         let [w, bias] = [1, 2].map(|i| constants.get(i).copied().flatten());
         let w = w?;
         let [channels, per_group, kernel @ ..] = &w.shape()[..] else { return None };
-        if constants.len() > 2 && bias.is_none() || per_group * self.groups != affine.scale.len() {
+        if constants.len() > 2 && bias.is_none() || per_group.saturating_mul(self.groups) != affine.scale.len() {
             return None;
         }
         let taps = kernel.iter().product::<usize>().max(1);
@@ -227,27 +232,6 @@ impl Op for ConvTranspose {
     }
 }
 
-/// Adds what the input pixels give to output channel and tap `term`.
-fn scatter(g: &Geometry, term: usize, values: &[f64], output: &mut [f64]) {
-    let [_, kernel_y, kernel_x] = g.kernel;
-    let [_, input_y, input_x] = g.input;
-    let (channel, tap) = (term / g.taps(), term % g.taps());
-    let taps = [tap / (kernel_x * kernel_y), tap / kernel_x % kernel_y, tap % kernel_x];
-    let channel = &mut output[channel * g.output_pixels()..][..g.output_pixels()];
-    for (pixel, value) in values.iter().enumerate() {
-        let pixel = [pixel / (input_x * input_y), pixel / input_x % input_y, pixel % input_x];
-        let mut index = Some(0);
-        for axis in 0..3 {
-            let at = (pixel[axis] * g.stride[axis] + taps[axis] * g.dilation[axis]).checked_sub(g.pad[axis]);
-            let at = at.filter(|at| *at < g.output[axis]);
-            index = index.zip(at).map(|(index, at)| index * g.output[axis] + at);
-        }
-        if let Some(index) = index {
-            channel[index] += value;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,7 +266,7 @@ mod tests {
             op(attributes).infer(&[Some(&x), Some(&w)]).expect("fits").remove(0).shape().expect("fixed")[2..].to_vec()
         };
         let strides = ("strides", Attribute::Ints(vec![2, 2]));
-        assert_eq!(shape(&[strides.clone()]), [11, 11]);
+        assert_eq!(shape(std::slice::from_ref(&strides)), [11, 11]);
         assert_eq!(shape(&[strides.clone(), ("pads", Attribute::Ints(vec![1, 1, 1, 1]))]), [9, 9]);
         assert_eq!(shape(&[strides.clone(), ("output_padding", Attribute::Ints(vec![1, 1]))]), [12, 12]);
         assert_eq!(shape(&[strides.clone(), ("auto_pad", Attribute::String("SAME_UPPER".into()))]), [10, 10]);

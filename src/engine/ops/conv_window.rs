@@ -43,10 +43,13 @@ pub(super) struct Geometry {
     pub(super) padded: bool,
 }
 
-/// A list attribute of non-negative integers.
+/// A list attribute of extents: not negative, and small enough that sums and products of a few do not overflow.
 pub(super) fn extents(attributes: &Attributes, name: &str) -> Result<Option<Vec<usize>>> {
     let Some(values) = attributes.ints(name)? else { return Ok(None) };
-    let convert = |v: &i64| usize::try_from(*v).map_err(|_| Error::invalid_argument(format!("{name} holds {v}")));
+    let convert = |v: &i64| match u32::try_from(*v) {
+        Ok(v) => Ok(v as usize),
+        Err(_) => Err(Error::invalid_argument(format!("{name} holds {v}"))),
+    };
     values.iter().map(convert).collect::<Result<_>>().map(Some)
 }
 
@@ -131,6 +134,9 @@ impl Window {
 
     /// The number of spatial axes.
     pub(super) fn check_rank(&self, kernel: &[usize], input: &[usize]) -> Result<usize> {
+        if self.kernel.as_ref().is_some_and(|given| given != kernel) {
+            return Err(Error::invalid_argument(format!("kernel_shape is {:?}, weights have {kernel:?}", self.kernel)));
+        }
         if kernel.len() != input.len() {
             return Err(Error::invalid_argument(format!(
                 "a window of {} axes over {} axes",

@@ -134,9 +134,12 @@ impl Op for MatMul {
         let (a, b) = (recorder.input(0)?, recorder.input(1)?);
         let plan = Plan::new(&a.shape, &b.shape)?;
         let Plan { m, n, k, .. } = plan;
-        let stacked = plan.is_stacked();
-        let (rows, pairs) =
-            if stacked { (m * plan.pairs.len(), &plan.pairs[..1.min(plan.pairs.len())]) } else { (m, &plan.pairs[..]) };
+        // Behind a vector the last axis of the result is the rows, and epilogues need their coordinate within a matrix.
+        let ends_in_rows = b.shape.rank() == 1;
+        let stacked = plan.is_stacked() && !ends_in_rows;
+        let (rows, entries) =
+            if stacked { (m * plan.pairs.len(), plan.pairs.len().min(1)) } else { (m, plan.pairs.len()) };
+        let pairs = &plan.pairs[..entries];
         let matrices = Matrices { extents: [rows, n, k], a_strides: [k, 1], b_strides: [n, 1] };
         let transposed = matrices.is_narrow();
         let starts = pairs.iter().enumerate().map(|(i, [left, right])| {
@@ -147,7 +150,10 @@ impl Op for MatMul {
         let starts = starts.collect::<Result<Vec<Start>>>()?;
         let (a, b) = (Source::from(a), Source::from(b));
         let (a, b) = if transposed { (b, a) } else { (a, b) };
-        let params = matrices.params(transposed)?;
+        let mut params = matrices.params(transposed)?;
+        if ends_in_rows {
+            (params.channel_row, params.channel_column) = (params.channel_column, params.channel_row);
+        }
         Product { a, b, bias: None, params, starts, padded: false }.record(recorder)
     }
 

@@ -1,13 +1,32 @@
 //! The operators: shape inference, host evaluation, and their device work.
 
+mod arguments;
+mod arithmetic;
+mod batch_normalization;
+mod boxes;
+mod broadcast;
+mod cast;
+mod clip;
+mod compare;
+mod concat;
+mod constants;
 mod conv;
 mod conv_phase;
 mod conv_transpose;
 mod conv_window;
+mod depthwise;
+mod gather;
 mod gemm;
 mod host_product;
+mod host_window;
 mod matmul;
+mod movement;
+mod pad;
 mod product;
+mod rearrange;
 mod registry;
+mod slice;
+mod unary;
+mod views;
 
 pub use registry::{OpSpec, build, names};

@@ -12,6 +12,9 @@ const GPU_TILE: u32 = 64;
 /// Multiply-adds from which a larger tile repays the time that its kernel takes to compile.
 const LARGE_WORK: u64 = 8_000_000;
 
+/// Tiles below which some of an adapter's cores would idle.
+const FEW_TILES: usize = 4;
+
 /// Where one batch entry starts: elements of a, b and y, and the channel of its first row.
 pub(super) type Start = [u32; 4];
 
@@ -99,8 +102,12 @@ impl Product {
             (true, false) => 16,
             (true, true) => 32,
         };
-        let tile_rows = rows.next_power_of_two().min(most_rows);
+        let mut tile_rows = rows.next_power_of_two().min(most_rows);
         let tile_columns = columns.div_ceil(lanes).next_power_of_two().min(8);
+        let tiles = |tile_rows| rows.div_ceil(tile_rows) * columns.div_ceil(tile_columns * lanes);
+        while tile_rows > 8 && (tiles(tile_rows) as usize).saturating_mul(self.starts.len()) < FEW_TILES {
+            tile_rows /= 2;
+        }
         let wide = tile_columns >= 4 && self.is_wide();
         ProductTile { lanes, broadcast, rows: tile_rows, columns: tile_columns, wide, padded: self.padded, bias }
     }
@@ -163,5 +170,104 @@ impl Matrices {
             beta: 1.0,
             ..Params::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::registry::{OpSpec, build};
+    use super::*;
+    use crate::engine::ir::{Attributes, Buffer, Chain, Class, Dispatch, Fact, Scene};
+    use crate::tensor::{DType, Shape};
+
+    /// What operator `name` of these inputs records for `profile`.
+    fn recorded(name: &str, inputs: &[&[usize]], profile: &Profile) -> Vec<Dispatch> {
+        let attributes = Attributes::new();
+        let spec = OpSpec { domain: "", name, opset: 13, attributes: &attributes, inputs: inputs.len(), outputs: 1 };
+        let op = build(&spec).expect("registered");
+        let facts: Vec<Fact> = inputs.iter().map(|shape| Fact::of_shape(DType::F32, shape)).collect();
+        let facts: Vec<_> = facts.iter().map(Some).collect();
+        let output = op.infer(&facts).expect("shapes fit").remove(0).shape().expect("fixed");
+        let (mut buffers, mut dispatches) = (Vec::new(), Vec::new());
+        let mut operand = |shape: &[usize]| {
+            buffers.push(Buffer::Scratch { bytes: 4, pool: 0 });
+            let buffer = BufferId(buffers.len() - 1);
+            Operand { buffer, storage: Storage::F32, dtype: DType::F32, shape: Shape::from(shape) }
+        };
+        let inputs = inputs.iter().map(|shape| Some(operand(shape))).collect();
+        let outputs = vec![operand(&output)];
+        let chain = Chain::identity(Class::F32);
+        let mut recorder = Recorder::new(Scene {
+            profile,
+            label: Arc::from(name),
+            facts: &facts,
+            inputs,
+            outputs,
+            chain: &chain,
+            chain_buffers: Vec::new(),
+            out: Storage::F32,
+            buffers: &mut buffers,
+            dispatches: &mut dispatches,
+            library: &crate::engine::kernels::function,
+        });
+        op.record(&mut recorder).expect("it has a kernel");
+        dispatches
+    }
+
+    fn profile(family: Family, subgroup: Option<u32>) -> Profile {
+        Profile {
+            family,
+            f16: false,
+            subgroup,
+            max_storage_buffers: 8,
+            max_binding_bytes: 1 << 27,
+            max_workgroups: 65535,
+            max_invocations: 256,
+            max_workgroup_bytes: 16384,
+        }
+    }
+
+    #[test]
+    fn each_family_gets_its_own_kernels() {
+        let cases: [(&str, &[&[usize]]); 4] = [
+            ("MatMul", &[&[70, 40], &[40, 90]]),
+            ("Gemm", &[&[1, 40], &[40, 90]]),
+            ("Conv", &[&[2, 8, 9, 9], &[40, 8, 3, 3]]),
+            ("ConvTranspose", &[&[2, 8, 9, 9], &[8, 4, 3, 3]]),
+        ];
+        for (name, inputs) in cases {
+            let texts = |profile: &Profile| -> Vec<String> {
+                recorded(name, inputs, profile).iter().map(|d| d.kernel.source.to_string()).collect()
+            };
+            let software = texts(&profile(Family::Software, Some(8)));
+            assert!(
+                software.iter().all(|t| t.contains("subgroupBroadcast") && !t.contains("workgroupBarrier")),
+                "{name}"
+            );
+            let plain = texts(&profile(Family::Software, None));
+            assert!(plain.iter().all(|t| !t.contains("subgroup") && !t.contains("workgroupBarrier")), "{name}");
+            let gpu = texts(&profile(Family::Gpu, Some(32)));
+            assert!(gpu.iter().all(|t| t.contains("workgroupBarrier") && !t.contains("subgroup")), "{name}");
+        }
+    }
+
+    #[test]
+    fn texts_hold_no_shapes() {
+        let kernel = |n: usize| {
+            let dispatch = recorded("Conv", &[&[n, 8, n, n], &[64, 8, 3, 3]], &profile(Family::Software, Some(8)));
+            dispatch[0].kernel.clone()
+        };
+        assert_eq!(kernel(40), kernel(52));
+    }
+
+    #[test]
+    fn long_batches_are_cut_to_the_grid() {
+        let mut small = profile(Family::Software, Some(8));
+        small.max_workgroups = 4;
+        let dispatches = recorded("MatMul", &[&[9, 3, 5], &[9, 5, 2]], &small);
+        let batches: Vec<u32> = dispatches.iter().map(|d| d.groups[2]).collect();
+        assert_eq!(batches, [4, 4, 1]);
     }
 }

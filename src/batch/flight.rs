@@ -1,0 +1,120 @@
+//! A formed batch on its way through a run.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::clock::Clock;
+use super::job::{Part, SharedJob};
+use super::merge::{Rows, merge, split};
+use super::queue::{Batch, Piece};
+use super::report::{BatchReport, Observer};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+/// A batch in flight.
+pub(super) struct Flight<C> {
+    batch: Batch<SharedJob>,
+    clock: Arc<C>,
+    observer: Arc<dyn Observer>,
+    /// Whether every job has got its part, or an error.
+    answered: bool,
+}
+
+impl<C> Drop for Flight<C> {
+    fn drop(&mut self) {
+        if !self.answered {
+            // The run panicked: callers hold their jobs themselves, so they would wait for ever.
+            let error = Error::internal("the run of a batch panicked");
+            self.batch.pieces.iter().for_each(|piece| piece.payload.fail(error.clone()));
+        }
+    }
+}
+
+impl<C: Clock> Flight<C> {
+    pub(super) fn new(batch: Batch<SharedJob>, clock: Arc<C>, observer: Arc<dyn Observer>) -> Self {
+        Self { batch, clock, observer, answered: false }
+    }
+
+    /// Merges, runs, splits and answers; gives how long that took.
+    pub(super) async fn run<R, F>(mut self, run: Arc<R>, formed: Instant) -> Duration
+    where
+        R: Fn(Vec<Tensor>, Option<Instant>) -> F,
+        F: Future<Output = Result<Vec<Tensor>>>,
+    {
+        let outcome = match self.inputs() {
+            Err(error) => Err(error),
+            Ok(inputs) => tokio::select! {
+                outcome = run(inputs, self.deadline()) => outcome,
+                () = self.all_left() => Err(Error::cancelled("every caller went away")),
+            },
+        };
+        let outcome = outcome.and_then(|outputs| self.parts(outputs));
+        let now = self.clock.now();
+        let ran = now.saturating_duration_since(formed);
+        self.report(formed, ran, outcome.is_ok());
+        match outcome {
+            Ok(parts) => {
+                for (piece, outputs) in self.batch.pieces.iter().zip(parts) {
+                    let batch_rows = self.batch.size.unwrap_or(piece.rows);
+                    let part = Part { start: piece.start, rows: piece.rows, batch_rows, outputs };
+                    piece.payload.finish(part, now);
+                }
+            }
+            Err(error) => self.batch.pieces.iter().for_each(|piece| piece.payload.fail(error.clone())),
+        }
+        self.answered = true;
+        ran
+    }
+
+    fn inputs(&self) -> Result<Vec<Tensor>> {
+        let Some(size) = self.batch.size else {
+            return Ok(self.batch.pieces[0].payload.inputs.clone());
+        };
+        let part = |p: &Piece<SharedJob>| (p.start, p.rows, Arc::clone(&p.payload));
+        let parts: Vec<_> = self.batch.pieces.iter().map(part).collect();
+        let rows: Vec<_> = parts
+            .iter()
+            .map(|(start, count, job)| Rows { tensors: &job.inputs, start: *start, count: *count })
+            .collect();
+        merge(&rows, size)
+    }
+
+    /// Each piece's share of `outputs`.
+    fn parts(&self, outputs: Vec<Tensor>) -> Result<Vec<Vec<Tensor>>> {
+        let Some(size) = self.batch.size else { return Ok(vec![outputs]) };
+        let counts: Vec<_> = self.batch.pieces.iter().map(|p| p.rows).collect();
+        split(&outputs, &counts, size)
+    }
+
+    /// The latest deadline of the callers; none if one of them has none.
+    fn deadline(&self) -> Option<Instant> {
+        let deadlines: Option<Vec<_>> = self.batch.pieces.iter().map(|p| p.payload.deadline).collect();
+        deadlines?.into_iter().max()
+    }
+
+    /// Waits until no caller is left.
+    async fn all_left(&self) {
+        for piece in &self.batch.pieces {
+            piece.payload.left().await;
+        }
+    }
+
+    fn report(&self, formed: Instant, ran: Duration, succeeded: bool) {
+        // A request that runs alone counts as one in the queue, however many rows it has.
+        let alone = |p: &Piece<SharedJob>| Rows::all(&p.payload.inputs).count.max(1);
+        let rows = match self.batch.size {
+            Some(_) => self.batch.pieces.iter().map(|p| p.rows).sum(),
+            None => self.batch.pieces.iter().map(alone).sum(),
+        };
+        self.observer.batch(&BatchReport {
+            requests: self.batch.pieces.len(),
+            rows,
+            padded_rows: self.batch.size.map_or(0, |size| size - rows),
+            closed: self.batch.closed,
+            queued: formed.saturating_duration_since(self.batch.oldest),
+            ran,
+            succeeded,
+        });
+    }
+}

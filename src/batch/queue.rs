@@ -1,0 +1,264 @@
+//! The queue as plain data: what waits, and which batch goes next. Time is an argument.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::report::Closed;
+use crate::error::{Error, Result};
+
+/// How a request may be merged with others of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Join {
+    /// Not at all: it runs as it is.
+    Alone,
+    /// Along axis 0, up to the last of these batch sizes (ascending, not empty), padded to one of them.
+    Rows(Arc<[usize]>),
+}
+
+impl Join {
+    /// Most rows in one batch, if they are merged at all.
+    fn rows_max(&self) -> Option<usize> {
+        match self {
+            Join::Alone => None,
+            Join::Rows(sizes) => Some(sizes.last().copied().unwrap_or(1).max(1)),
+        }
+    }
+}
+
+/// The queue's bounds.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Longest that the oldest request of a batch waits for company while a slot is free.
+    pub delay: Duration,
+    /// Batches that may wait.
+    pub batches_max: usize,
+}
+
+/// What the engine is doing when a batch is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Slots {
+    /// Batches in flight.
+    pub busy: usize,
+    /// Batches that may be in flight.
+    pub all: usize,
+    /// While something is in flight, how long a batch that is not full waits for company even if a slot is free.
+    pub hold: Duration,
+}
+
+impl Slots {
+    /// How long the oldest request of a batch waits for company.
+    fn delay(&self, bounds: &Bounds) -> Duration {
+        if self.busy == 0 { bounds.delay } else { bounds.delay.max(self.hold) }
+    }
+}
+
+/// A request that waits.
+#[derive(Clone, Debug)]
+pub struct Entry<T> {
+    /// The request itself.
+    pub payload: T,
+    /// Its rows, at least 1. Means nothing to [`Join::Alone`].
+    pub rows: usize,
+    /// When it came.
+    pub arrived: Instant,
+}
+
+/// A request, or some of its rows, in a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece<T> {
+    /// The request.
+    pub payload: T,
+    /// The first of its rows that is in the batch.
+    pub start: usize,
+    /// How many of its rows are.
+    pub rows: usize,
+}
+
+/// What to run next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch<T> {
+    /// Requests in the order of their arrival; one if it is run alone.
+    pub pieces: Vec<Piece<T>>,
+    /// Rows to run, padding included; `None` when a request runs alone, as it is.
+    pub size: Option<usize>,
+    /// When its oldest request came.
+    pub oldest: Instant,
+    /// Why it was closed.
+    pub closed: Closed,
+}
+
+/// Requests of one key, oldest first.
+struct Group<K, T> {
+    key: K,
+    join: Join,
+    entries: VecDeque<Entry<T>>,
+    /// Rows of the first entry that earlier batches took.
+    taken: usize,
+    /// Rows still waiting.
+    rows: usize,
+}
+
+impl<K, T> Group<K, T> {
+    /// Batches that hold what waits.
+    fn batches(&self) -> usize {
+        self.join.rows_max().map_or(self.entries.len(), |max| self.rows.div_ceil(max))
+    }
+
+    /// When it may go although it is not full; `None` when empty.
+    fn due(&self, delay: Duration) -> Option<Instant> {
+        let oldest = self.entries.front()?.arrived;
+        let full = self.join.rows_max().is_none_or(|max| self.rows >= max);
+        Some(if full { oldest } else { oldest + delay })
+    }
+
+    /// Forgets the rest of the first entry.
+    fn skip(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.rows -= entry.rows - self.taken;
+            self.taken = 0;
+        }
+    }
+}
+
+/// Requests waiting for one model. Requests of one key leave in the order in which they came; keys take turns by the age of
+/// their oldest request.
+pub struct Queue<K, T> {
+    bounds: Bounds,
+    groups: Vec<Group<K, T>>,
+    batches: usize,
+}
+
+impl<K: PartialEq, T: Clone> Queue<K, T> {
+    /// An empty queue.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, groups: Vec::new(), batches: 0 }
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Batches that hold what waits.
+    pub fn batches(&self) -> usize {
+        self.batches
+    }
+
+    /// Adds a request. `join` holds for all that wait with the same key from now on.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when it would need a batch more than may wait.
+    pub fn push(&mut self, key: K, join: Join, entry: Entry<T>) -> Result<()> {
+        let found = self.groups.iter().position(|g| g.key == key);
+        let before = found.map_or(0, |i| self.groups[i].batches());
+        let (waiting, rows) = found.map_or((0, 0), |i| (self.groups[i].entries.len(), self.groups[i].rows));
+        let after = join.rows_max().map_or(waiting + 1, |max| rows.saturating_add(entry.rows).div_ceil(max));
+        let batches = self.batches - before + after;
+        if batches > self.bounds.batches_max && after > before {
+            return Err(Error::unavailable(format!(
+                "The batch scheduling queue to which this task was submitted is full; currently {} batches enqueued and \
+                 max_enqueued_batches is {}",
+                self.batches, self.bounds.batches_max
+            )));
+        }
+        let at = found.unwrap_or_else(|| {
+            self.groups.push(Group { key, join: join.clone(), entries: VecDeque::new(), taken: 0, rows: 0 });
+            self.groups.len() - 1
+        });
+        let group = &mut self.groups[at];
+        group.join = join;
+        group.rows += entry.rows;
+        group.entries.push_back(entry);
+        self.batches = batches;
+        Ok(())
+    }
+
+    /// Drops every request for which `is_dead` says so.
+    pub fn purge(&mut self, is_dead: impl Fn(&T) -> bool) {
+        for group in &mut self.groups {
+            while group.entries.front().is_some_and(|e| is_dead(&e.payload)) {
+                group.skip();
+            }
+            group.entries.retain(|e| !is_dead(&e.payload));
+            group.rows = group.entries.iter().map(|e| e.rows).sum::<usize>() - group.taken;
+        }
+        self.tidy();
+    }
+
+    /// The next batch that may go now, if a slot is free for it. Requests that `is_dead` names are dropped on the way.
+    pub fn next(&mut self, now: Instant, slots: Slots, is_dead: impl Fn(&T) -> bool) -> Option<Batch<T>> {
+        if slots.busy >= slots.all {
+            return None;
+        }
+        let delay = slots.delay(&self.bounds);
+        loop {
+            let due = self.groups.iter().enumerate().filter(|(_, g)| g.due(delay).is_some_and(|due| due <= now));
+            let (at, _) = due.min_by_key(|(_, g)| g.entries.front().map(|e| e.arrived))?;
+            let batch = take(&mut self.groups[at], delay, &is_dead);
+            self.tidy();
+            if batch.is_some() {
+                return batch;
+            }
+        }
+    }
+
+    /// When [`Queue::next`] will have a batch if nothing else happens; `None` when no slot is free or nothing waits.
+    pub fn due(&self, slots: Slots) -> Option<Instant> {
+        let delay = slots.delay(&self.bounds);
+        self.groups.iter().filter(|_| slots.busy < slots.all).filter_map(|g| g.due(delay)).min()
+    }
+
+    /// Takes everything out.
+    pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
+        self.batches = 0;
+        self.groups.drain(..).flat_map(|g| g.entries).map(|e| e.payload)
+    }
+
+    fn tidy(&mut self) {
+        self.groups.retain(|g| !g.entries.is_empty());
+        self.batches = self.groups.iter().map(Group::batches).sum();
+    }
+}
+
+/// Forms a batch of `group`'s oldest live requests; `None` if none lives. A request is divided only when it does not fit
+/// into a batch of its own.
+fn take<K, T: Clone>(group: &mut Group<K, T>, delay: Duration, is_dead: impl Fn(&T) -> bool) -> Option<Batch<T>> {
+    let (mut pieces, mut rows, mut oldest, mut full) = (Vec::new(), 0, None, false);
+    let rows_max = group.join.rows_max();
+    while let Some(entry) = group.entries.front() {
+        if is_dead(&entry.payload) {
+            group.skip();
+            continue;
+        }
+        let left = entry.rows - group.taken;
+        let room = rows_max.map_or(if pieces.is_empty() { left } else { 0 }, |max| max - rows);
+        full = room == 0 || (left > room && !pieces.is_empty());
+        if full {
+            break;
+        }
+        let piece = Piece { payload: entry.payload.clone(), start: group.taken, rows: left.min(room) };
+        oldest.get_or_insert(entry.arrived);
+        rows += piece.rows;
+        if piece.rows == left {
+            group.skip();
+        } else {
+            group.taken += piece.rows;
+            group.rows -= piece.rows;
+        }
+        pieces.push(piece);
+    }
+    let size = match &group.join {
+        Join::Alone => None,
+        Join::Rows(sizes) => Some(sizes.iter().copied().find(|size| *size >= rows).unwrap_or(rows)),
+    };
+    let closed = match () {
+        () if full || rows_max.is_none_or(|max| rows >= max) => Closed::Full,
+        () if delay > Duration::ZERO => Closed::Delay,
+        () => Closed::SlotFree,
+    };
+    oldest.map(|oldest| Batch { pieces, size, oldest, closed })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const FREE: Slots = Slots { busy: 0, all: 1, hold: Duration::ZERO };
+
+fn queue(delay_us: u64, batches_max: usize) -> Queue<u8, usize> {
+    Queue::new(Bounds { delay: Duration::from_micros(delay_us), batches_max })
+}
+
+fn entry(payload: usize, rows: usize, arrived: Instant) -> Entry<usize> {
+    Entry { payload, rows, arrived }
+}
+
+fn up_to(rows_max: usize) -> Join {
+    Join::Rows((0..).map(|i| 1 << i).take_while(|size| *size <= rows_max).collect())
+}
+
+fn ids(batch: &Batch<usize>) -> Vec<usize> {
+    batch.pieces.iter().map(|p| p.payload).collect()
+}
+
+#[test]
+fn a_free_slot_takes_what_waits_at_once() {
+    let (mut queue, now) = (queue(0, 8), Instant::now());
+    for i in 0..3 {
+        queue.push(0, up_to(8), entry(i, 1, now)).expect("room");
+    }
+    let batch = queue.next(now, FREE, |_| false).expect("no delay");
+    assert_eq!((ids(&batch), batch.size, batch.closed), (vec![0, 1, 2], Some(4), Closed::SlotFree));
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn nothing_goes_without_a_slot_and_little_while_others_run() {
+    let (mut queue, now) = (queue(0, 8), Instant::now());
+    queue.push(0, up_to(4), entry(0, 1, now)).expect("room");
+    let hold = Duration::from_micros(50);
+    let taken = Slots { busy: 2, all: 2, hold };
+    assert_eq!((queue.next(now, taken, |_| false), queue.due(taken)), (None, None));
+    let busy = Slots { busy: 1, all: 2, hold };
+    assert_eq!((queue.next(now, busy, |_| false), queue.due(busy)), (None, Some(now + hold)));
+    queue.push(0, up_to(4), entry(1, 3, now)).expect("room");
+    assert_eq!(queue.next(now, busy, |_| false).expect("full").closed, Closed::Full);
+}
+
+#[test]
+fn the_oldest_waits_no_longer_than_the_delay() {
+    let (mut queue, start) = (queue(100, 8), Instant::now());
+    let due = start + Duration::from_micros(100);
+    queue.push(0, up_to(4), entry(0, 1, start)).expect("room");
+    queue.push(0, up_to(4), entry(1, 1, start + Duration::from_micros(60))).expect("room");
+    assert_eq!(queue.next(due - Duration::from_micros(1), FREE, |_| false), None);
+    assert_eq!(queue.due(FREE), Some(due));
+    assert_eq!(queue.next(due, FREE, |_| false).expect("due").closed, Closed::Delay);
+}
+
+#[test]
+fn a_large_request_is_divided_and_its_rest_finds_company() {
+    let (mut queue, now) = (queue(0, 8), Instant::now());
+    queue.push(0, up_to(4), entry(7, 6, now)).expect("room");
+    queue.push(0, up_to(4), entry(8, 2, now)).expect("room");
+    assert_eq!(queue.batches(), 2);
+    let first = queue.next(now, FREE, |_| false).expect("full");
+    let second = queue.next(now, FREE, |_| false).expect("full");
+    assert_eq!(first.pieces, [Piece { payload: 7, start: 0, rows: 4 }]);
+    assert_eq!(second.pieces, [Piece { payload: 7, start: 4, rows: 2 }, Piece { payload: 8, start: 0, rows: 2 }]);
+}
+
+#[test]
+fn the_bound_counts_batches_and_frees_those_nobody_waits_for() {
+    let (mut queue, now) = (queue(0, 2), Instant::now());
+    for i in 0..4 {
+        queue.push(0, up_to(2), entry(i, 1, now)).expect("two batches of two");
+    }
+    let error = queue.push(1, up_to(2), entry(4, 1, now)).expect_err("a third batch");
+    assert_eq!(
+        error.message(),
+        "The batch scheduling queue to which this task was submitted is full; currently 2 batches enqueued and \
+         max_enqueued_batches is 2"
+    );
+    queue.purge(|id| *id < 2);
+    queue.push(1, up_to(2), entry(4, 1, now)).expect("room was made");
+    assert_eq!(ids(&queue.next(now, FREE, |_| false).expect("waiting")), [2, 3]);
+}
+
+#[test]
+fn alone_means_one_at_a_time() {
+    let (mut queue, now) = (queue(1000, 8), Instant::now());
+    queue.push(0, Join::Alone, entry(0, 1, now)).expect("room");
+    queue.push(0, Join::Alone, entry(1, 1, now)).expect("room");
+    let batch = queue.next(now, FREE, |_| false).expect("company is of no use to it");
+    assert_eq!((ids(&batch), batch.size), (vec![0], None));
+}
+
+/// What a random client does.
+#[derive(Clone, Debug)]
+enum Act {
+    Push { key: u8, rows: usize },
+    Die,
+    Run { busy: usize },
+    Wait { us: u64 },
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        4 => (0u8..3, 1usize..12).prop_map(|(key, rows)| Act::Push { key, rows }),
+        1 => Just(Act::Die),
+        3 => (0usize..3).prop_map(|busy| Act::Run { busy }),
+        1 => (0u64..80).prop_map(|us| Act::Wait { us }),
+    ];
+    prop::collection::vec(act, 1..80)
+}
+
+proptest! {
+    /// Against a plain list of what was accepted: nothing is lost, doubled, overtaken or too large, the bound holds.
+    #[test]
+    fn every_row_leaves_once_and_in_order(acts in acts(), delay_us in 0u64..50) {
+        let (mut queue, mut now) = (queue(delay_us, 6), Instant::now());
+        let join = |key: u8| if key == 2 { Join::Alone } else { up_to(8) };
+        let mut accepted: Vec<(u8, usize)> = Vec::new();
+        let mut served: Vec<Vec<usize>> = Vec::new();
+        let mut dead = std::collections::BTreeSet::new();
+        let check = |batch: &Batch<usize>, accepted: &[(u8, usize)], served: &mut Vec<Vec<usize>>| {
+            let key = accepted[batch.pieces[0].payload].0;
+            let rows: usize = batch.pieces.iter().map(|p| p.rows).sum();
+            for piece in &batch.pieces {
+                assert_eq!(accepted[piece.payload].0, key, "one key a batch");
+                served[piece.payload].extend(piece.start..piece.start + piece.rows);
+            }
+            match batch.size {
+                None => assert_eq!((key, batch.pieces.len()), (2, 1)),
+                Some(size) => assert!(rows <= size && size <= 8 && size < 2 * rows, "{rows} rows in {size}"),
+            }
+        };
+        for act in acts {
+            match act {
+                Act::Push { key, rows } => {
+                    if queue.push(key, join(key), entry(accepted.len(), rows, now)).is_ok() {
+                        accepted.push((key, rows));
+                        served.push(Vec::new());
+                    }
+                    prop_assert!(queue.batches() <= 6);
+                }
+                Act::Die => {
+                    if let Some(id) = served.iter().position(Vec::is_empty) {
+                        dead.insert(id);
+                    }
+                }
+                Act::Run { busy } => {
+                    let slots = Slots { busy, all: 2, hold: Duration::from_micros(20) };
+                    let batch = queue.next(now, slots, |id| dead.contains(id));
+                    prop_assert!(batch.is_none() || busy < 2);
+                    batch.iter().for_each(|b| check(b, &accepted, &mut served));
+                }
+                Act::Wait { us } => now += Duration::from_micros(us),
+            }
+        }
+        now += Duration::from_micros(50);
+        while let Some(batch) = queue.next(now, FREE, |id| dead.contains(id)) {
+            check(&batch, &accepted, &mut served);
+        }
+        prop_assert!(queue.is_empty());
+        prop_assert_eq!(queue.batches(), 0);
+        for (id, (_, rows)) in accepted.iter().enumerate() {
+            let whole = (0..*rows).collect::<Vec<_>>();
+            prop_assert!(served[id] == whole || (dead.contains(&id) && served[id].is_empty()), "{id}: {:?}", served[id]);
+        }
+    }
+
+    /// Within a key, rows leave in the order in which they came.
+    #[test]
+    fn requests_of_a_key_never_overtake(rows in prop::collection::vec(1usize..12, 1..30)) {
+        let (mut queue, now) = (queue(0, 100), Instant::now());
+        for (i, rows) in rows.iter().enumerate() {
+            queue.push(0, up_to(8), entry(i, *rows, now)).expect("room");
+        }
+        let batches = std::iter::from_fn(|| queue.next(now, FREE, |_| false));
+        let order: Vec<_> = batches.flat_map(|b| b.pieces).map(|p| (p.payload, p.start)).collect();
+        prop_assert!(order.is_sorted());
+    }
+}

@@ -1,0 +1,47 @@
+//! Reading the inputs of an operator.
+
+use crate::engine::ir::Fact;
+use crate::error::{Error, Result};
+use crate::tensor::{Dim, Tensor};
+
+/// Input `i`, which the operator needs.
+pub(super) fn required<T: Copy>(inputs: &[Option<T>], i: usize) -> Result<T> {
+    optional(inputs, i).ok_or_else(|| Error::invalid_argument(format!("input {i} is missing")))
+}
+
+/// Input `i`, if it is given.
+pub(super) fn optional<T: Copy>(inputs: &[Option<T>], i: usize) -> Option<T> {
+    inputs.get(i).copied().flatten()
+}
+
+/// The integers of input `i` where it is given: outer `None` when it is absent, inner when it is not constant.
+pub(super) fn known_ints(inputs: &[Option<&Fact>], i: usize) -> Result<Option<Option<Vec<i64>>>> {
+    match optional(inputs, i) {
+        None => Ok(None),
+        Some(fact) => Ok(Some(fact.value.as_ref().map(Tensor::to_i64s).transpose()?)),
+    }
+}
+
+/// The integers of tensor input `i`, if it is given.
+pub(super) fn ints(inputs: &[Option<&Tensor>], i: usize) -> Result<Option<Vec<i64>>> {
+    optional(inputs, i).map(Tensor::to_i64s).transpose()
+}
+
+/// Axis `axis` of `rank`, counted from the end when negative.
+pub(super) fn axis_of(axis: i64, rank: usize) -> Result<usize> {
+    let counted = if axis < 0 { axis + rank as i64 } else { axis };
+    usize::try_from(counted)
+        .ok()
+        .filter(|a| *a < rank)
+        .ok_or_else(|| Error::invalid_argument(format!("axis {axis} is outside rank {rank}")))
+}
+
+/// Extents that are all unknown.
+pub(super) fn unknown(rank: usize) -> Vec<Dim> {
+    vec![Dim::Unknown; rank]
+}
+
+/// Extents, all fixed.
+pub(super) fn fixed(shape: &[usize]) -> Vec<Dim> {
+    shape.iter().map(|d| Dim::Fixed(*d)).collect()
+}

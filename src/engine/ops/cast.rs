@@ -1,0 +1,126 @@
+//! Conversion between element types.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::arguments::required;
+use super::broadcast::{Numbers, wrapped};
+use super::registry::OpSpec;
+use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor};
+
+pub(super) fn cast(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
+    let to = spec.attributes.dtype("to")?;
+    let to = to.ok_or_else(|| Error::invalid_argument("Cast without the attribute to"))?;
+    Ok(Arc::new(Cast { to: Some(to) }))
+}
+
+pub(super) fn cast_like(_spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
+    Ok(Arc::new(Cast { to: None }))
+}
+
+/// To a given type, or to that of input 1.
+#[derive(Debug)]
+struct Cast {
+    to: Option<DType>,
+}
+
+impl Op for Cast {
+    fn name(&self) -> &'static str {
+        if self.to.is_some() { "Cast" } else { "CastLike" }
+    }
+
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
+        let dtype = match self.to {
+            Some(dtype) => dtype,
+            None => required(inputs, 1)?.dtype,
+        };
+        Ok(vec![Fact { dtype, dims: required(inputs, 0)?.dims.clone(), value: None }])
+    }
+
+    fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
+        let to = match self.to {
+            Some(dtype) => dtype,
+            None => required(inputs, 1)?.dtype(),
+        };
+        Ok(vec![converted(required(inputs, 0)?, to)?])
+    }
+
+    fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
+        match query.rows {
+            [first, ..] => query.all(*first),
+            [] => query.default_answer(),
+        }
+    }
+
+    fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
+        let (from, to) = (builder.fact(0)?.dtype, builder.output_dtype());
+        let class = builder.class_of(to)?;
+        let value = builder.input(0)?;
+        let source = builder.class(value);
+        match (source, to) {
+            (Class::F32, DType::Bool) => Some(builder.call("to_bool_f", &[value], Class::U32)),
+            (Class::I32, DType::Bool) => Some(builder.call("to_bool_i", &[value], Class::U32)),
+            (Class::U32, DType::Bool) => Some(builder.call("to_bool_u", &[value], Class::U32)),
+            (_, DType::F32 | DType::F16 | DType::I32) => Some(builder.convert(value, class)),
+            (_, DType::I64) if source != Class::F32 => Some(builder.convert(value, class)),
+            // Narrow targets are exact only from narrower sources; floats may leave 32 bits on the way to 64.
+            _ if from == to => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// `tensor` as `to`: floats to integers truncate and saturate, integers wrap, strings are decimal numbers.
+pub(super) fn converted(tensor: &Tensor, to: DType) -> Result<Tensor> {
+    let (from, shape) = (tensor.dtype(), tensor.shape().clone());
+    if from == to {
+        return Ok(tensor.clone());
+    }
+    if to == DType::String {
+        return Tensor::from_strings(shape, texts(tensor)?);
+    }
+    if from == DType::String {
+        let parse = |text: &Bytes| {
+            let text = String::from_utf8_lossy(text);
+            let parsed = text.trim().parse::<f64>();
+            parsed.map_err(|_| Error::invalid_argument(format!("the string {text:?} is no number")))
+        };
+        return Tensor::from_f64s(to, shape, &tensor.strings().iter().map(parse).collect::<Result<Vec<_>>>()?);
+    }
+    match Numbers::of(tensor)? {
+        Numbers::Whole(values) if from == DType::U64 && to.is_float() => {
+            let values: Vec<f64> = values.iter().map(|v| v.cast_unsigned() as f64).collect();
+            Tensor::from_f64s(to, shape, &values)
+        }
+        Numbers::Whole(values) => wrapped(to, shape, &values),
+        // A double between two 32-bit floats is rounded once only.
+        Numbers::Real(values) => Tensor::from_f64s(to, shape, &values),
+    }
+}
+
+fn texts(tensor: &Tensor) -> Result<Vec<Bytes>> {
+    let text = |s: String| Bytes::from(s);
+    if tensor.dtype() == DType::F32 {
+        return Ok(tensor.values::<f32>()?.iter().map(|v| text(v.to_string())).collect());
+    }
+    Ok(match Numbers::of(tensor)? {
+        Numbers::Real(values) => values.iter().map(|v| text(v.to_string())).collect(),
+        Numbers::Whole(values) => values.iter().map(|v| text(v.to_string())).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_wrap_and_floats_saturate() {
+        let wide = Tensor::from_vec([2], vec![300i64, -1]).expect("two");
+        assert_eq!(converted(&wide, DType::U8).expect("casts").values::<u8>().expect("u8").as_ref(), [44, 255]);
+        let real = Tensor::from_vec([2], vec![1e20f32, -1.7]).expect("two");
+        assert_eq!(converted(&real, DType::I32).expect("casts").values::<i32>().expect("i32").as_ref(), [i32::MAX, -1]);
+    }
+}

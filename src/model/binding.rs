@@ -1,0 +1,169 @@
+//! Named tensors of a request against a signature: the checks a request passes before it may join others.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Signature, Tensor};
+
+/// The name that TensorFlow's messages give a dtype.
+pub fn dtype_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Bool => "bool",
+        DType::U8 => "uint8",
+        DType::I8 => "int8",
+        DType::U16 => "uint16",
+        DType::I16 => "int16",
+        DType::U32 => "uint32",
+        DType::I32 => "int32",
+        DType::U64 => "uint64",
+        DType::I64 => "int64",
+        DType::F16 => "half",
+        DType::BF16 => "bfloat16",
+        DType::F32 => "float",
+        DType::F64 => "double",
+        DType::Complex64 => "complex64",
+        DType::Complex128 => "complex128",
+        DType::String => "string",
+    }
+}
+
+/// A request's inputs in the signature's order. Shapes are not looked at: models take others than they declare.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` when a name is missing or unknown, or a dtype is not the signature's.
+pub fn bind(signature: &Signature, inputs: Vec<(String, Tensor)>) -> Result<Vec<Tensor>> {
+    let mut sent: BTreeMap<String, Tensor> = inputs.into_iter().collect();
+    if sent.len() != signature.inputs.len() {
+        return Err(wrong_count(signature, &sent));
+    }
+    let mut missing: Vec<&str> =
+        signature.inputs.iter().map(|s| s.name.as_str()).filter(|name| !sent.contains_key(*name)).collect();
+    missing.sort_unstable();
+    if let Some(name) = missing.first() {
+        return Err(Error::invalid_argument(format!(
+            "Signature input alias: {name}(feed name: {name}:0) not found in request and no default value provided. Inputs \
+             expected to be in the request {}, or default input alias set: ",
+            set(sent.keys().map(String::as_str))
+        )));
+    }
+    let mut bound = Vec::with_capacity(signature.inputs.len());
+    for (i, spec) in signature.inputs.iter().enumerate() {
+        let Some(tensor) = sent.remove(&spec.name) else {
+            return Err(Error::internal(format!("the signature names input {} twice", spec.name)));
+        };
+        if tensor.dtype() != spec.dtype {
+            return Err(Error::invalid_argument(format!(
+                "Expects arg[{i}] to be {} but {} is provided",
+                dtype_name(spec.dtype),
+                dtype_name(tensor.dtype())
+            )));
+        }
+        bound.push(tensor);
+    }
+    Ok(bound)
+}
+
+/// Which outputs a filter names, by their place in the signature; all of them if it is empty.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` when a name is unknown or stands twice.
+pub fn select_outputs(signature: &Signature, filter: &[String]) -> Result<Vec<usize>> {
+    if filter.is_empty() {
+        return Ok((0..signature.outputs.len()).collect());
+    }
+    let mut chosen = Vec::with_capacity(filter.len());
+    for name in filter {
+        let Some(at) = signature.outputs.iter().position(|s| s.name == *name) else {
+            let mut names: Vec<_> = signature.outputs.iter().map(|s| s.name.as_str()).collect();
+            names.sort_unstable();
+            return Err(Error::invalid_argument(format!(
+                "output tensor alias not found in signature: {name} Outputs expected to be in the set {}.",
+                set(names)
+            )));
+        };
+        if chosen.contains(&at) {
+            return Err(Error::invalid_argument(format!("duplicate output tensor alias: {name}")));
+        }
+        chosen.push(at);
+    }
+    Ok(chosen)
+}
+
+fn wrong_count(signature: &Signature, sent: &BTreeMap<String, Tensor>) -> Error {
+    let mut wanted: Vec<&str> = signature.inputs.iter().map(|s| s.name.as_str()).collect();
+    wanted.sort_unstable();
+    let extra = sent.keys().map(String::as_str).filter(|name| !wanted.contains(name));
+    let missing = wanted.iter().copied().filter(|name| !sent.contains_key(*name));
+    Error::invalid_argument(format!(
+        "input size does not match signature: {}!={} len({}) != len({}). Sent extra: {}. Missing but required: {}.",
+        sent.len(),
+        wanted.len(),
+        set(sent.keys().map(String::as_str)),
+        set(wanted.iter().copied()),
+        set(extra),
+        set(missing)
+    ))
+}
+
+/// `{a,b}`.
+fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    format!("{{{}}}", names.into_iter().collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Dim, Spec};
+
+    fn signature(inputs: &[(&str, DType)], outputs: &[&str]) -> Signature {
+        let spec = |name: &str, dtype| Spec { name: name.into(), dtype, dims: Some(vec![Dim::Unknown]) };
+        Signature {
+            inputs: inputs.iter().map(|(name, dtype)| spec(name, *dtype)).collect(),
+            outputs: outputs.iter().map(|name| spec(name, DType::F32)).collect(),
+        }
+    }
+
+    fn refusal(signature: &Signature, inputs: &[(&str, Tensor)]) -> String {
+        let inputs = inputs.iter().map(|(name, t)| ((*name).to_string(), t.clone())).collect();
+        bind(signature, inputs).expect_err("a wrong request").message().to_string()
+    }
+
+    #[test]
+    fn inputs_come_out_in_the_signatures_order() {
+        let two = signature(&[("b", DType::F32), ("a", DType::I64)], &["y"]);
+        let (a, b) = (Tensor::scalar(1i64), Tensor::scalar(2.0f32));
+        let bound = bind(&two, vec![("a".into(), a.clone()), ("b".into(), b.clone())]).expect("both are there");
+        assert_eq!(bound, [b, a]);
+    }
+
+    #[test]
+    fn wrong_inputs_are_named_as_tensorflow_serving_does() {
+        let two = signature(&[("a", DType::F32), ("b", DType::F32)], &["y"]);
+        let one = signature(&[("x", DType::F32)], &["y"]);
+        let v = Tensor::scalar(1.0f32);
+        assert_eq!(
+            refusal(&two, &[("a", v.clone())]),
+            "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent extra: {}. Missing but required: {b}."
+        );
+        assert_eq!(
+            refusal(&one, &[("z", v)]),
+            "Signature input alias: x(feed name: x:0) not found in request and no default value provided. Inputs expected \
+             to be in the request {z}, or default input alias set: "
+        );
+        assert_eq!(refusal(&one, &[("x", Tensor::scalar(1i32))]), "Expects arg[0] to be float but int32 is provided");
+    }
+
+    #[test]
+    fn filters_choose_outputs() {
+        let three = signature(&[], &["c", "a", "b"]);
+        let select =
+            |names: &[&str]| select_outputs(&three, &names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(select(&[]).expect("all"), [0, 1, 2]);
+        assert_eq!(select(&["b", "c"]).expect("two"), [2, 0]);
+        assert_eq!(
+            select(&["y9"]).expect_err("unknown").message(),
+            "output tensor alias not found in signature: y9 Outputs expected to be in the set {a,b,c}."
+        );
+        assert_eq!(select(&["a", "a"]).expect_err("twice").message(), "duplicate output tensor alias: a");
+    }
+}

@@ -1,0 +1,116 @@
+//! A loader without an engine, for the tests of this room.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::config::ModelConfig;
+use super::id::ServableId;
+use super::loader::{Loader, Model, Running};
+use super::observer::Silent;
+use super::servable::Context;
+use crate::batch::Clock;
+use crate::engine::{Merging, RunOutput, RunStats};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
+
+/// The runtime's own time, which tests may stop.
+pub(super) struct PausedClock;
+
+impl Clock for PausedClock {
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep_until(at.into())
+    }
+}
+
+pub(super) fn context() -> Context<PausedClock> {
+    Context { slots: 2, clock: Arc::new(PausedClock), observer: Arc::new(Silent) }
+}
+
+/// Adds its version to every number of `x`, f32 of two axes with three columns, in 10 ms.
+pub(super) struct Adding {
+    signature: Signature,
+    version: f32,
+    merging: Merging,
+    /// Batch sizes that are ready.
+    pub(super) ready: Mutex<Vec<usize>>,
+    /// Rows of each run.
+    pub(super) runs: Mutex<Vec<usize>>,
+}
+
+impl Adding {
+    pub(super) fn new(version: i64, merging: Merging, ready: &[usize]) -> Self {
+        let spec = |name: &str| Spec {
+            name: name.into(),
+            dtype: DType::F32,
+            dims: Some(vec![Dim::Symbol("n".into()), Dim::Fixed(3)]),
+        };
+        Self {
+            signature: Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] },
+            version: version as f32,
+            merging,
+            ready: Mutex::new(ready.to_vec()),
+            runs: Mutex::new(Vec::new()),
+        }
+    }
+}
+
+impl Model for Adding {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn merging(&self, _: &[Shape]) -> Merging {
+        self.merging.clone()
+    }
+
+    fn is_ready(&self, shapes: &[Shape]) -> bool {
+        self.ready.lock().expect("no test panics in it").contains(&shapes[0][0])
+    }
+
+    fn check_shapes(&self, shapes: &[Shape]) -> Result<()> {
+        match shapes[0].dims() {
+            [_, 3] => Ok(()),
+            _ => Err(Error::invalid_argument(format!("node Add: {} does not end with 3", shapes[0]))),
+        }
+    }
+
+    fn run(&self, inputs: Vec<Tensor>, _: Option<Instant>) -> Running {
+        let shape = inputs[0].shape().clone();
+        self.runs.lock().expect("no test panics in it").push(shape[0]);
+        let version = self.version;
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let values = inputs[0].values::<f32>()?.iter().map(|v| v + version).collect();
+            Ok(RunOutput { outputs: vec![Tensor::from_vec(shape, values)?], stats: RunStats::default() })
+        })
+    }
+}
+
+/// Loads [`Adding`] for every version but those that are to fail.
+#[derive(Default)]
+pub(super) struct FakeLoader {
+    /// How often each version fails, and why.
+    pub(super) failures: Mutex<HashMap<i64, (usize, Error)>>,
+    pub(super) loads: AtomicUsize,
+}
+
+impl Loader for FakeLoader {
+    fn load(&self, id: &ServableId, path: &Path, _: &ModelConfig) -> Result<Arc<dyn Model>> {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        assert!(path.is_dir(), "{} is a version's folder", path.display());
+        let mut failures = self.failures.lock().expect("no test panics in it");
+        if let Some((left, error)) = failures.get_mut(&id.version).filter(|(left, _)| *left > 0) {
+            *left -= 1;
+            return Err(error.clone());
+        }
+        let merging = Merging::Rows { batch_sizes: vec![1, 2, 4] };
+        Ok(Arc::new(Adding::new(id.version, merging, &[1, 2, 4])))
+    }
+}

@@ -1,0 +1,117 @@
+//! From a version's folder to something that runs.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::config::ModelConfig;
+use super::id::ServableId;
+use crate::batch::Parameters;
+use crate::engine::{Engine, LoadOptions, Merging, RunOutput, Session};
+use crate::error::{Error, Result};
+use crate::formats::onnx;
+use crate::tensor::{Shape, Signature, Tensor};
+
+/// A run under way.
+pub type Running = Pin<Box<dyn Future<Output = Result<RunOutput>> + Send>>;
+
+/// A model that was loaded: what [`Session`] promises, so that tests can put another in its place.
+pub trait Model: Send + Sync + 'static {
+    /// Names, types and declared extents of inputs and outputs.
+    fn signature(&self) -> &Signature;
+    /// Whether requests of these shapes, axis 0 apart, may be merged.
+    fn merging(&self, shapes: &[Shape]) -> Merging;
+    /// Whether inputs of exactly these shapes run without compiling.
+    fn is_ready(&self, shapes: &[Shape]) -> bool;
+    /// Checks by inference that the model takes inputs of these shapes.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` naming the node that does not.
+    fn check_shapes(&self, shapes: &[Shape]) -> Result<()>;
+    /// Runs; a dropped or late run is not executed unless it has begun.
+    fn run(&self, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Running;
+}
+
+impl Model for Session {
+    fn signature(&self) -> &Signature {
+        self.signature()
+    }
+
+    fn merging(&self, shapes: &[Shape]) -> Merging {
+        self.merging(shapes)
+    }
+
+    fn is_ready(&self, shapes: &[Shape]) -> bool {
+        self.is_ready(shapes)
+    }
+
+    fn check_shapes(&self, shapes: &[Shape]) -> Result<()> {
+        self.check_shapes(shapes)
+    }
+
+    fn run(&self, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Running {
+        Box::pin(self.run(inputs, deadline))
+    }
+}
+
+/// Loads versions. Called on a thread of its own for each; may block for as long as it takes.
+pub trait Loader: Send + Sync + 'static {
+    /// Makes the version in folder (or file) `path` runnable.
+    ///
+    /// # Errors
+    /// Whatever keeps it from running. Those caused by reading files are tried again.
+    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Arc<dyn Model>>;
+}
+
+/// Bounds on the shapes that requests may make the engine compile.
+#[derive(Clone, Copy, Debug)]
+pub struct ShapeBounds {
+    /// New shapes a model a minute.
+    pub per_minute_max: usize,
+    /// Requests a model that may wait for a compile at a time.
+    pub waiting_max: usize,
+}
+
+impl Default for ShapeBounds {
+    fn default() -> Self {
+        Self { per_minute_max: 64, waiting_max: 256 }
+    }
+}
+
+/// Loads onto an engine what the formats read.
+pub struct EngineLoader {
+    engine: Arc<Engine>,
+    bounds: ShapeBounds,
+}
+
+impl EngineLoader {
+    /// Loads onto `engine`.
+    pub fn new(engine: Arc<Engine>, bounds: ShapeBounds) -> Self {
+        Self { engine, bounds }
+    }
+}
+
+impl Loader for EngineLoader {
+    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Arc<dyn Model>> {
+        let graph = if path.is_file() {
+            onnx::import(path)?
+        } else if path.join("model.onnx").is_file() {
+            onnx::import(&path.join("model.onnx"))?
+        } else if path.join("saved_model.pb").is_file() {
+            return Err(Error::unimplemented(format!("{}: SavedModel is not supported yet", path.display())));
+        } else {
+            let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no model.onnx in the folder");
+            return Err(Error::from(missing).at(path.display()));
+        };
+        let options = LoadOptions {
+            name: id.to_string(),
+            batch_sizes: config.batching.as_ref().map_or_else(Vec::new, Parameters::batch_sizes),
+            single: config.batching.is_none(),
+            max_shapes_per_minute: self.bounds.per_minute_max,
+            max_waiting: self.bounds.waiting_max,
+        };
+        Ok(self.engine.load(graph, options)?)
+    }
+}

@@ -1,0 +1,151 @@
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::error::Code;
+use crate::model::config::VersionPolicy;
+use crate::model::fake::{FakeLoader, PausedClock, context};
+use crate::model::state::State;
+
+fn folder(versions: &[&str]) -> tempfile::TempDir {
+    let base = tempfile::tempdir().expect("a folder");
+    versions.iter().for_each(|v| add(base.path(), v));
+    base
+}
+
+fn add(base: &Path, version: &str) {
+    fs::create_dir(base.join(version)).expect("a version's folder");
+}
+
+fn start(configs: Vec<ModelConfig>, loader: &Arc<FakeLoader>) -> Manager {
+    let context: Context<PausedClock> = context();
+    Manager::start(configs, ManagerOptions::default(), loader.clone(), context).expect("good configuration")
+}
+
+fn latest(manager: &Manager, name: &str) -> i64 {
+    manager.servable(name, &VersionChoice::Latest).expect("loaded").id().version
+}
+
+/// Waits until `version` of model `m` is in `state`.
+async fn reaches(manager: &Manager, version: i64, state: State) -> Status {
+    let is = |board: &Board| board.models.get("m").and_then(|m| m.versions.get(&version)).cloned();
+    let mut board = manager.watch();
+    let seen = board.wait_for(|b| is(b).is_some_and(|s| s.state == state)).await.expect("the manager lives");
+    is(&seen).expect("it was just there")
+}
+
+#[tokio::test]
+async fn every_model_is_loaded_or_has_failed_when_settled() {
+    let (good, empty) = (folder(&["1", "2", "3"]), folder(&[]));
+    let loader = Arc::new(FakeLoader::default());
+    let mut two = ModelConfig::new("two", good.path());
+    two.version_policy = VersionPolicy::Latest(2);
+    two.labels.insert("stable".into(), 2);
+    let configs = vec![
+        ModelConfig::new("one", good.path()),
+        two,
+        ModelConfig::new("empty", empty.path()),
+        ModelConfig::new("missing", empty.path().join("no")),
+    ];
+    let manager = start(configs, &loader);
+    let board = manager.settled().await.expect("the manager lives");
+    assert!(board.models["one"].is_available() && board.models["two"].is_available());
+    for (name, text) in [("empty", "no version to serve"), ("missing", "model folder")] {
+        let failure = board.models[name].failure().expect("it cannot be served");
+        assert_eq!(failure.code(), Code::NotFound);
+        assert!(failure.message().contains(text), "{failure}");
+    }
+    assert_eq!(latest(&manager, "one"), 3);
+    let labelled = manager.servable("two", &VersionChoice::Label("stable".into())).expect("labelled");
+    assert_eq!(labelled.id().version, 2);
+    let listed: Vec<_> = manager.status("two", None).expect("two versions").into_iter().map(|(v, _)| v).collect();
+    assert_eq!(listed, [3, 2]);
+    assert_eq!(manager.labelled("two", "stable").expect("known"), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_named_as_tensorflow_serving_does() {
+    let base = folder(&["1"]);
+    let manager = start(vec![ModelConfig::new("m", base.path())], &Arc::default());
+    manager.settled().await.expect("the manager lives");
+    let refusal = |name, choice| {
+        let error = manager.servable(name, &choice).err().expect("not there");
+        (error.code(), error.message().to_string())
+    };
+    let not_found = |text: &str| (Code::NotFound, text.to_string());
+    assert_eq!(refusal("x", VersionChoice::Latest), not_found("Servable not found for request: Latest(x)"));
+    assert_eq!(refusal("m", VersionChoice::Specific(99)), not_found("Servable not found for request: Specific(m, 99)"));
+    assert_eq!(
+        refusal("m", VersionChoice::Label("l".into())),
+        (Code::InvalidArgument, "Unrecognized servable version label: l".into())
+    );
+    let status = |name, version| manager.status(name, version).expect_err("not there").message().to_string();
+    assert_eq!(status("x", None), "Could not find any versions of model x");
+    assert_eq!(status("m", Some(9)), "Could not find version 9 of model m");
+}
+
+#[tokio::test]
+async fn a_new_version_replaces_the_old_once_it_answers() {
+    let base = folder(&["1"]);
+    let loader = Arc::new(FakeLoader::default());
+    loader.failures.lock().expect("unpoisoned").insert(2, (1, Error::unimplemented("no such operator")));
+    let mut options = ManagerOptions { poll_interval: Some(Duration::from_millis(1)), ..ManagerOptions::default() };
+    options.load_threads = 1;
+    let configs = vec![ModelConfig::new("m", base.path())];
+    let manager = Manager::start(configs, options, loader.clone(), context()).expect("good configuration");
+    reaches(&manager, 1, State::Available).await;
+    add(base.path(), "2");
+    let broken = reaches(&manager, 2, State::End).await;
+    assert_eq!(broken.error.expect("it failed").code(), Code::Unimplemented);
+    assert_eq!(latest(&manager, "m"), 1, "a broken version changes nothing");
+    let pinned = manager.servable("m", &VersionChoice::Latest).expect("version 1");
+    add(base.path(), "3");
+    reaches(&manager, 3, State::Available).await;
+    reaches(&manager, 1, State::Unloading).await;
+    assert_eq!(latest(&manager, "m"), 3);
+    drop(pinned);
+    reaches(&manager, 1, State::End).await;
+    assert_eq!(loader.loads.load(Ordering::Relaxed), 3, "a failed version is not loaded again and again");
+}
+
+#[tokio::test]
+async fn only_failures_that_may_pass_are_tried_again() {
+    let base = folder(&["1", "2"]);
+    let loader = Arc::new(FakeLoader::default());
+    let reading = Error::from(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+    loader.failures.lock().expect("unpoisoned").extend([(1, (9, Error::internal("broken"))), (2, (2, reading))]);
+    let mut config = ModelConfig::new("m", base.path());
+    config.version_policy = VersionPolicy::All;
+    let options = ManagerOptions { load_retry_interval: Duration::ZERO, ..ManagerOptions::default() };
+    let manager = Manager::start(vec![config], options, loader.clone(), context()).expect("good configuration");
+    let board = manager.settled().await.expect("the manager lives");
+    let states: Vec<_> = board.models["m"].versions.values().map(|s| s.state).collect();
+    assert_eq!(states, [State::End, State::Available]);
+    assert_eq!(loader.loads.load(Ordering::Relaxed), 1 + 3);
+}
+
+#[tokio::test]
+async fn a_new_configuration_unloads_what_it_leaves_out() {
+    let base = folder(&["1"]);
+    let manager = start(vec![ModelConfig::new("m", base.path())], &Arc::default());
+    manager.settled().await.expect("the manager lives");
+    let twice = vec![ModelConfig::new("a", base.path()), ModelConfig::new("a", base.path())];
+    let error = manager.reconfigure(twice).await.expect_err("one name twice");
+    assert_eq!(error.message(), "Illegal to list model a multiple times in config list");
+    manager.reconfigure(vec![ModelConfig::new("a", base.path())]).await.expect("good configuration");
+    assert!(manager.servable("m", &VersionChoice::Latest).is_err());
+    manager.settled().await.expect("the manager lives");
+    let pinned = manager.servable("a", &VersionChoice::Latest).expect("version 1");
+    manager.reconfigure(Vec::new()).await.expect("good configuration");
+    manager.reconfigure(vec![ModelConfig::new("a", base.path())]).await.expect("good configuration");
+    drop(pinned);
+    let mut board = manager.watch();
+    board
+        .wait_for(|b| b.models["a"].is_available())
+        .await
+        .expect("what comes back while it is unloaded is loaded again");
+    assert_eq!(latest(&manager, "a"), 1);
+    manager.shut_down().await.expect("the manager lives");
+    assert!(manager.servable("a", &VersionChoice::Latest).is_err());
+}

@@ -1,0 +1,24 @@
+//! Which models are served: from folders to loaded versions that answer requests.
+
+mod binding;
+mod config;
+#[cfg(test)]
+mod fake;
+mod id;
+mod loader;
+mod manager;
+mod observer;
+mod reconcile;
+mod repository;
+mod servable;
+mod state;
+
+pub use binding::{bind, dtype_name, select_outputs};
+pub use config::{ModelConfig, VersionPolicy};
+pub use id::{ServableId, VersionChoice};
+pub use loader::{EngineLoader, Loader, Model, Running, ShapeBounds};
+pub use manager::{Manager, ManagerOptions};
+pub use observer::{Observer, Silent};
+pub use repository::scan;
+pub use servable::{Context, DEFAULT_SIGNATURE, Prediction, Servable};
+pub use state::{Board, ModelStatus, State, Status};

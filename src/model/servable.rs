@@ -1,0 +1,265 @@
+//! A loaded version, answering requests.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::binding::bind;
+use super::id::ServableId;
+use super::loader::Model;
+use super::observer::{Observer, Scoped};
+use crate::batch::{
+    Answer, BatchReport, Batcher, Clock, Closed, Guard, Join, Observer as _, Parameters, Request, Timing,
+};
+use crate::engine::Merging;
+use crate::error::{Error, Result};
+use crate::tensor::{Shape, Signature, Tensor};
+
+/// The signature that a request without a name means, and the only one that an ONNX model has.
+pub const DEFAULT_SIGNATURE: &str = "serving_default";
+
+/// Inner shapes whose merging is remembered, a version; beyond it all are asked for again.
+const LOTS_MAX: usize = 256;
+
+/// An answered request.
+pub type Prediction = Answer;
+
+/// What all versions share.
+pub struct Context<C> {
+    /// Batches of one version that may be in flight: the engine's lanes times what each takes.
+    pub slots: usize,
+    /// Time for the batchers.
+    pub clock: Arc<C>,
+    /// Receives statistics.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl<C> Clone for Context<C> {
+    fn clone(&self) -> Self {
+        Self { slots: self.slots, clock: Arc::clone(&self.clock), observer: Arc::clone(&self.observer) }
+    }
+}
+
+/// A loaded version. Whoever holds it keeps it loaded.
+pub struct Servable {
+    id: ServableId,
+    model: Arc<dyn Model>,
+    /// `None`: requests are never merged.
+    parameters: Option<Parameters>,
+    batcher: Batcher,
+    observer: Arc<Scoped>,
+    lots: Mutex<HashMap<Vec<Shape>, Arc<Lot>>>,
+    /// Dropped with the version, which tells the manager.
+    _alive: oneshot::Sender<()>,
+}
+
+/// Requests that differ in their rows only, and have passed the checks once.
+#[derive(Default)]
+struct Lot {
+    /// The last batch sizes that were found to be ready, all of those there were.
+    ready: Mutex<Arc<[usize]>>,
+}
+
+/// Which way a request goes.
+enum Route {
+    /// Through the batcher.
+    Queue(Join),
+    /// Straight to the engine, which has to compile for it first: it must not hold up what is ready.
+    Compile,
+}
+
+impl Servable {
+    /// Starts to serve `model`, with batching if there are `parameters`. Also gives what ends when nobody holds it any more.
+    pub fn start<C: Clock>(
+        id: ServableId,
+        model: Arc<dyn Model>,
+        parameters: Option<Parameters>,
+        context: &Context<C>,
+    ) -> (Arc<Self>, oneshot::Receiver<()>) {
+        let observer = Arc::new(Scoped { id: id.clone(), observer: Arc::clone(&context.observer) });
+        let (runner, watcher) = (Arc::clone(&model), Arc::clone(&observer));
+        let run = move |inputs, deadline| {
+            let (running, watcher) = (runner.run(inputs, deadline), Arc::clone(&watcher));
+            async move {
+                let output = running.await?;
+                watcher.observer.ran(&watcher.id, &output.stats);
+                Ok(output.outputs)
+            }
+        };
+        let queue = parameters.clone().unwrap_or_default();
+        let batcher = Batcher::start(queue, context.slots, Arc::clone(&context.clock), observer.clone(), run);
+        let (alive, ended) = oneshot::channel();
+        let lots = Mutex::new(HashMap::new());
+        (Arc::new(Self { id, model, parameters, batcher, observer, lots, _alive: alive }), ended)
+    }
+
+    /// Its name and version.
+    pub fn id(&self) -> &ServableId {
+        &self.id
+    }
+
+    /// Its signature of this name; an empty name means [`DEFAULT_SIGNATURE`].
+    pub fn signature(&self, name: &str) -> Option<&Signature> {
+        (name.is_empty() || name == DEFAULT_SIGNATURE).then(|| self.model.signature())
+    }
+
+    /// Checks a request and answers it, alone or in a batch. `guard` is dropped when the request's memory is given back.
+    /// Dropping the future gives the request up.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for inputs that the model does not take, `UNAVAILABLE` when the queue is full,
+    /// `RESOURCE_EXHAUSTED` or `DEADLINE_EXCEEDED` when the deadline passes before or in the run, or what the run gives.
+    pub fn predict(
+        self: &Arc<Self>,
+        inputs: Vec<(String, Tensor)>,
+        deadline: Option<Instant>,
+        guard: Guard,
+    ) -> impl Future<Output = Result<Prediction>> + Send + 'static {
+        let servable = Arc::clone(self);
+        async move {
+            let inputs = bind(servable.model.signature(), inputs)?;
+            let shapes: Vec<_> = inputs.iter().map(|t| t.shape().clone()).collect();
+            let (lot, merging) = servable.lot(&shapes).await?;
+            match servable.route(&lot, &merging, &shapes)? {
+                Route::Queue(join) => {
+                    servable.batcher.submit(Request { inputs, join, deadline, guard })?.answer().await
+                }
+                Route::Compile => servable.compile_and_run(inputs, &shapes, deadline, guard).await,
+            }
+        }
+    }
+
+    /// The lot to which requests of these shapes belong, and whether they merge.
+    async fn lot(&self, shapes: &[Shape]) -> Result<(Arc<Lot>, Merging)> {
+        let key: Vec<_> = shapes.iter().map(|shape| with_rows(shape, 0)).collect();
+        let known = self.lots().get(&key).cloned();
+        if let Some(lot) = known {
+            // Remembered by the model, which also knows what has got ready since.
+            return Ok((lot, merging(&*self.model, shapes, self.parameters.is_some())));
+        }
+        let (model, shapes, merges) = (Arc::clone(&self.model), shapes.to_vec(), self.parameters.is_some());
+        // Inference and proof take milliseconds the first time.
+        let asked = tokio::task::spawn_blocking(move || {
+            let merging = merging(&*model, &shapes, merges);
+            if matches!(merging, Merging::Rows { .. }) {
+                common_rows(&shapes)?;
+            }
+            model.check_shapes(&shapes)?;
+            Ok(merging)
+        })
+        .await;
+        let merging =
+            asked.unwrap_or_else(|_| Err(Error::internal(format!("checking the shapes for {} panicked", self.id))))?;
+        let lot = Arc::<Lot>::default();
+        let mut lots = self.lots();
+        if lots.len() >= LOTS_MAX {
+            lots.clear();
+        }
+        lots.insert(key, Arc::clone(&lot));
+        Ok((lot, merging))
+    }
+
+    fn lots(&self) -> MutexGuard<'_, HashMap<Vec<Shape>, Arc<Lot>>> {
+        self.lots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn route(&self, lot: &Lot, merging: &Merging, shapes: &[Shape]) -> Result<Route> {
+        let exact = || if self.model.is_ready(shapes) { Route::Queue(Join::Alone) } else { Route::Compile };
+        let (Merging::Rows { batch_sizes }, Some(parameters)) = (merging, &self.parameters) else {
+            // The lot's first request says nothing about this one's rows.
+            self.model.check_shapes(shapes)?;
+            return Ok(exact());
+        };
+        let (rows, rows_max) = (common_rows(shapes)?, parameters.execution_rows_max());
+        let splits = parameters.enable_large_batch_splitting;
+        if let Some(rows_max) = rows_max.filter(|max| rows > *max && !splits) {
+            // The batcher refuses it.
+            return Ok(Route::Queue(Join::Rows([rows_max].into())));
+        }
+        let sizes = batch_sizes.iter().copied().filter(|size| *size <= rows_max.unwrap_or(usize::MAX));
+        let ready = self.ready(lot, shapes, sizes.collect());
+        Ok(match ready.last() {
+            Some(last) if rows > 0 && (rows <= *last || splits) => Route::Queue(Join::Rows(ready)),
+            _ => exact(),
+        })
+    }
+
+    /// Those of `sizes` that run without compiling.
+    fn ready(&self, lot: &Lot, shapes: &[Shape], sizes: Vec<usize>) -> Arc<[usize]> {
+        let mut known = lot.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if **known == *sizes {
+            return Arc::clone(&known);
+        }
+        let is_ready = |size: &usize| {
+            let shapes: Vec<_> = shapes.iter().map(|shape| with_rows(shape, *size)).collect();
+            self.model.is_ready(&shapes)
+        };
+        let ready: Arc<[usize]> = sizes.iter().copied().filter(is_ready).collect();
+        if ready.len() == sizes.len() {
+            *known = Arc::clone(&ready);
+        }
+        ready
+    }
+
+    /// Runs a request of a new shape beside the queue; the engine bounds how many wait for a compile.
+    async fn compile_and_run(
+        &self,
+        inputs: Vec<Tensor>,
+        shapes: &[Shape],
+        deadline: Option<Instant>,
+        _guard: Guard,
+    ) -> Result<Prediction> {
+        let started = tokio::time::Instant::now();
+        let running = self.model.run(inputs, deadline);
+        let outcome = match deadline {
+            None => running.await,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), running)
+                .await
+                .unwrap_or_else(|_| Err(Error::deadline_exceeded("Timed out waiting for notification"))),
+        };
+        let rows = shapes.first().and_then(|s| s.first().copied()).unwrap_or(1);
+        let timing = Timing { ran: started.elapsed(), batch_rows: rows, batches: 1, ..Timing::default() };
+        self.observer.batch(&BatchReport {
+            requests: 1,
+            rows,
+            padded_rows: 0,
+            closed: Closed::SlotFree,
+            queued: timing.queued,
+            ran: timing.ran,
+            succeeded: outcome.is_ok(),
+        });
+        let output = outcome?;
+        self.observer.observer.ran(&self.id, &output.stats);
+        Ok(Answer { outputs: output.outputs, timing })
+    }
+}
+
+/// Whether requests of these shapes merge, where batching is on.
+fn merging(model: &dyn Model, shapes: &[Shape], batching: bool) -> Merging {
+    if batching { model.merging(shapes) } else { Merging::Alone { reason: "batching is off".into() } }
+}
+
+/// The number of rows on axis 0 that all inputs have.
+fn common_rows(shapes: &[Shape]) -> Result<usize> {
+    let rows = shapes.first().ok_or("Batching Run() must have at least one input tensor").and_then(|first| {
+        let rows = first.first().ok_or("Batching Run() input tensors must have at least one dimension")?;
+        let equal = shapes.iter().all(|shape| shape.first() == Some(rows));
+        equal.then_some(*rows).ok_or("Batching Run() input tensors must have equal 0th-dimension size")
+    });
+    rows.map_err(Error::invalid_argument)
+}
+
+/// `shape` with another extent on axis 0, if it has one.
+fn with_rows(shape: &Shape, rows: usize) -> Shape {
+    let mut dims = shape.dims().to_vec();
+    if let Some(first) = dims.first_mut() {
+        *first = rows;
+    }
+    Shape::from(dims)
+}
+
+#[cfg(test)]
+mod tests;

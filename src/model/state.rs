@@ -1,0 +1,100 @@
+//! The states that versions go through, for whoever watches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::id::ServableId;
+use crate::error::Error;
+
+/// Where a version is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// It is to be loaded.
+    Start,
+    /// It is being loaded.
+    Loading,
+    /// It answers requests.
+    Available,
+    /// It takes no more requests, but some are being answered.
+    Unloading,
+    /// It is gone, or could not be loaded: then there is an error.
+    End,
+}
+
+impl State {
+    /// TensorFlow Serving's name for it, e.g. `AVAILABLE`.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Start => "START",
+            State::Loading => "LOADING",
+            State::Available => "AVAILABLE",
+            State::Unloading => "UNLOADING",
+            State::End => "END",
+        }
+    }
+}
+
+/// A version's state and, if it failed, why.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Where it is in its life.
+    pub state: State,
+    /// What went wrong.
+    pub error: Option<Error>,
+}
+
+/// Everything known about one configured model.
+#[derive(Clone, Debug, Default)]
+pub struct ModelStatus {
+    /// Every version that was ever to be served, the last to have ended among a bounded number.
+    pub versions: BTreeMap<i64, Status>,
+    /// Why its folder could not be read, if so.
+    pub error: Option<Error>,
+    /// Whether its folder was read at least once, or could not be.
+    pub scanned: bool,
+}
+
+impl ModelStatus {
+    /// Whether nothing more happens unless its folder changes: each version is available or ended.
+    pub fn is_settled(&self) -> bool {
+        self.scanned && self.versions.values().all(|s| matches!(s.state, State::Available | State::End))
+    }
+
+    /// Whether a version answers requests.
+    pub fn is_available(&self) -> bool {
+        self.versions.values().any(|s| s.state == State::Available)
+    }
+
+    /// Why no version answers requests, as far as known.
+    pub fn failure(&self) -> Option<&Error> {
+        if self.is_available() {
+            return None;
+        }
+        self.error.as_ref().or_else(|| self.versions.values().rev().find_map(|s| s.error.as_ref()))
+    }
+}
+
+/// All configured models by name.
+#[derive(Clone, Debug, Default)]
+pub struct Board {
+    /// Status by model name.
+    pub models: BTreeMap<Arc<str>, ModelStatus>,
+    /// Whether the first configuration was taken up.
+    pub is_configured: bool,
+}
+
+impl Board {
+    /// Whether each model is settled.
+    pub fn is_settled(&self) -> bool {
+        self.models.values().all(ModelStatus::is_settled)
+    }
+
+    /// The versions in a state, e.g. to count those that are available.
+    pub fn in_state(&self, state: State) -> Vec<ServableId> {
+        let of = |(name, model): (&Arc<str>, &ModelStatus)| -> Vec<ServableId> {
+            let hits = model.versions.iter().filter(|(_, s)| s.state == state);
+            hits.map(|(version, _)| ServableId { name: Arc::clone(name), version: *version }).collect()
+        };
+        self.models.iter().flat_map(of).collect()
+    }
+}
