@@ -1,10 +1,14 @@
-//! The engine: the chosen adapters' lanes, and models made runnable on them.
+//! The engine: the chosen adapter's lanes, and models made runnable on them.
 
 use std::sync::Arc;
 
-use super::ir::Graph;
-use super::session::Session;
-use crate::error::{Error, Result};
+use super::compile::{optimise, prove_rows};
+use super::device::{Adapter, Lane, LaneOptions, Mask};
+use super::ir::{Graph, Profile};
+use super::plans::{Limits, Plans};
+use super::self_test::self_test;
+use super::session::{Session, declared_shapes};
+use crate::error::Result;
 
 /// Which devices to use and how.
 #[derive(Clone, Debug)]
@@ -30,13 +34,13 @@ impl Default for EngineOptions {
 }
 
 /// How to load one model.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// The model's name, for messages.
     pub name: String,
     /// Batch sizes to compile, ascending; empty: powers of two up to what fits 250 ms and the budget, at most 64.
     pub batch_sizes: Vec<usize>,
-    /// Never merge requests; compile batch sizes on demand only.
+    /// Never merge requests; shapes are compiled when they come.
     pub single: bool,
     /// New shapes that requests may make us compile each minute.
     pub max_shapes_per_minute: usize,
@@ -44,17 +48,57 @@ pub struct LoadOptions {
     pub max_waiting: usize,
 }
 
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            name: "model".into(),
+            batch_sizes: Vec::new(),
+            single: false,
+            max_shapes_per_minute: 64,
+            max_waiting: 1024,
+        }
+    }
+}
+
 /// Lanes on the chosen adapter; shared by all models.
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    adapter: Adapter,
+    profile: Profile,
+    lanes: Vec<Arc<Lane>>,
+    memory_bytes: Option<u64>,
+}
 
 impl Engine {
     /// Opens and self-tests the adapter.
     ///
     /// # Errors
     /// `NOT_FOUND` when no adapter fits, `INTERNAL` when its arithmetic is wrong.
-    pub fn start(_options: &EngineOptions) -> Result<Arc<Self>> {
-        Err(Error::unimplemented("not yet"))
+    pub fn start(options: &EngineOptions) -> Result<Arc<Self>> {
+        let adapter = Adapter::pick(&options.device)?;
+        let mask = Mask::new(&options.without, options.family.as_deref())?;
+        let profile = adapter.profile(&mask);
+        let lane_options = LaneOptions { in_flight: options.in_flight.max(2), ..LaneOptions::default() };
+        let lanes = (0..options.lanes.max(1))
+            .map(|index| Lane::open(&adapter, index, &lane_options).map(Arc::new))
+            .collect::<Result<Vec<_>>>()?;
+        self_test(&lanes[0], &profile)?;
+        Ok(Arc::new(Self { adapter, profile, lanes, memory_bytes: options.memory_bytes }))
+    }
+
+    /// The adapter in use.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// What kernels may use on it.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// The queues in use.
+    pub fn lanes(&self) -> &[Arc<Lane>] {
+        &self.lanes
     }
 
     /// Makes `graph` runnable: optimised, weights uploaded, its two smallest batch sizes warm on one lane. The rest warm in
@@ -62,7 +106,31 @@ impl Engine {
     ///
     /// # Errors
     /// `UNIMPLEMENTED` for what cannot run here, `RESOURCE_EXHAUSTED` naming the numbers when memory does not suffice.
-    pub fn load(self: &Arc<Self>, _graph: Graph, _options: LoadOptions) -> Result<Arc<Session>> {
-        Err(Error::unimplemented("not yet"))
+    pub fn load(self: &Arc<Self>, graph: Graph, options: LoadOptions) -> Result<Arc<Session>> {
+        let graph = Arc::new(optimise(graph, &self.profile)?);
+        let limits = Limits {
+            name: options.name.clone(),
+            max_shapes_per_minute: options.max_shapes_per_minute,
+            max_waiting: options.max_waiting,
+            memory_bytes: self.memory_bytes,
+        };
+        let plans = Plans::start(Arc::clone(&graph), self.profile.clone(), self.lanes.clone(), limits)?;
+        let single = options.single.then(|| "merging is switched off".to_owned());
+        let session = Session::new(Arc::clone(&graph), Arc::clone(&plans), single);
+        let Some(shapes) = declared_shapes(&graph.signature, 1, None) else {
+            tracing::info!(model = options.name, "input shapes are open: each is compiled when it first comes");
+            return Ok(Arc::new(session));
+        };
+        if options.single {
+            return Ok(Arc::new(session));
+        }
+        match prove_rows(&graph, &shapes) {
+            Ok(()) => plans.warm_batches(&shapes, &options.batch_sizes)?,
+            Err(reason) => {
+                tracing::info!(model = options.name, reason, "requests are not merged");
+                plans.pin(&shapes)?;
+            }
+        }
+        Ok(Arc::new(session))
     }
 }

@@ -2,6 +2,9 @@
 
 #[allow(clippy::module_inception)]
 mod engine;
+mod plans;
+mod runner;
+mod self_test;
 mod session;
 
 pub mod compile;
@@ -9,6 +12,7 @@ pub mod device;
 pub mod ir;
 pub mod kernels;
 pub mod ops;
+pub mod oracle;
 
 pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use session::{Merging, RunOutput, RunStats, Session};

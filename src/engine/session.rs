@@ -1,17 +1,26 @@
-//! A model made runnable: executables by shape.
+//! A model made runnable: proofs, plans and runs by shape.
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
-use crate::tensor::{Shape, Signature, Tensor};
+use super::compile::{prove_rows, specialise};
+use super::ir::Graph;
+use super::plans::Plans;
+use super::runner;
+use crate::error::Result;
+use crate::tensor::{Dim, Shape, Signature, Tensor};
+
+/// Verdicts on sets of inner shapes that are remembered; past it all are forgotten.
+const MAX_REMEMBERED: usize = 1024;
 
 /// Whether requests may share a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merging {
     /// Rows are proven independent; batches are padded to one of these sizes, ascending.
     Rows {
-        /// Batch sizes compiled at load.
+        /// Batch sizes that are warm or asked for by the operator. Grows while the rest warm up.
         batch_sizes: Vec<usize>,
     },
     /// One request at a time, and why.
@@ -28,8 +37,12 @@ pub struct RunStats {
     pub lane: usize,
     /// From handing over to the start of its submission.
     pub wait: Duration,
-    /// From submission to the results being in host memory.
+    /// Converting and copying inputs, and encoding.
+    pub upload: Duration,
+    /// From submission to the device being done.
     pub device: Duration,
+    /// Copying and converting outputs.
+    pub read_back: Duration,
 }
 
 /// What a run gives.
@@ -44,32 +57,93 @@ pub struct RunOutput {
 /// A model made runnable on an engine's lanes. Dropping it frees its executables and weights.
 #[derive(Debug)]
 pub struct Session {
-    signature: Signature,
+    graph: Arc<Graph>,
+    plans: Arc<Plans>,
+    /// Why requests with these inner shapes may not be merged; `None` when they may.
+    verdicts: Mutex<HashMap<Vec<Vec<usize>>, Option<String>>>,
+    /// Why requests are never merged, whatever their shapes.
+    single: Option<String>,
 }
 
 impl Session {
+    pub(super) fn new(graph: Arc<Graph>, plans: Arc<Plans>, single: Option<String>) -> Self {
+        Self { graph, plans, verdicts: Mutex::default(), single }
+    }
+
     /// Names, types and declared extents of inputs and outputs.
     pub fn signature(&self) -> &Signature {
-        &self.signature
+        &self.graph.signature
+    }
+
+    /// The optimised graph that is run.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// Whether requests whose inputs have these shapes, axis 0 apart, may be merged along axis 0. Proven once for each set
     /// of inner shapes; costs milliseconds the first time.
-    pub fn merging(&self, _shapes: &[Shape]) -> Merging {
-        Merging::Alone { reason: String::new() }
+    pub fn merging(&self, shapes: &[Shape]) -> Merging {
+        match self.verdict(shapes) {
+            Some(reason) => Merging::Alone { reason },
+            None => Merging::Rows { batch_sizes: self.plans.batch_sizes() },
+        }
+    }
+
+    fn verdict(&self, shapes: &[Shape]) -> Option<String> {
+        if self.single.is_some() {
+            return self.single.clone();
+        }
+        let key: Vec<Vec<usize>> = shapes.iter().map(|s| s.get(1..).unwrap_or_default().to_vec()).collect();
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verdict) = verdicts.get(&key) {
+            return verdict.clone();
+        }
+        if verdicts.len() >= MAX_REMEMBERED {
+            verdicts.clear();
+        }
+        let verdict = prove_rows(&self.graph, shapes).err();
+        verdicts.insert(key, verdict.clone());
+        verdict
     }
 
     /// Whether an executable for exactly these input shapes is ready, so that `run` will not compile.
-    pub fn is_ready(&self, _shapes: &[Shape]) -> bool {
-        false
+    pub fn is_ready(&self, shapes: &[Shape]) -> bool {
+        self.plans.ready(shapes).is_some()
+    }
+
+    /// Waits until runs of these shapes, asked for before, can use every lane.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when that takes longer than `timeout`.
+    pub fn wait_for_lanes(&self, shapes: &[Shape], timeout: Duration) -> Result<()> {
+        self.plans.wait_for_lanes(shapes, timeout)
+    }
+
+    /// 2 × multiply-adds of a run with these input shapes, if its executable is ready.
+    pub fn flops(&self, shapes: &[Shape]) -> Option<f64> {
+        Some(self.plans.ready(shapes)?.program.flops)
+    }
+
+    /// What runs on the host in a run with these input shapes, if its executable is ready: `Operator:node:reason` each.
+    pub fn host_steps(&self, shapes: &[Shape]) -> Option<Vec<String>> {
+        Some(self.plans.ready(shapes)?.program.host_steps())
     }
 
     /// Checks that the model can take inputs of these shapes, by shape inference alone.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` naming the node at which inference fails.
-    pub fn check_shapes(&self, _shapes: &[Shape]) -> Result<()> {
-        Ok(())
+    pub fn check_shapes(&self, shapes: &[Shape]) -> Result<()> {
+        if self.is_ready(shapes) || matches!(self.merging(shapes), Merging::Rows { .. }) {
+            return Ok(());
+        }
+        specialise(&self.graph, shapes).map(drop)
+    }
+
+    /// Input shapes with every extent that the signature leaves open set to `open`, axis 0 to `rows`; `None` when a rank is
+    /// unknown, or an inner extent is open and `open` is `None`.
+    pub fn shapes_for(&self, rows: usize, open: Option<usize>) -> Option<Vec<Shape>> {
+        declared_shapes(self.signature(), rows, open)
     }
 
     /// Runs on the least loaded lane. `inputs` are in the signature's order with its dtypes, shapes any that the model can
@@ -77,9 +151,36 @@ impl Session {
     /// future is dropped before, is not executed.
     pub fn run(
         &self,
-        _inputs: Vec<Tensor>,
-        _deadline: Option<Instant>,
+        inputs: Vec<Tensor>,
+        deadline: Option<Instant>,
     ) -> impl Future<Output = Result<RunOutput>> + Send + 'static {
-        std::future::ready(Err(Error::unimplemented("not yet")))
+        let plans = Arc::clone(&self.plans);
+        async move {
+            let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
+            let plan = match plans.ready(&shapes) {
+                Some(plan) => plan,
+                None => plans.demand(shapes).await?,
+            };
+            runner::run(plans.lanes(), &plan, inputs, deadline).await
+        }
     }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.plans.close();
+    }
+}
+
+/// See [`Session::shapes_for`].
+pub(super) fn declared_shapes(signature: &Signature, rows: usize, open: Option<usize>) -> Option<Vec<Shape>> {
+    let shape = |dims: &Vec<Dim>| {
+        let extents = dims.iter().enumerate().map(|(axis, dim)| match (axis, dim.fixed()) {
+            (_, Some(n)) => Some(n),
+            (0, None) => Some(rows),
+            (_, None) => open,
+        });
+        extents.collect::<Option<Vec<_>>>().map(Shape::new)
+    };
+    signature.inputs.iter().map(|spec| shape(spec.dims.as_ref()?)).collect()
 }

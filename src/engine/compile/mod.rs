@@ -1,1 +1,13 @@
 //! Graph → Program: folding, fusion, lowering and memory planning, as pure functions.
+
+mod group;
+mod lower;
+mod optimise;
+mod plan;
+mod prove;
+mod specialise;
+
+pub use lower::compile;
+pub use optimise::optimise;
+pub use prove::prove_rows;
+pub use specialise::{Specialised, specialise};

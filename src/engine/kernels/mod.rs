@@ -1,4 +1,6 @@
-//! The shader library: WGSL files embedded and reflected at build time.
+//! The shader library: WGSL files embedded and reflected at build time, and kernels made as text.
+
+mod product;
 
 #[allow(unreachable_pub)]
 mod library {
@@ -6,3 +8,4 @@ mod library {
 }
 
 pub use library::*;
+pub use product::{BiasAccess, ProductTile};

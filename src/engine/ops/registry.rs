@@ -25,7 +25,12 @@ pub struct OpSpec<'a> {
 type Constructor = fn(&OpSpec<'_>) -> Result<Arc<dyn Op>>;
 
 /// (domain, name, constructor): one line an operator.
-const OPERATORS: &[(&str, &str, Constructor)] = &[];
+const OPERATORS: &[(&str, &str, Constructor)] = &[
+    ("", "Conv", super::conv::conv),
+    ("", "ConvTranspose", super::conv_transpose::conv_transpose),
+    ("", "Gemm", super::gemm::gemm),
+    ("", "MatMul", super::matmul::matmul),
+];
 
 /// The operator that `spec` asks for.
 ///

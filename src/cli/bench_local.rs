@@ -1,0 +1,211 @@
+//! `coracle bench` in this process.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+
+use super::bench::{Args, quantile};
+use super::bench_inputs;
+use crate::engine::device::{Adapter, Mask, measure_ceilings};
+use crate::engine::{Engine, LoadOptions, RunStats, Session};
+use crate::formats::onnx;
+use crate::tensor::{Shape, Tensor};
+
+/// One line of `--json`; times in microseconds.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    device: String,
+    batch: usize,
+    lanes: usize,
+    in_flight: usize,
+    /// Runs timed one at a time.
+    runs: usize,
+    /// Host tensors in to host tensors out, one in flight.
+    median_us: f64,
+    p10_us: f64,
+    p90_us: f64,
+    upload_us: f64,
+    compute_us: f64,
+    read_back_us: f64,
+    /// The very first run: compiling, uploading weights, the driver's own compiling.
+    first_run_us: f64,
+    /// 2 × multiply-adds of a run, in 10⁹.
+    gflop: f64,
+    gflop_per_s: f64,
+    /// With `in_flight` runs on each of `lanes` lanes.
+    rows_per_s: f64,
+    /// Share of the time in which each lane had work, while throughput was measured.
+    lane_busy: Vec<f64>,
+}
+
+/// Measures what the adapter could do at best.
+pub(super) fn ceilings(args: &Args) -> anyhow::Result<ExitCode> {
+    let adapter = Adapter::pick(&args.device.device)?;
+    let mask = Mask::new(&args.device.without, args.device.family.as_deref())?;
+    let ceilings = measure_ceilings(&adapter, &adapter.profile(&mask))?;
+    if args.json {
+        super::output::line(&serde_json::to_string(&ceilings)?);
+    } else {
+        super::output::line(&format!("{}\n{ceilings}", adapter.name()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures a model in this process.
+pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
+    let file = onnx::locate(path)?;
+    let graph = onnx::import(&file).with_context(|| format!("loading {}", file.display()))?;
+    let inputs = bench_inputs::inputs(args, &graph.signature, &file)?;
+    let options = args.device.engine_options(args.lanes as usize, (args.in_flight as usize).max(2));
+    let engine = Engine::start(&options)?;
+    let name = path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
+    let load = LoadOptions { name: name.clone(), single: true, ..LoadOptions::default() };
+    let session = engine.load(graph, load)?;
+
+    let start = Instant::now();
+    let (_, _) = once(&session, &inputs)?;
+    let first_run_us = micros(start.elapsed());
+    let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
+    session.wait_for_lanes(&shapes, Duration::from_secs(120))?;
+
+    let share = if args.lanes > 1 || args.in_flight > 1 { args.seconds / 2.0 } else { args.seconds };
+    let alone = one_at_a_time(&session, &inputs, Duration::from_secs_f64(share))?;
+    let (rows_per_s, lane_busy) = throughput(&engine, &session, &inputs, args, Duration::from_secs_f64(share))?;
+    let gflop = session.flops(&shapes).unwrap_or(0.0) / 1e9;
+    let compute_us = alone.part(|s| s.device);
+    let report = Report {
+        model: name,
+        device: engine.adapter().name().to_owned(),
+        batch: inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1),
+        lanes: args.lanes as usize,
+        in_flight: args.in_flight as usize,
+        runs: alone.total.len(),
+        median_us: quantile(&alone.total, 0.5),
+        p10_us: quantile(&alone.total, 0.1),
+        p90_us: quantile(&alone.total, 0.9),
+        upload_us: alone.part(|s| s.upload),
+        compute_us,
+        read_back_us: alone.part(|s| s.read_back),
+        first_run_us,
+        gflop,
+        gflop_per_s: if compute_us > 0.0 { gflop / (compute_us * 1e-6) } else { 0.0 },
+        rows_per_s,
+        lane_busy,
+    };
+    print(&report, args.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+fn once(session: &Session, inputs: &[Tensor]) -> anyhow::Result<(Duration, RunStats)> {
+    let start = Instant::now();
+    let output = pollster::block_on(session.run(inputs.to_vec(), None))?;
+    Ok((start.elapsed(), output.stats))
+}
+
+struct Alone {
+    /// Sorted, in microseconds.
+    total: Vec<f64>,
+    stats: Vec<RunStats>,
+}
+
+impl Alone {
+    fn part(&self, part: impl Fn(&RunStats) -> Duration) -> f64 {
+        let mut values: Vec<f64> = self.stats.iter().map(|s| micros(part(s))).collect();
+        values.sort_by(f64::total_cmp);
+        quantile(&values, 0.5)
+    }
+}
+
+fn one_at_a_time(session: &Session, inputs: &[Tensor], time: Duration) -> anyhow::Result<Alone> {
+    let end = Instant::now() + time;
+    let mut alone = Alone { total: Vec::new(), stats: Vec::new() };
+    while alone.total.len() < 5 || Instant::now() < end {
+        let (total, stats) = once(session, inputs)?;
+        alone.total.push(micros(total));
+        alone.stats.push(stats);
+    }
+    alone.total.sort_by(f64::total_cmp);
+    Ok(alone)
+}
+
+/// Rows a second with every slot of every lane filled, and each lane's busy share.
+fn throughput(
+    engine: &Engine,
+    session: &Arc<Session>,
+    inputs: &[Tensor],
+    args: &Args,
+    time: Duration,
+) -> anyhow::Result<(f64, Vec<f64>)> {
+    let callers = (args.lanes * args.in_flight) as usize;
+    let (runs, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let busy_before: Vec<Duration> = engine.lanes().iter().map(|l| l.busy()).collect();
+    let start = Instant::now();
+    let end = start + time;
+    std::thread::scope(|scope| {
+        for _ in 0..callers {
+            scope.spawn(|| {
+                while Instant::now() < end && !failed.load(Ordering::Relaxed) {
+                    match once(session, inputs) {
+                        Ok(_) => runs.fetch_add(1, Ordering::Relaxed),
+                        Err(_) => return failed.store(true, Ordering::Relaxed),
+                    };
+                }
+            });
+        }
+    });
+    let elapsed = start.elapsed();
+    if failed.load(Ordering::Relaxed) {
+        bail!("a run failed while throughput was measured");
+    }
+    let share = |(lane, before): (&Arc<_>, &Duration)| -> f64 {
+        let lane: &crate::engine::device::Lane = lane;
+        lane.busy().saturating_sub(*before).as_secs_f64() / elapsed.as_secs_f64()
+    };
+    let lane_busy = engine.lanes().iter().zip(&busy_before).map(share).collect();
+    let rows = inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1);
+    Ok(((runs.load(Ordering::Relaxed) * rows) as f64 / elapsed.as_secs_f64(), lane_busy))
+}
+
+fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    if json {
+        super::output::line(&serde_json::to_string(report)?);
+        return Ok(());
+    }
+    let busy: Vec<String> = report.lane_busy.iter().map(|b| format!("{:.0} %", b * 100.0)).collect();
+    super::output::line(&format!(
+        "{} on {}, batch {}\n\
+         one at a time   {:>12.0} µs median, {:.0} to {:.0} µs (p10 to p90), {} runs\n\
+         of which        {:>12.0} µs upload, {:.0} µs compute, {:.0} µs read-back\n\
+         arithmetic      {:>12.3} GFLOP a run, {:.2} GFLOP/s\n\
+         first run       {:>12.0} µs\n\
+         throughput      {:>12.1} rows/s with {} in flight on each of {} lanes (busy {})",
+        report.model,
+        report.device,
+        report.batch,
+        report.median_us,
+        report.p10_us,
+        report.p90_us,
+        report.runs,
+        report.upload_us,
+        report.compute_us,
+        report.read_back_us,
+        report.gflop,
+        report.gflop_per_s,
+        report.first_run_us,
+        report.rows_per_s,
+        report.in_flight,
+        report.lanes,
+        busy.join(", "),
+    ));
+    Ok(())
+}

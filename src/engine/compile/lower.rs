@@ -1,0 +1,347 @@
+//! Units → a program: buffers, dispatches, and what crosses between host and device.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::group::{Unit, units};
+use super::plan::assign_pools;
+use super::specialise::{Specialised, specialise};
+use crate::engine::ir::{
+    Buffer, BufferId, Chain, Fact, Graph, HostStep, Node, Operand, Port, Profile, Program, Recorder, Scene, Segment,
+    Slot, Storage, ValueId, Work, linear_groups,
+};
+use crate::engine::kernels;
+use crate::error::{Code, Error, Result};
+use crate::tensor::{DType, Shape};
+
+/// Compiles `graph` for inputs of these shapes, in the signature's order.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` naming the node that cannot take the shapes, `RESOURCE_EXHAUSTED` naming a limit of the adapter,
+/// `UNIMPLEMENTED` for extents that depend on data.
+pub fn compile(graph: &Graph, inputs: &[Shape], profile: &Profile) -> Result<Program> {
+    let known = specialise(graph, inputs)?;
+    let mut forced_host = HashMap::new();
+    loop {
+        match Lowering::new(graph, &known, profile).run(&forced_host) {
+            Ok(program) => return Ok(program),
+            // A node without a kernel for its case becomes a host step, under its own name in every report.
+            Err(Failure::NoKernel { node, error }) => {
+                if forced_host.insert(node, error.message().to_owned()).is_some() {
+                    return Err(error.at(graph.nodes[node].describe()));
+                }
+            }
+            Err(Failure::Final(error)) => return Err(error),
+        }
+    }
+}
+
+enum Failure {
+    NoKernel { node: usize, error: Error },
+    Final(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Final(error)
+    }
+}
+
+/// Where a value is.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    slot: Option<Slot>,
+    buffer: Option<BufferId>,
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    known: &'a Specialised,
+    profile: &'a Profile,
+    places: Vec<Place>,
+    program: Program,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(graph: &'a Graph, known: &'a Specialised, profile: &'a Profile) -> Self {
+        let program = Program {
+            buffers: Vec::new(),
+            segments: vec![Segment::default()],
+            slots: 0,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            known: Vec::new(),
+            nodes: 0,
+            flops: 0.0,
+        };
+        Self { graph, known, profile, places: vec![Place::default(); graph.values.len()], program }
+    }
+
+    fn run(mut self, forced_host: &HashMap<usize, String>) -> Result<Program, Failure> {
+        for input in &self.graph.inputs {
+            let slot = self.new_slot();
+            self.places[input.0].slot = Some(slot);
+            self.program.inputs.push(slot);
+        }
+        for index in &self.known.live {
+            let node = &self.graph.nodes[*index];
+            let (inputs, outputs) = (self.known.input_facts(node), self.known.output_facts(node));
+            self.program.flops += node.op.cost(&inputs, &outputs).flops;
+        }
+        for unit in units(self.graph, self.known, self.profile, forced_host) {
+            match unit {
+                Unit::Device { root, chain, members, output } => self.device(root, &chain, &members, output)?,
+                Unit::View(index) => self.view(index)?,
+                Unit::Host(index, reason) => self.host(index, reason)?,
+            }
+        }
+        for output in &self.graph.outputs {
+            let slot = self.host_slot(*output)?;
+            self.program.outputs.push(slot);
+        }
+        assign_pools(&mut self.program);
+        Ok(self.program)
+    }
+
+    fn name(&self, value: ValueId) -> &str {
+        &self.graph.values[value.0].name
+    }
+
+    fn fact(&self, value: ValueId) -> Result<&'a Fact> {
+        let fact = self.known.fact(value);
+        fact.ok_or_else(|| Error::internal(format!("nothing is known of value {:?}", self.name(value))))
+    }
+
+    fn new_slot(&mut self) -> Slot {
+        self.program.slots += 1;
+        Slot(self.program.slots - 1)
+    }
+
+    fn segment(&mut self) -> &mut Segment {
+        if self.program.segments.is_empty() {
+            self.program.segments.push(Segment::default());
+        }
+        let last = self.program.segments.len() - 1;
+        &mut self.program.segments[last]
+    }
+
+    /// The segment that device work may be added to: a new one after host steps.
+    fn device_segment(&mut self) -> &mut Segment {
+        if !self.segment().host_steps.is_empty() {
+            self.program.segments.push(Segment::default());
+        }
+        self.segment()
+    }
+
+    /// The value in host memory when the current segment is done.
+    fn host_slot(&mut self, value: ValueId) -> Result<Slot> {
+        if let Some(slot) = self.places[value.0].slot {
+            return Ok(slot);
+        }
+        let slot = self.new_slot();
+        self.places[value.0].slot = Some(slot);
+        let fact = self.fact(value)?;
+        if let Some(constant) = &fact.value {
+            self.program.known.push((slot, constant.clone()));
+            return Ok(slot);
+        }
+        let buffer = self.places[value.0].buffer;
+        let buffer = buffer.ok_or_else(|| Error::internal(format!("{:?} is nowhere", self.name(value))))?;
+        let port = self.port(value, slot, buffer)?;
+        // Scratch of a program with host steps is private to the run, so a later segment may still read it.
+        self.segment().downloads.push(port);
+        Ok(slot)
+    }
+
+    fn port(&self, value: ValueId, slot: Slot, buffer: BufferId) -> Result<Port> {
+        let fact = self.fact(value)?;
+        Ok(Port { slot, buffer, dtype: fact.dtype, storage: self.storage(fact.dtype)?, shape: fact.concrete()? })
+    }
+
+    fn storage(&self, dtype: DType) -> Result<Storage> {
+        let storage = self.profile.storage(dtype);
+        storage.ok_or_else(|| Error::unimplemented(format!("{dtype} values stay on the host")))
+    }
+
+    fn scratch(&mut self, shape: &Shape, storage: Storage) -> BufferId {
+        let bytes = ((shape.elements().saturating_mul(storage.bytes())) as u64).next_multiple_of(4).max(4);
+        self.program.buffers.push(Buffer::Scratch { bytes, pool: 0 });
+        BufferId(self.program.buffers.len() - 1)
+    }
+
+    /// The value in device memory: uploaded or computed there already, or a constant.
+    fn operand(&mut self, value: ValueId) -> Result<Operand> {
+        let fact = self.fact(value)?;
+        let shape = fact.concrete()?;
+        let storage = match &fact.value {
+            Some(_) => self.profile.constant_storage(fact.dtype),
+            None => self.profile.storage(fact.dtype),
+        };
+        let storage = storage.ok_or_else(|| Error::unimplemented(format!("{} values stay on the host", fact.dtype)))?;
+        let buffer = match (self.places[value.0].buffer, &fact.value) {
+            (Some(buffer), _) => buffer,
+            (None, Some(constant)) => {
+                self.program.buffers.push(Buffer::Constant { tensor: constant.clone(), storage });
+                BufferId(self.program.buffers.len() - 1)
+            }
+            (None, None) => {
+                let buffer = self.scratch(&shape, storage);
+                let slot = self.host_slot(value)?;
+                let port = self.port(value, slot, buffer)?;
+                self.device_segment().uploads.push(port);
+                buffer
+            }
+        };
+        self.places[value.0].buffer = Some(buffer);
+        Ok(Operand { buffer, storage, dtype: fact.dtype, shape })
+    }
+
+    fn device(
+        &mut self,
+        root: Option<usize>,
+        chain: &Chain,
+        members: &[usize],
+        output: ValueId,
+    ) -> Result<(), Failure> {
+        self.program.nodes += 1;
+        let label: Vec<&str> = members.iter().map(|m| self.graph.nodes[*m].name.as_str()).collect();
+        let label: Arc<str> = label.join("+").into();
+        let stored = self.fact(output)?;
+        let (shape, out) = (stored.concrete()?, self.storage(stored.dtype)?);
+        let mut chain_buffers = Vec::with_capacity(chain.operands.len());
+        for operand in &chain.operands {
+            chain_buffers.push(self.operand(operand.value)?.buffer);
+        }
+        match root {
+            None => {
+                let buffer = self.scratch(&shape, out);
+                let operand = Operand { buffer, storage: out, dtype: stored.dtype, shape: shape.clone() };
+                self.record(&[], Vec::new(), vec![operand], (label, chain, chain_buffers, out), |recorder| {
+                    record_map(recorder, &shape)
+                })?;
+                self.places[output.0].buffer = Some(buffer);
+            }
+            Some(index) => {
+                let node = &self.graph.nodes[index];
+                self.record_root(index, node, output, (label, chain, chain_buffers, out))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn record_root(
+        &mut self,
+        index: usize,
+        node: &Node,
+        stored: ValueId,
+        behind: (Arc<str>, &Chain, Vec<BufferId>, Storage),
+    ) -> Result<(), Failure> {
+        let facts = self.known.input_facts(node);
+        let mut inputs = Vec::with_capacity(node.inputs.len());
+        for value in &node.inputs {
+            // Constants without a device form only give shapes: the recorder reads them from the facts.
+            inputs.push(match value {
+                Some(value) => match self.operand(*value) {
+                    Ok(operand) => Some(operand),
+                    Err(_) if self.known.constant(*value).is_some() => None,
+                    Err(error) => return Err(error.at(node.describe()).into()),
+                },
+                None => None,
+            });
+        }
+        let inferred = node.op.infer(&facts).map_err(|e| e.at(node.describe()))?;
+        let used = node.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let mut outputs = Vec::with_capacity(used);
+        for (position, (value, fact)) in node.outputs.iter().zip(&inferred).take(used).enumerate() {
+            let (shape, storage) = (fact.concrete().map_err(|e| e.at(node.describe()))?, self.storage(fact.dtype)?);
+            // The first output's buffer holds what the chain makes of it; an unused one is written all the same.
+            let (owner, lies) = if position == 0 { (Some(stored), behind.3) } else { (*value, storage) };
+            let buffer = self.scratch(&shape, lies);
+            if let Some(owner) = owner {
+                self.places[owner.0].buffer = Some(buffer);
+            }
+            outputs.push(Operand { buffer, storage, dtype: fact.dtype, shape });
+        }
+        self.record(&facts, inputs, outputs, behind, |recorder| node.op.record(recorder)).map_err(|error| {
+            if error.code() == Code::Unimplemented {
+                Failure::NoKernel { node: index, error }
+            } else {
+                Failure::Final(error.at(node.describe()))
+            }
+        })
+    }
+
+    fn record(
+        &mut self,
+        facts: &[Option<&Fact>],
+        inputs: Vec<Option<Operand>>,
+        outputs: Vec<Operand>,
+        (label, chain, chain_buffers, out): (Arc<str>, &Chain, Vec<BufferId>, Storage),
+        write: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.device_segment();
+        let profile = self.profile;
+        let last = self.program.segments.len() - 1;
+        let mut recorder = Recorder::new(Scene {
+            profile,
+            label,
+            facts,
+            inputs,
+            outputs,
+            chain,
+            chain_buffers,
+            out,
+            buffers: &mut self.program.buffers,
+            dispatches: &mut self.program.segments[last].dispatches,
+            library: &kernels::function,
+        });
+        write(&mut recorder)
+    }
+
+    fn view(&mut self, index: usize) -> Result<()> {
+        let node = &self.graph.nodes[index];
+        let (Some(input), Some(output)) = (node.inputs.first().copied().flatten(), node.outputs[0]) else {
+            return Err(Error::internal(format!("{} lacks its input or output", node.describe())));
+        };
+        let operand = self.operand(input).map_err(|e| e.at(node.describe()))?;
+        self.places[output.0].buffer = Some(operand.buffer);
+        Ok(())
+    }
+
+    fn host(&mut self, index: usize, reason: String) -> Result<()> {
+        self.program.nodes += 1;
+        let node = &self.graph.nodes[index];
+        let mut inputs = Vec::with_capacity(node.inputs.len());
+        for value in &node.inputs {
+            inputs.push(match value {
+                Some(value) => Some(self.host_slot(*value)?),
+                None => None,
+            });
+        }
+        let mut outputs = Vec::with_capacity(node.outputs.len());
+        for value in &node.outputs {
+            outputs.push(value.map(|value| {
+                let slot = self.new_slot();
+                self.places[value.0].slot = Some(slot);
+                slot
+            }));
+        }
+        let step = HostStep { node: node.name.clone(), op: Arc::clone(&node.op), reason, inputs, outputs };
+        self.segment().host_steps.push(step);
+        Ok(())
+    }
+}
+
+/// One invocation an element, everything done by the chain.
+fn record_map(recorder: &mut Recorder<'_>, shape: &Shape) -> Result<()> {
+    let count = shape.elements();
+    let words =
+        u32::try_from(count).map_err(|_| Error::resource_exhausted(format!("{count} elements in one tensor")))?;
+    recorder.dispatch(&Work {
+        shader: &kernels::map::SHADER,
+        defines: &[],
+        buffers: &[recorder.output(0).buffer],
+        params: kernels::map::Params { count: words }.words(),
+        groups: linear_groups(count, 64, recorder.profile.max_workgroups),
+    })
+}

@@ -1,0 +1,90 @@
+//! The proof that requests may share a batch: rows are followed from every input to every output.
+
+use super::specialise::{Specialised, specialise};
+use crate::engine::ir::{Fact, Graph, Rows, RowsQuery};
+use crate::tensor::{Dim, Shape};
+
+/// Batch extents that the graph is inferred for. Shape arithmetic that gives the same value for all of them does not
+/// depend on the batch; the largest is prime and unlike any extent of a model.
+const PROBES: [usize; 3] = [2, 7, 61];
+
+/// Checks that entry *i* of axis 0 of every output depends on entry *i* of axis 0 of the inputs alone, for inputs of these
+/// shapes under any extent of axis 0.
+///
+/// # Errors
+/// Why not, naming the input, output or node.
+pub fn prove_rows(graph: &Graph, shapes: &[Shape]) -> Result<(), String> {
+    for (spec, shape) in graph.signature.inputs.iter().zip(shapes) {
+        let declared = spec.dims.as_ref().map(|d| d.first());
+        match declared {
+            Some(Some(Dim::Fixed(n))) => return Err(format!("input {:?} has the fixed batch extent {n}", spec.name)),
+            Some(None) => return Err(format!("input {:?} has no batch axis", spec.name)),
+            _ if shape.rank() == 0 => return Err(format!("input {:?} has no batch axis", spec.name)),
+            _ => {}
+        }
+    }
+    if graph.inputs.is_empty() {
+        return Err("the model has no inputs".into());
+    }
+    let probes: Vec<Specialised> =
+        PROBES.iter().map(|batch| specialise_for(graph, shapes, *batch)).collect::<Result<_, String>>()?;
+    let rows = follow(graph, &probes)?;
+    for (value, spec) in graph.outputs.iter().zip(&graph.signature.outputs) {
+        if rows[value.0] != Rows::LEADING {
+            return Err(format!("output {:?} does not have the batch as its axis 0", spec.name));
+        }
+        for (probe, batch) in probes.iter().zip(PROBES) {
+            let extent = probe.fact(*value).and_then(Fact::shape).and_then(|s| s.first().copied());
+            if extent != Some(batch) {
+                return Err(format!("output {:?} does not have one row for each input row", spec.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn specialise_for(graph: &Graph, shapes: &[Shape], batch: usize) -> Result<Specialised, String> {
+    let probed = shapes.iter().map(|shape| {
+        let mut dims = shape.to_vec();
+        dims[0] = batch;
+        Shape::new(dims)
+    });
+    specialise(graph, &probed.collect::<Vec<_>>()).map_err(|e| format!("its batch extent cannot vary: {e}"))
+}
+
+/// The rows of every value under the last probe.
+fn follow(graph: &Graph, probes: &[Specialised]) -> Result<Vec<Rows>, String> {
+    let (last, batch) = (&probes[probes.len() - 1], PROBES[PROBES.len() - 1]);
+    let mut rows = vec![Rows::Constant; graph.values.len()];
+    for input in &graph.inputs {
+        rows[input.0] = Rows::LEADING;
+    }
+    for node in &graph.nodes {
+        let inputs = last.input_facts(node);
+        let outputs: Vec<Fact> = node
+            .outputs
+            .iter()
+            .map(|v| v.and_then(|v| last.fact(v)).cloned().unwrap_or_else(|| unused_output(last, node)))
+            .collect();
+        let given: Vec<Rows> = node.inputs.iter().map(|v| v.map_or(Rows::Constant, |v| rows[v.0])).collect();
+        let query = RowsQuery { rows: &given, inputs: &inputs, outputs: &outputs, batch };
+        let answers = node.op.rows(&query);
+        for (value, answer) in node.outputs.iter().zip(answers) {
+            let Some(value) = *value else { continue };
+            let known: Option<Vec<_>> = probes.iter().map(|p| p.constant(value)).collect();
+            rows[value.0] = match (known, answer) {
+                // What shapes alone determine depends at most on how many rows there are.
+                (Some(known), _) if known.windows(2).all(|w| w[0] == w[1]) => Rows::Constant,
+                (Some(_), _) => Rows::Counted,
+                (_, Rows::Mixed) => return Err(format!("{} mixes rows", node.describe())),
+                (_, answer) => answer,
+            };
+        }
+    }
+    Ok(rows)
+}
+
+fn unused_output(specialised: &Specialised, node: &crate::engine::ir::Node) -> Fact {
+    let first = node.outputs.iter().flatten().find_map(|v| specialised.fact(*v));
+    first.cloned().unwrap_or_else(|| Fact::of_unknown_rank(crate::tensor::DType::F32))
+}

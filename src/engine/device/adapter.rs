@@ -1,0 +1,156 @@
+//! Adapters: what there is, in the order of preference, and what each can do.
+
+use std::fmt;
+
+use crate::engine::ir::{Family, Profile};
+use crate::error::{Error, Result};
+
+/// One adapter of the machine.
+#[derive(Clone)]
+pub struct Adapter {
+    pub(super) raw: wgpu::Adapter,
+    info: wgpu::AdapterInfo,
+    index: usize,
+}
+
+/// Features to do without, and kernels to use whatever the adapter's kind.
+#[derive(Clone, Debug, Default)]
+pub struct Mask {
+    subgroups: bool,
+    f16: bool,
+    family: Option<Family>,
+}
+
+impl Mask {
+    /// `without` holds `subgroups` and `f16`, `family` is `software` or `gpu`.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for other words.
+    pub fn new(without: &[String], family: Option<&str>) -> Result<Self> {
+        let mut mask = Self::default();
+        for feature in without {
+            match feature.as_str() {
+                "subgroups" => mask.subgroups = true,
+                "f16" => mask.f16 = true,
+                other => {
+                    return Err(Error::invalid_argument(format!("cannot do without {other:?}: say subgroups or f16")));
+                }
+            }
+        }
+        mask.family = match family {
+            None | Some("auto") => None,
+            Some("software") => Some(Family::Software),
+            Some("gpu") => Some(Family::Gpu),
+            Some(other) => {
+                return Err(Error::invalid_argument(format!("kernel family {other:?}: say software or gpu")));
+            }
+        };
+        Ok(mask)
+    }
+}
+
+impl fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?})", self.info.name, self.info.backend)
+    }
+}
+
+fn rank(kind: wgpu::DeviceType) -> u8 {
+    match kind {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    }
+}
+
+impl Adapter {
+    /// Every adapter, the best first: discrete, integrated, virtual, software.
+    pub fn all() -> Vec<Self> {
+        let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = backends;
+        if !cfg!(debug_assertions) {
+            descriptor.flags = wgpu::InstanceFlags::DISCARD_HAL_LABELS;
+        }
+        let instance = wgpu::Instance::new(descriptor);
+        let mut found: Vec<_> = pollster::block_on(instance.enumerate_adapters(backends))
+            .into_iter()
+            .map(|raw| (raw.get_info(), raw))
+            .collect();
+        found.sort_by_key(|(info, _)| rank(info.device_type));
+        found.into_iter().enumerate().map(|(index, (info, raw))| Self { raw, info, index }).collect()
+    }
+
+    /// The adapter that `choice` names: `auto`, `software`, an index, or part of a name (any case).
+    ///
+    /// # Errors
+    /// `NOT_FOUND` listing what there is.
+    pub fn pick(choice: &str) -> Result<Self> {
+        let adapters = Self::all();
+        let wanted = choice.to_lowercase();
+        let found = adapters.iter().find(|a| match wanted.as_str() {
+            "auto" => true,
+            "software" => a.is_software(),
+            other => match other.parse::<usize>() {
+                Ok(index) => a.index == index,
+                Err(_) => a.info.name.to_lowercase().contains(other),
+            },
+        });
+        found.cloned().ok_or_else(|| {
+            let names: Vec<_> = adapters.iter().map(|a| format!("{} {:?}", a.index, a.info.name)).collect();
+            Error::not_found(if names.is_empty() {
+                "no Vulkan, Metal or DX12 adapter was found: install a GPU driver, or a software one \
+                 (Debian and Ubuntu: mesa-vulkan-drivers libvulkan1)"
+                    .to_owned()
+            } else {
+                format!("no adapter is {choice:?}; there are {}", names.join(", "))
+            })
+        })
+    }
+
+    /// The adapter's name.
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Its position in the order of preference.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Everything that the driver says about it.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.info
+    }
+
+    /// `vulkan/llvmpipe…`, for test names and logs.
+    pub fn label(&self) -> String {
+        let name = self.info.name.split([' ', '(']).next().unwrap_or_default().to_lowercase();
+        format!("{:?}/{name}", self.info.backend).to_lowercase()
+    }
+
+    /// Whether a CPU does the work.
+    pub fn is_software(&self) -> bool {
+        self.info.device_type == wgpu::DeviceType::Cpu
+    }
+
+    /// What kernels may use here.
+    pub fn profile(&self, mask: &Mask) -> Profile {
+        let (features, limits) = (self.raw.features(), self.raw.limits());
+        let (least, most) = (self.info.subgroup_min_size, self.info.subgroup_max_size);
+        let subgroups = features.contains(wgpu::Features::SUBGROUP) && !mask.subgroups && least == most;
+        let family = if self.is_software() { Family::Software } else { Family::Gpu };
+        Profile {
+            family: mask.family.unwrap_or(family),
+            f16: features.contains(wgpu::Features::SHADER_F16) && !mask.f16,
+            subgroup: subgroups.then_some(least),
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
+            max_invocations: limits.max_compute_invocations_per_workgroup,
+            max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        }
+    }
+}

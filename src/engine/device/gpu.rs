@@ -1,0 +1,188 @@
+//! One opened wgpu device: its pipelines, its errors, and whether it is lost.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::adapter::Adapter;
+use crate::engine::ir::{Binding, Kernel};
+use crate::error::{Error, Result};
+
+/// A compiled kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Pipeline {
+    pub(super) raw: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+}
+
+/// A device and its queue.
+pub(super) struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) limits: wgpu::Limits,
+    pipelines: Mutex<HashMap<Kernel, Pipeline>>,
+    fate: Arc<Fate>,
+    checked: bool,
+}
+
+/// What the driver told us outside any call.
+#[derive(Debug, Default)]
+struct Fate {
+    lost: AtomicBool,
+    reason: Mutex<Option<String>>,
+}
+
+impl Fate {
+    fn record(&self, reason: String) {
+        tracing::error!(reason, "a device stopped working");
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.lost.store(true, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gpu").field("fate", &self.fate).finish_non_exhaustive()
+    }
+}
+
+impl Gpu {
+    /// Opens a device of its own on `adapter`. `checked` keeps bounds checks and loop bounds in kernels.
+    pub(super) fn open(adapter: &Adapter, checked: bool) -> Result<Self> {
+        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let limits = adapter.raw.limits();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("coracle"),
+            required_features: adapter.raw.features() & wanted,
+            required_limits: limits.clone(),
+            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            trace: wgpu::Trace::Off,
+        };
+        let (device, queue) = pollster::block_on(adapter.raw.request_device(&descriptor)).map_err(|e| {
+            Error::unavailable(format!("adapter {:?} gives no device: {e}", adapter.name())).with_source(e)
+        })?;
+        let fate = Arc::new(Fate::default());
+        let (lost, uncaptured) = (Arc::clone(&fate), Arc::clone(&fate));
+        device.set_device_lost_callback(move |reason, message| {
+            // Dropping the device is no loss.
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lost.record(format!("device lost: {message}"));
+            }
+        });
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.record(error.to_string())));
+        Ok(Self { device, queue, limits, pipelines: Mutex::default(), fate, checked })
+    }
+
+    /// Whether nothing more will come from this device.
+    pub(super) fn is_lost(&self) -> bool {
+        self.fate.lost.load(Ordering::Acquire)
+    }
+
+    /// Why it is lost, as an error for those whose work was on it.
+    pub(super) fn loss(&self) -> Error {
+        let reason = self.fate.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Error::unavailable(reason.unwrap_or_else(|| "the device is lost".into()))
+    }
+
+    /// Marks the device as lost: fault injection for tests.
+    pub(super) fn lose(&self, reason: &str) {
+        self.fate.record(reason.to_owned());
+    }
+
+    /// Runs `make`, turning what the driver refuses in it into an error that names `what`.
+    pub(super) fn guarded<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+        // Scopes belong to a thread: pushed, used and popped here.
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let made = make();
+        let refused = pollster::block_on(validation.pop());
+        let refused = pollster::block_on(internal.pop()).or(refused);
+        if let Some(error) = pollster::block_on(memory.pop()) {
+            return Err(Error::resource_exhausted(format!("{what}: out of device memory: {error}")));
+        }
+        match refused {
+            Some(error) => Err(Error::internal(format!("{what}: {error}"))),
+            None => Ok(made),
+        }
+    }
+
+    /// The pipeline of `kernel`, compiled on first use.
+    pub(super) fn pipeline(&self, kernel: &Kernel) -> Result<Pipeline> {
+        let cached = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(kernel).cloned();
+        if let Some(pipeline) = cached {
+            return Ok(pipeline);
+        }
+        let pipeline = self.guarded(&format!("kernel {}", kernel.name), || self.compile(kernel))?;
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(kernel.clone(), pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn compile(&self, kernel: &Kernel) -> Pipeline {
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(std::borrow::Cow::Borrowed(&kernel.source)),
+        };
+        let module = if self.checked {
+            self.device.create_shader_module(descriptor)
+        } else {
+            // SAFETY: kernels are ours: each ends its loops at bounds from its parameters and keeps its indices inside the
+            // buffers that its operator sized, which the adapter tests hold against the host on every shape.
+            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+        };
+        let entries: Vec<_> = kernel.bindings.iter().enumerate().map(|(i, b)| layout_entry(i, *b)).collect();
+        let layout = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name), entries: &entries });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &[],
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        Pipeline { raw, layout }
+    }
+
+    /// Compiled kernels held.
+    pub(super) fn pipeline_count(&self) -> usize {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// A buffer, or `RESOURCE_EXHAUSTED` naming `what` and the limit.
+    pub(super) fn buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        if bytes > self.limits.max_buffer_size {
+            return Err(Error::resource_exhausted(format!(
+                "{what} needs a buffer of {bytes} bytes, the adapter's max_buffer_size is {}",
+                self.limits.max_buffer_size
+            )));
+        }
+        let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
+        self.guarded(what, || self.device.create_buffer(&descriptor))
+    }
+}
+
+fn layout_entry(index: usize, binding: Binding) -> wgpu::BindGroupLayoutEntry {
+    let ty = match binding {
+        Binding::Read => wgpu::BufferBindingType::Storage { read_only: true },
+        Binding::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+        Binding::Uniform => wgpu::BufferBindingType::Uniform,
+    };
+    wgpu::BindGroupLayoutEntry {
+        binding: index as u32,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}

@@ -1,0 +1,278 @@
+//! A queue with its submission thread: jobs in, one submission each, several in flight, results out through callbacks.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use super::adapter::Adapter;
+use super::completion::{Flight, complete};
+use super::executable::Executable;
+use super::gpu::Gpu;
+use super::memory::Memory;
+use super::submission::submit;
+use crate::engine::ir::{Kernel, Program};
+use crate::error::{Error, Result};
+use crate::tensor::{Shape, Tensor};
+
+/// Jobs that may wait for one lane.
+const MAX_QUEUED: usize = 4096;
+
+/// How a lane works.
+#[derive(Clone, Debug)]
+pub struct LaneOptions {
+    /// Submissions in flight, at least 2: one runs while the next is encoded.
+    pub in_flight: usize,
+    /// Keep bounds checks and loop bounds in kernels.
+    pub checked: bool,
+}
+
+impl Default for LaneOptions {
+    fn default() -> Self {
+        Self { in_flight: 2, checked: false }
+    }
+}
+
+/// One segment to run.
+pub struct Job {
+    /// What runs.
+    pub executable: Arc<Executable>,
+    /// Which of its segments.
+    pub segment: usize,
+    /// One tensor an upload port, in order.
+    pub inputs: Vec<Tensor>,
+    /// Asked right before the work is encoded; an error ends the job there.
+    pub refuse: Box<dyn Fn() -> Option<Error> + Send>,
+    /// Told the result, on a thread of the lane: it must not block.
+    pub done: Box<dyn FnOnce(Result<SegmentOutput>) + Send>,
+}
+
+/// What a segment gave.
+#[derive(Clone, Debug)]
+pub struct SegmentOutput {
+    /// One tensor a download port, in order.
+    pub tensors: Vec<Tensor>,
+    /// From handing over to the start of encoding.
+    pub wait: Duration,
+    /// Converting and copying inputs, encoding, submitting.
+    pub upload: Duration,
+    /// From submission, or the end of the submission before it, to completion.
+    pub device: Duration,
+    /// Copying and converting outputs.
+    pub read_back: Duration,
+}
+
+/// What the threads share.
+pub(super) struct Shared {
+    pub(super) gpu: Gpu,
+    pub(super) memory: Memory,
+    backlog: AtomicUsize,
+    busy: Mutex<Busy>,
+    warmed: Mutex<HashSet<Kernel>>,
+}
+
+/// Time with at least one submission in flight.
+#[derive(Debug)]
+struct Busy {
+    flying: usize,
+    since: Instant,
+    total: Duration,
+}
+
+impl Shared {
+    pub(super) fn took_off(&self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if busy.flying == 0 {
+            busy.since = Instant::now();
+        }
+        busy.flying += 1;
+    }
+
+    pub(super) fn landed(&self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.flying = busy.flying.saturating_sub(1);
+        if busy.flying == 0 {
+            let flown = busy.since.elapsed();
+            busy.total += flown;
+        }
+    }
+}
+
+/// What waits in the lane's queue.
+pub(super) enum Order {
+    /// A segment to run, and when it was handed over.
+    Run(Job, Instant),
+    /// One dispatch with one workgroup, so that the driver compiles it; the answer says when it is done.
+    Touch { executable: Arc<Executable>, segment: usize, dispatch: usize, done: mpsc::SyncSender<Result<()>> },
+}
+
+/// A queue of an adapter, with a device of its own.
+pub struct Lane {
+    index: usize,
+    shared: Arc<Shared>,
+    orders: mpsc::SyncSender<Order>,
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("index", &self.index).field("backlog", &self.backlog()).finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    /// Opens lane `index` of `adapter`.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the driver gives no device.
+    pub fn open(adapter: &Adapter, index: usize, options: &LaneOptions) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            gpu: Gpu::open(adapter, options.checked)?,
+            memory: Memory::default(),
+            backlog: AtomicUsize::new(0),
+            busy: Mutex::new(Busy { flying: 0, since: Instant::now(), total: Duration::ZERO }),
+            warmed: Mutex::default(),
+        });
+        let (orders, queue) = mpsc::sync_channel(MAX_QUEUED);
+        // One submission is waited for, one is held by the blocked sender: the channel holds the rest.
+        let (flights, landing) = mpsc::sync_channel::<Flight>(options.in_flight.saturating_sub(2));
+        let submitter = Arc::clone(&shared);
+        std::thread::Builder::new().name(format!("lane-{index}")).spawn(move || {
+            for order in queue {
+                submit(&submitter, order, &flights);
+            }
+        })?;
+        let completer = Arc::clone(&shared);
+        std::thread::Builder::new().name(format!("lane-{index}-done")).spawn(move || {
+            for flight in landing {
+                complete(&completer, flight);
+            }
+        })?;
+        Ok(Self { index, shared, orders })
+    }
+
+    /// The lane's number.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Prepares `program` on this lane's device.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` naming a limit, `INTERNAL` naming a kernel that the driver refuses, `UNAVAILABLE` when lost.
+    pub fn prepare(&self, program: &Arc<Program>) -> Result<Arc<Executable>> {
+        if self.is_lost() {
+            return Err(self.shared.gpu.loss());
+        }
+        Executable::prepare(&self.shared.gpu, &self.shared.memory, program).map(Arc::new)
+    }
+
+    /// Hands over a job. Its callback is told the outcome whenever this succeeds.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the lane has lost its device or its queue is full; the callback is not called then.
+    pub fn submit(&self, job: Job) -> Result<()> {
+        if self.is_lost() {
+            return Err(self.shared.gpu.loss());
+        }
+        self.shared.backlog.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(&self.shared);
+        let done = job.done;
+        let counted = Box::new(move |result| {
+            shared.backlog.fetch_sub(1, Ordering::Relaxed);
+            done(result);
+        });
+        self.orders.try_send(Order::Run(Job { done: counted, ..job }, Instant::now())).map_err(|_| {
+            self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
+            Error::unavailable(format!("lane {}: {MAX_QUEUED} jobs wait already", self.index))
+        })
+    }
+
+    /// Jobs handed over and not done.
+    pub fn backlog(&self) -> usize {
+        self.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Time with at least one submission in flight.
+    pub fn busy(&self) -> Duration {
+        let busy = self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.total + if busy.flying > 0 { busy.since.elapsed() } else { Duration::ZERO }
+    }
+
+    /// Device memory allocated, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.shared.memory.bytes()
+    }
+
+    /// Compiled kernels held.
+    pub fn pipeline_count(&self) -> usize {
+        self.shared.gpu.pipeline_count()
+    }
+
+    /// Whether the device is lost: every job fails with `UNAVAILABLE` from then on.
+    pub fn is_lost(&self) -> bool {
+        self.shared.gpu.is_lost()
+    }
+
+    /// Behaves from now on as if the driver had lost the device: fault injection.
+    pub fn simulate_loss(&self) {
+        self.shared.gpu.lose("device lost: simulated");
+    }
+
+    /// Runs a program of one segment and waits for it.
+    ///
+    /// # Errors
+    /// Those of the run.
+    pub fn run(&self, executable: &Arc<Executable>, inputs: Vec<Tensor>) -> Result<SegmentOutput> {
+        self.run_segment(executable, 0, inputs)
+    }
+
+    fn run_segment(&self, executable: &Arc<Executable>, segment: usize, inputs: Vec<Tensor>) -> Result<SegmentOutput> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.submit(Job {
+            executable: Arc::clone(executable),
+            segment,
+            inputs,
+            refuse: Box::new(|| None),
+            // The receiver waits below until this is called.
+            done: Box::new(move |result| drop(sender.send(result))),
+        })?;
+        receiver.recv().map_err(|_| Error::unavailable(format!("lane {} stopped", self.index)))?
+    }
+
+    /// Makes the driver compile every kernel that this lane has not run yet, each as a submission of its own so that other
+    /// work goes on between them, then runs the device segments once on zeros. Returns the time of that run.
+    ///
+    /// # Errors
+    /// Those of the runs.
+    pub fn warm(&self, executable: &Arc<Executable>) -> Result<Duration> {
+        for (segment, prepared) in executable.segments().iter().enumerate() {
+            for (dispatch, work) in prepared.dispatches.iter().enumerate() {
+                let mut warmed = self.shared.warmed.lock().unwrap_or_else(PoisonError::into_inner);
+                let new = warmed.insert(work.kernel.clone());
+                drop(warmed);
+                if new {
+                    let (done, answer) = mpsc::sync_channel(1);
+                    let executable = Arc::clone(executable);
+                    let stopped = || Error::unavailable(format!("lane {} stopped", self.index));
+                    let order = Order::Touch { executable, segment, dispatch, done };
+                    self.orders.send(order).map_err(|_| stopped())?;
+                    answer.recv().map_err(|_| stopped())??;
+                }
+            }
+        }
+        let start = Instant::now();
+        for (index, segment) in executable.program().segments.iter().enumerate() {
+            if segment.dispatches.is_empty() {
+                continue;
+            }
+            let zeros = segment.uploads.iter().map(|port| zeros(port.dtype, &port.shape));
+            self.run_segment(executable, index, zeros.collect::<Result<Vec<_>>>()?)?;
+        }
+        Ok(start.elapsed())
+    }
+}
+
+fn zeros(dtype: crate::tensor::DType, shape: &Shape) -> Result<Tensor> {
+    Tensor::from_bytes(dtype, shape.clone(), vec![0; shape.elements() * dtype.bytes()])
+}

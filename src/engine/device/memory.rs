@@ -1,0 +1,100 @@
+//! Device memory of one lane: weights shared by content, and the arena that all executables compute in.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::gpu::Gpu;
+use super::transfer::to_device;
+use crate::engine::ir::Storage;
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor};
+
+/// A buffer that is counted while it lives.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) raw: wgpu::Buffer,
+    counter: Arc<AtomicU64>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.counter.fetch_sub(self.raw.size(), Ordering::Relaxed);
+    }
+}
+
+/// Equal contents lying equally are one weight.
+type WeightKey = (u128, DType, usize, Storage);
+
+/// Everything allocated on one device.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    bytes: Arc<AtomicU64>,
+    weights: Mutex<HashMap<WeightKey, Weak<Held>>>,
+    arena: Mutex<Vec<Arc<Held>>>,
+}
+
+impl Memory {
+    /// Bytes allocated now.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// A new buffer of at least `bytes` bytes.
+    pub(super) fn allocate(&self, gpu: &Gpu, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Arc<Held>> {
+        let raw = gpu.buffer(what, bytes.next_multiple_of(4).max(16), usage)?;
+        self.bytes.fetch_add(raw.size(), Ordering::Relaxed);
+        Ok(Arc::new(Held { raw, counter: Arc::clone(&self.bytes) }))
+    }
+
+    /// The device's copy of `tensor`, uploaded if no live executable holds it.
+    pub(super) fn weight(&self, gpu: &Gpu, tensor: &Tensor, storage: Storage) -> Result<Arc<Held>> {
+        let key = (xxh3_128(tensor.bytes()), tensor.dtype(), tensor.shape().elements(), storage);
+        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = weights.get(&key).and_then(Weak::upgrade) {
+            return Ok(held);
+        }
+        let mut contents = Vec::new();
+        to_device(tensor, storage, &mut contents)?;
+        let limit = gpu.limits.max_storage_buffer_binding_size;
+        if contents.len() as u64 > limit {
+            return Err(Error::resource_exhausted(format!(
+                "a weight of {} bytes is over the adapter's max_storage_buffer_binding_size of {limit}",
+                contents.len()
+            )));
+        }
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let held = self.allocate(gpu, "a weight", contents.len() as u64, usage)?;
+        gpu.queue.write_buffer(&held.raw, 0, &contents);
+        weights.retain(|_, held| held.strong_count() > 0);
+        weights.insert(key, Arc::downgrade(&held));
+        Ok(held)
+    }
+
+    /// Buffers of at least these sizes, one a pool, shared by every executable of the lane: the queue runs submissions in
+    /// order, so they never use them at once. Larger demands make new buffers; executables made before keep the old ones.
+    pub(super) fn arena(&self, gpu: &Gpu, pools: &[u64]) -> Result<Vec<Arc<Held>>> {
+        let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        for (index, bytes) in pools.iter().enumerate() {
+            if arena.get(index).is_none_or(|held| held.raw.size() < *bytes) {
+                let held = self.allocate(gpu, "activations", *bytes, SCRATCH)?;
+                if index < arena.len() {
+                    arena[index] = held;
+                } else {
+                    arena.push(held);
+                }
+            }
+        }
+        Ok(arena[..pools.len()].to_vec())
+    }
+
+    /// As [`Memory::arena`], for one executable alone.
+    pub(super) fn private_arena(&self, gpu: &Gpu, pools: &[u64]) -> Result<Vec<Arc<Held>>> {
+        pools.iter().map(|bytes| self.allocate(gpu, "activations", *bytes, SCRATCH)).collect()
+    }
+}
+
+const SCRATCH: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);

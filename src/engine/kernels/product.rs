@@ -1,0 +1,365 @@
+//! Kernels for matrix products and convolutions on software adapters, as text made for a tile size.
+//!
+//! On a CPU that emulates a GPU, loads from storage cost far more than arithmetic and barriers cost more than loads. So a
+//! workgroup is one subgroup and shares nothing but registers: each lane owns some columns, lane *l* loads row *l* of the
+//! left operand, and `subgroupBroadcast` hands that element to all lanes. The tile is as large as compile time permits.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use super::super::ir::{Binding, Shader};
+
+/// Bindings of every product kernel: a, b, bias, starts, y, params.
+const BINDINGS: &[Binding] =
+    &[Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite, Binding::Uniform];
+
+/// How a product kernel adds its bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BiasAccess {
+    /// Not at all.
+    None,
+    /// `bias[channel]`, the channel being the row.
+    Channel,
+    /// `bias[column × bias_column]`.
+    Column,
+    /// `bias[row × bias_row + column × bias_column]`.
+    Element,
+}
+
+/// One kernel of the software family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProductTile {
+    /// Invocations of a workgroup.
+    pub lanes: u32,
+    /// Whether the workgroup is one subgroup whose lanes can broadcast.
+    pub broadcast: bool,
+    /// Rows of the tile.
+    pub rows: u32,
+    /// Consecutive columns that each lane owns: 1, 2, or a multiple of 4.
+    pub columns: u32,
+    /// Whether b is read four columns at a time: they lie side by side, at multiples of four elements.
+    pub wide: bool,
+    /// Whether windows may reach outside the input.
+    pub padded: bool,
+    /// How the bias is added.
+    pub bias: BiasAccess,
+}
+
+impl ProductTile {
+    /// Columns of the workgroup's tile.
+    pub fn tile_columns(&self) -> u32 {
+        self.lanes * self.columns
+    }
+
+    /// The kernel's text.
+    pub fn shader(&self) -> Shader {
+        Shader { name: "product", source: Cow::Owned(self.text()), bindings: BINDINGS, target: Some("y") }
+    }
+
+    fn text(&self) -> String {
+        let right = if self.wide { "vec4<Right>" } else { "Right" };
+        let mut text = format!(
+            "{}@group(0) @binding(0) var<storage, read> a: array<Left>;\n\
+             @group(0) @binding(1) var<storage, read> b: array<{right}>;\n\
+             @group(0) @binding(2) var<storage, read> bias: array<Bias>;\n\
+             @group(0) @binding(3) var<storage, read> starts: array<vec4<u32>>;\n\
+             @group(0) @binding(4) var<storage, read_write> y: array<Out>;\n\
+             @group(0) @binding(5) var<uniform> params: Params;\n",
+            include_str!("../../../shaders/lib/product.wgsl")
+        );
+        self.emit(&mut text).expect("writing to a string cannot fail");
+        text
+    }
+
+    /// Columns of one accumulator vector.
+    fn width(&self) -> u32 {
+        self.columns.min(4)
+    }
+
+    fn vectors(&self) -> u32 {
+        self.columns / self.width()
+    }
+
+    fn vector_type(&self) -> &'static str {
+        match self.width() {
+            1 => "f32",
+            2 => "vec2<f32>",
+            _ => "vec4<f32>",
+        }
+    }
+
+    fn emit(&self, text: &mut String) -> std::fmt::Result {
+        let Self { lanes, rows, columns, .. } = *self;
+        let lane = if self.broadcast { "subgroup_invocation_id" } else { "local_invocation_index" };
+        let tile = self.tile_columns();
+        writeln!(
+            text,
+            "@compute @workgroup_size({lanes})\n\
+             fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin({lane}) lane: u32) {{\n\
+             let tile = group.y * groups.x + group.x;\n\
+             let column_tiles = (params.columns + {}u) / {tile}u;\n\
+             let first_row = tile / column_tiles * {rows}u;\n\
+             if first_row >= params.rows {{ return; }}\n\
+             let last_row = params.rows - 1u;\n\
+             let start = starts[group.z];\n\
+             let first_column = tile % column_tiles * {tile}u + lane * {columns}u;\n\
+             var pixel = pixel_at(min(first_column, params.columns - 1u));",
+            tile - 1
+        )?;
+        self.emit_columns(text)?;
+        for row in 0..rows {
+            for vector in 0..self.vectors() {
+                writeln!(text, "var s{row}_{vector} = {}();", self.vector_type())?;
+            }
+        }
+        self.emit_left_rows(text)?;
+        writeln!(text, "var tap = vec3<u32>();\nfor (var t = 0u; t < params.taps; t++) {{")?;
+        self.emit_tap(text)?;
+        self.emit_channels(text)?;
+        // The next tap: x runs fastest.
+        writeln!(
+            text,
+            "tap.x += 1u;\n\
+             let x_ends = tap.x == params.kernel.x;\n\
+             tap = select(tap, vec3<u32>(0u, tap.y + 1u, tap.z), x_ends);\n\
+             let y_ends = tap.y == params.kernel.y;\n\
+             tap = select(tap, vec3<u32>(0u, 0u, tap.z + 1u), y_ends);\n}}"
+        )?;
+        self.emit_stores(text)?;
+        writeln!(text, "}}")
+    }
+
+    /// The lane's columns: corner of the window, start of the image, place in the output.
+    fn emit_columns(&self, text: &mut String) -> std::fmt::Result {
+        for column in 0..self.columns {
+            if column > 0 {
+                writeln!(text, "pixel = pixel_after(pixel, first_column + {column}u < params.columns);")?;
+            }
+            writeln!(text, "let out{column} = start.z + output_offset(pixel);")?;
+            if !self.wide || column % 4 == 0 {
+                writeln!(
+                    text,
+                    "let corner{column} = corner_of(pixel);\n\
+                     let image{column} = start.y + pixel.image * params.b_image;"
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the rows of a start, clamped to the last one: one row a lane, or all of them in every lane.
+    fn emit_left_rows(&self, text: &mut String) -> std::fmt::Result {
+        for load in 0..self.left_loads() {
+            let row = if self.broadcast { format!("{}u + lane", load * self.lanes) } else { format!("{load}u") };
+            writeln!(text, "let row{load} = start.x + min(first_row + {row}, last_row) * params.a_row;")?;
+        }
+        Ok(())
+    }
+
+    fn left_loads(&self) -> u32 {
+        if self.broadcast { self.rows.div_ceil(self.lanes) } else { self.rows }
+    }
+
+    /// Where the columns of b start for the current tap. Outside the input they point at its start and count as zero.
+    fn emit_tap(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(text, "var left = dot(tap, params.a_tap.xyz);\nlet moved = tap * params.dilation.xyz;")?;
+        if self.wide {
+            for vector in 0..self.vectors() {
+                let column = vector * 4;
+                writeln!(text, "var at{column} = (image{column} + input_offset(corner{column} + moved)) >> 2u;")?;
+            }
+            return writeln!(text, "let step = params.b_channel >> 2u;");
+        }
+        for column in 0..self.columns {
+            writeln!(text, "let window{column} = corner{column} + moved;")?;
+            if self.padded {
+                writeln!(
+                    text,
+                    "let inside{column} = is_inside(window{column});\n\
+                     var at{column} = image{column} + select(0u, input_offset(window{column}), inside{column});"
+                )?;
+            } else {
+                writeln!(text, "var at{column} = image{column} + input_offset(window{column});")?;
+            }
+        }
+        writeln!(text, "let step = params.b_channel;")
+    }
+
+    /// The loop over channels: one term of every sum.
+    fn emit_channels(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(text, "for (var k = 0u; k < params.channels; k++) {{")?;
+        for load in 0..self.left_loads() {
+            writeln!(text, "let a{load} = f32(a[row{load} + left]);")?;
+        }
+        for vector in 0..self.vectors() {
+            let first = vector * self.width();
+            if self.wide {
+                writeln!(text, "let b{vector} = vec4<f32>(b[at{first}]);\nat{first} += step;")?;
+                continue;
+            }
+            let loads: Vec<String> = (first..first + self.width())
+                .map(|c| match self.padded {
+                    true => format!("select(0.0, f32(b[at{c}]), inside{c})"),
+                    false => format!("f32(b[at{c}])"),
+                })
+                .collect();
+            writeln!(text, "let b{vector} = {}({});", self.vector_type(), loads.join(", "))?;
+            for column in first..first + self.width() {
+                writeln!(text, "at{column} += step;")?;
+            }
+        }
+        for row in 0..self.rows {
+            if self.broadcast {
+                let (load, lane) = (row / self.lanes, row % self.lanes);
+                writeln!(text, "let x{row} = {}(subgroupBroadcast(a{load}, {lane}u));", self.vector_type())?;
+            } else {
+                writeln!(text, "let x{row} = {}(a{row});", self.vector_type())?;
+            }
+            for vector in 0..self.vectors() {
+                writeln!(text, "s{row}_{vector} = fma(x{row}, b{vector}, s{row}_{vector});")?;
+            }
+        }
+        writeln!(text, "left += params.a_channel;\n}}")
+    }
+
+    fn emit_stores(&self, text: &mut String) -> std::fmt::Result {
+        match self.bias {
+            BiasAccess::Channel => {
+                for load in 0..self.left_loads() {
+                    let row =
+                        if self.broadcast { format!("{}u + lane", load * self.lanes) } else { format!("{load}u") };
+                    writeln!(
+                        text,
+                        "let c{load} = params.beta * f32(bias[start.w + min(first_row + {row}, last_row)]);"
+                    )?;
+                }
+            }
+            BiasAccess::Column => {
+                for column in 0..self.columns {
+                    writeln!(
+                        text,
+                        "let c{column} = params.beta * f32(bias[min(first_column + {column}u, params.columns - 1u) * params.bias_column]);"
+                    )?;
+                }
+            }
+            BiasAccess::None | BiasAccess::Element => {}
+        }
+        for row in 0..self.rows {
+            if self.bias == BiasAccess::Channel {
+                match self.broadcast {
+                    true => {
+                        writeln!(text, "let d{row} = subgroupBroadcast(c{}, {}u);", row / self.lanes, row % self.lanes)?
+                    }
+                    false => writeln!(text, "let d{row} = c{row};")?,
+                }
+            }
+        }
+        for row in 0..self.rows {
+            writeln!(
+                text,
+                "if first_row + {row}u < params.rows {{\n\
+                 let line{row} = (first_row + {row}u) * params.y_row;\n\
+                 let channel{row} = start.w + (first_row + {row}u) * params.channel_row;"
+            )?;
+            for column in 0..self.columns {
+                self.emit_store(text, row, column)?;
+            }
+            writeln!(text, "}}")?;
+        }
+        Ok(())
+    }
+
+    fn emit_store(&self, text: &mut String, row: u32, column: u32) -> std::fmt::Result {
+        let vector = column / self.width();
+        let component = if self.width() == 1 { "" } else { [".x", ".y", ".z", ".w"][(column % self.width()) as usize] };
+        let bias = match self.bias {
+            BiasAccess::None => String::new(),
+            BiasAccess::Channel => format!(" + d{row}"),
+            BiasAccess::Column => format!(" + c{column}"),
+            BiasAccess::Element => format!(
+                " + params.beta * f32(bias[(first_row + {row}u) * params.bias_row + (first_column + {column}u) * params.bias_column])"
+            ),
+        };
+        writeln!(
+            text,
+            "if first_column + {column}u < params.columns {{ \
+             store(s{row}_{vector}{component} * params.alpha{bias}, out{column} + line{row}, \
+             channel{row} + (first_column + {column}u) * params.channel_column); }}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ir::{Chain, Class, Define, Link, Storage};
+
+    fn tiles() -> Vec<ProductTile> {
+        let mut tiles = Vec::new();
+        let biases = [BiasAccess::None, BiasAccess::Channel, BiasAccess::Column, BiasAccess::Element];
+        for (lanes, broadcast) in [(4, true), (8, true), (16, true), (32, true), (64, true), (8, false)] {
+            for rows in [1, 2, 4, 8, 16, 32] {
+                for columns in [1, 2, 4, 8] {
+                    for (wide, padded) in [(false, false), (false, true), (true, false)] {
+                        let bias = biases[(rows + columns) as usize % 4];
+                        if !wide || columns % 4 == 0 {
+                            tiles.push(ProductTile { lanes, broadcast, rows, columns, wide, padded, bias });
+                        }
+                    }
+                }
+            }
+        }
+        tiles.extend(biases.map(|bias| ProductTile {
+            lanes: 8,
+            broadcast: true,
+            rows: 16,
+            columns: 8,
+            wide: false,
+            padded: true,
+            bias,
+        }));
+        tiles
+    }
+
+    fn linked(tile: &ProductTile, storage: Storage) -> String {
+        let defines = ["Left", "Right", "Bias"].map(|name| Define::Scalar(name, storage));
+        let chain = Chain::identity(Class::F32);
+        let link = Link {
+            defines: &defines,
+            class: Class::F32,
+            out: storage,
+            chain: &chain,
+            library: &super::super::function,
+        };
+        tile.shader().link(&link).expect("no functions are called").source.to_string()
+    }
+
+    #[test]
+    fn every_tile_is_valid() {
+        for tile in tiles() {
+            for storage in [Storage::F32, Storage::F16] {
+                let text = linked(&tile, storage);
+                let module = naga::front::wgsl::parse_str(&text)
+                    .unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
+                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
+                    .validate(&module)
+                    .unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_smallest_tile_reads_as_written() {
+        let tile = ProductTile {
+            lanes: 8,
+            broadcast: true,
+            rows: 2,
+            columns: 2,
+            wide: false,
+            padded: true,
+            bias: BiasAccess::Channel,
+        };
+        let text = tile.text();
+        insta::assert_snapshot!(text[text.find("@compute").expect("an entry point")..]);
+    }
+}

@@ -1,0 +1,167 @@
+//! What convolutions and matrix products share on the device: one strided product, and the choice of its kernel.
+
+use crate::engine::ir::{BufferId, Define, Family, Operand, Profile, Recorder, Storage, Work, linear_groups};
+use crate::engine::kernels::{BiasAccess, ProductTile, product_tiled};
+use crate::error::{Error, Result};
+
+/// `shaders/lib/product.wgsl` states the problem.
+pub(super) use crate::engine::kernels::product_tiled::Params;
+
+/// Rows and columns of a tile of `product_tiled`.
+const GPU_TILE: u32 = 64;
+/// Multiply-adds from which a larger tile repays the time that its kernel takes to compile.
+const LARGE_WORK: u64 = 8_000_000;
+
+/// Where one batch entry starts: elements of a, b and y, and the channel of its first row.
+pub(super) type Start = [u32; 4];
+
+/// An array that is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    pub(super) buffer: BufferId,
+    pub(super) storage: Storage,
+}
+
+impl From<&Operand> for Source {
+    fn from(operand: &Operand) -> Self {
+        Self { buffer: operand.buffer, storage: operand.storage }
+    }
+}
+
+/// One product over a batch, written to output 0 of the node that is recorded.
+#[derive(Debug)]
+pub(super) struct Product {
+    pub(super) a: Source,
+    pub(super) b: Source,
+    pub(super) bias: Option<(Source, BiasAccess)>,
+    pub(super) params: Params,
+    pub(super) starts: Vec<Start>,
+    /// Whether windows reach outside the input.
+    pub(super) padded: bool,
+}
+
+/// `value` as a shader's word.
+pub(super) fn word(value: usize) -> Result<u32> {
+    u32::try_from(value)
+        .map_err(|_| Error::resource_exhausted(format!("{value} elements pass a device's 32-bit indices")))
+}
+
+impl Product {
+    /// Adds its dispatches.
+    pub(super) fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
+        let (bias, access) = self.bias.unwrap_or((self.a, BiasAccess::None));
+        let y = recorder.output(0).buffer;
+        let max_groups = recorder.profile.max_workgroups;
+        let mut defines = vec![
+            Define::Scalar("Left", self.a.storage),
+            Define::Scalar("Right", self.b.storage),
+            Define::Scalar("Bias", bias.storage),
+        ];
+        let made;
+        let (shader, tile_rows, tile_columns) = match recorder.profile.family {
+            Family::Gpu => {
+                let code = match access {
+                    BiasAccess::None => 0,
+                    BiasAccess::Channel => 1,
+                    BiasAccess::Column | BiasAccess::Element => 2,
+                };
+                defines.push(Define::Const("BIAS", code));
+                (&product_tiled::SHADER, GPU_TILE, GPU_TILE)
+            }
+            Family::Software => {
+                let tile = self.tile(recorder.profile, access);
+                made = tile.shader();
+                (&made, tile.rows, tile.tile_columns())
+            }
+        };
+        let tiles = self.params.rows.div_ceil(tile_rows) as usize * self.params.columns.div_ceil(tile_columns) as usize;
+        let [x_groups, y_groups, _] = linear_groups(tiles, 1, max_groups);
+        for starts in self.starts.chunks(max_groups as usize) {
+            let table = recorder.table(starts.as_flattened());
+            recorder.dispatch(&Work {
+                shader,
+                defines: &defines,
+                buffers: &[self.a.buffer, self.b.buffer, bias.buffer, table, y],
+                params: self.params.words(),
+                groups: [x_groups, y_groups, word(starts.len())?],
+            })?;
+        }
+        Ok(())
+    }
+
+    fn tile(&self, profile: &Profile, bias: BiasAccess) -> ProductTile {
+        let Params { rows, columns, channels, taps, .. } = self.params;
+        let broadcast = profile.subgroup.is_some();
+        let lanes = profile.subgroup.unwrap_or(8);
+        let work = self.starts.len() as u64 * u64::from(rows) * u64::from(columns) * u64::from(channels * taps);
+        let most_rows = match (broadcast, work >= LARGE_WORK) {
+            (false, _) => 8,
+            (true, false) => 16,
+            (true, true) => 32,
+        };
+        let tile_rows = rows.next_power_of_two().min(most_rows);
+        let tile_columns = columns.div_ceil(lanes).next_power_of_two().min(8);
+        let wide = tile_columns >= 4 && self.is_wide();
+        ProductTile { lanes, broadcast, rows: tile_rows, columns: tile_columns, wide, padded: self.padded, bias }
+    }
+
+    /// Whether every group of four columns lies side by side in b, at a multiple of four elements.
+    fn is_wide(&self) -> bool {
+        let p = &self.params;
+        let linear = p.taps == 1 && p.input[..3] == p.output[..3] && p.stride[..3] == [1; 3] && p.pad[..3] == [0; 3];
+        let strides = [p.output[3], p.columns, p.b_image, p.b_channel];
+        linear && strides.iter().all(|s| s % 4 == 0) && self.starts.iter().all(|s| s[1] % 4 == 0)
+    }
+}
+
+/// A product of matrices with any strides: y(m, n) = Σ a(m, k) b(k, n).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matrices {
+    /// Rows, columns and terms.
+    pub(super) extents: [usize; 3],
+    /// Elements of a between rows and between terms.
+    pub(super) a_strides: [usize; 2],
+    /// Elements of b between terms and between columns.
+    pub(super) b_strides: [usize; 2],
+}
+
+impl Matrices {
+    /// Whether the sides should change places: lanes are laid along columns, so a narrow result is made transposed.
+    pub(super) fn is_narrow(&self) -> bool {
+        let [rows, columns, _] = self.extents;
+        columns < 8 && rows > columns
+    }
+
+    /// The parameters; with `transposed`, a and b have changed places and rows are the columns of y.
+    pub(super) fn params(&self, transposed: bool) -> Result<Params> {
+        let [m, n, k] = self.extents;
+        let (rows, columns, [a_row, a_term], [b_term, b_column], y_row, y_column) = match transposed {
+            false => (m, n, self.a_strides, self.b_strides, n, 1),
+            true => (n, m, [self.b_strides[1], self.b_strides[0]], [self.a_strides[1], self.a_strides[0]], 1, n),
+        };
+        let columns = word(columns)?;
+        Ok(Params {
+            rows: word(rows)?,
+            columns,
+            channels: word(k)?,
+            taps: 1,
+            a_row: word(a_row)?,
+            a_channel: word(a_term)?,
+            b_image: 0,
+            b_channel: word(b_term)?,
+            kernel: [1, 1, 1, 0],
+            // One row of as many elements as the columns span.
+            input: [columns.saturating_mul(word(b_column)?), 1, 1, 0],
+            stride: [word(b_column)?, 1, 1, 0],
+            dilation: [1, 1, 1, 0],
+            output: [columns, 1, 1, columns],
+            y_step: [word(y_column)?, 0, 0, 0],
+            y_row: word(y_row)?,
+            channel_row: u32::from(transposed),
+            channel_column: u32::from(!transposed),
+            alpha: 1.0,
+            beta: 1.0,
+            ..Params::default()
+        })
+    }
+}

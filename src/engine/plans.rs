@@ -1,0 +1,386 @@
+//! The executables of one model, by input shapes: compiled on one thread, demands first, background warming after.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::compile::compile;
+use super::device::{Executable, Lane};
+use super::ir::{Graph, Profile, Program};
+use crate::error::{Error, Result};
+use crate::tensor::Shape;
+
+/// Input shapes in the signature's order.
+type Key = Vec<Shape>;
+
+/// Plans made on demand that are kept beside those made at load.
+const MAX_DEMANDED: usize = 256;
+/// A default batch may keep a lane for this long.
+pub(super) const BATCH_TIME_MAX: Duration = Duration::from_millis(250);
+/// The largest default batch.
+const DEFAULT_BATCH_MAX: usize = 64;
+
+/// A program for concrete shapes and its executables, one a lane, each there once that lane is warm.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) program: Arc<Program>,
+    pub(super) executables: Vec<OnceLock<Arc<Executable>>>,
+    /// Host steps between segments keep state in the executable: one such run at a time.
+    pub(super) exclusive: Mutex<()>,
+    last_used: Mutex<Instant>,
+    pinned: bool,
+}
+
+/// What may be demanded of a model.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) name: String,
+    /// New shapes compiled in one minute.
+    pub(super) max_shapes_per_minute: usize,
+    /// Requests waiting for compiles at a time.
+    pub(super) max_waiting: usize,
+    /// Device memory of the whole process, in bytes.
+    pub(super) memory_bytes: Option<u64>,
+}
+
+type Waiter = oneshot::Sender<Result<Arc<Plan>>>;
+
+#[derive(Debug, Default)]
+struct State {
+    ready: HashMap<Key, Arc<Plan>>,
+    waiting: HashMap<Key, Vec<Waiter>>,
+    demands: VecDeque<Key>,
+    background: VecDeque<Task>,
+    recent: VecDeque<Instant>,
+    batch_sizes: Vec<usize>,
+    closed: bool,
+}
+
+/// Work for when nobody waits.
+#[derive(Debug)]
+enum Task {
+    /// Make a batch size of these input shapes available; then, if it was quick enough, the next.
+    Batch { key: Key, rows: usize, rest: Vec<usize> },
+    /// Make a plan's executable on another lane.
+    Lane { plan: Arc<Plan>, lane: usize },
+}
+
+/// The plans of one model.
+#[derive(Debug)]
+pub(super) struct Plans {
+    graph: Arc<Graph>,
+    profile: Profile,
+    lanes: Vec<Arc<Lane>>,
+    limits: Limits,
+    state: Mutex<State>,
+    /// There is work for the compile thread, or it shall end.
+    wake: Condvar,
+    /// A piece of background work is done.
+    progress: Condvar,
+}
+
+impl Plans {
+    /// No plans yet; compiles happen on a thread that ends when the last handle but its own is dropped and [`Plans::close`]
+    /// was called.
+    pub(super) fn start(
+        graph: Arc<Graph>,
+        profile: Profile,
+        lanes: Vec<Arc<Lane>>,
+        limits: Limits,
+    ) -> Result<Arc<Self>> {
+        let plans = Arc::new(Self {
+            graph,
+            profile,
+            lanes,
+            limits,
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            progress: Condvar::new(),
+        });
+        let worker = Arc::clone(&plans);
+        let name = format!("compile-{}", plans.limits.name);
+        std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || worker.work())?;
+        Ok(plans)
+    }
+
+    /// The lanes that plans run on.
+    pub(super) fn lanes(&self) -> &[Arc<Lane>] {
+        &self.lanes
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // Every change of the state is a single step: a panic elsewhere leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plan for exactly these shapes, if it can run now.
+    pub(super) fn ready(&self, shapes: &[Shape]) -> Option<Arc<Plan>> {
+        let plan = Arc::clone(self.state().ready.get(shapes)?);
+        *plan.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Some(plan)
+    }
+
+    /// Waits until the plan for these shapes is on every lane.
+    pub(super) fn wait_for_lanes(&self, shapes: &[Shape], timeout: Duration) -> Result<()> {
+        let waiting = |state: &mut State| {
+            let plan = state.ready.get(shapes);
+            plan.is_none_or(|p| p.executables.iter().any(|e| e.get().is_none()))
+        };
+        let (_state, waited) =
+            self.progress.wait_timeout_while(self.state(), timeout, waiting).unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return Err(Error::unavailable(format!("not every lane was ready within {timeout:?}")));
+        }
+        Ok(())
+    }
+
+    /// Batch sizes that requests are padded to, ascending.
+    pub(super) fn batch_sizes(&self) -> Vec<usize> {
+        self.state().batch_sizes.clone()
+    }
+
+    /// The plan for these shapes, compiled on the load thread if need be. Dropping the future gives up waiting.
+    pub(super) async fn demand(&self, key: Key) -> Result<Arc<Plan>> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.state();
+            if let Some(plan) = state.ready.get(&key) {
+                return Ok(Arc::clone(plan));
+            }
+            let waiting: usize = state.waiting.values().map(Vec::len).sum();
+            if waiting >= self.limits.max_waiting {
+                return Err(Error::resource_exhausted(format!(
+                    "model {}: {waiting} requests wait for new shapes to be compiled, which is the limit",
+                    self.limits.name
+                )));
+            }
+            if !state.waiting.contains_key(&key) {
+                self.admit(&mut state)?;
+                state.demands.push_back(key.clone());
+            }
+            state.waiting.entry(key).or_default().push(sender);
+        }
+        self.wake.notify_one();
+        let gone = || Error::unavailable(format!("model {} is being unloaded", self.limits.name));
+        receiver.await.map_err(|_| gone())?
+    }
+
+    /// Counts a new shape against the minute's allowance.
+    fn admit(&self, state: &mut State) -> Result<()> {
+        let now = Instant::now();
+        while state.recent.front().is_some_and(|t| now.duration_since(*t) >= Duration::from_secs(60)) {
+            state.recent.pop_front();
+        }
+        if state.recent.len() >= self.limits.max_shapes_per_minute {
+            return Err(Error::resource_exhausted(format!(
+                "model {}: more than {} new input shapes in a minute (max_shapes_per_model)",
+                self.limits.name, self.limits.max_shapes_per_minute
+            )));
+        }
+        state.recent.push_back(now);
+        Ok(())
+    }
+
+    /// Makes the plan for these shapes ready on the first lane, on the calling thread, and keeps it for good.
+    pub(super) fn pin(&self, key: &[Shape]) -> Result<Arc<Plan>> {
+        let plan = self.build(key, true)?;
+        self.publish(key, &plan);
+        Ok(plan)
+    }
+
+    /// Makes `sizes` of these shapes available in turn: the first two at once, the others in the background. Without
+    /// `asked`, stops at the first that takes longer than [`BATCH_TIME_MAX`].
+    pub(super) fn warm_batches(&self, shapes: &[Shape], asked: &[usize]) -> Result<()> {
+        let default: Vec<usize> = (0..).map(|p| 1 << p).take_while(|n| *n <= DEFAULT_BATCH_MAX).collect();
+        let sizes = if asked.is_empty() { default } else { asked.to_vec() };
+        for (position, rows) in sizes.iter().enumerate() {
+            let key = with_rows(shapes, *rows);
+            let rest = sizes[position + 1..].to_vec();
+            if position < 2 {
+                if !self.warm_batch(&key, *rows, !asked.is_empty() || position == 0)? {
+                    return Ok(());
+                }
+            } else {
+                self.state().background.push_back(Task::Batch { key, rows: *rows, rest });
+                self.wake.notify_one();
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the batch size is there now: too slow or too large a default one is left out.
+    fn warm_batch(&self, key: &[Shape], rows: usize, must: bool) -> Result<bool> {
+        let plan = match self.build(key, true) {
+            Ok(plan) => plan,
+            Err(error) if must => return Err(error),
+            Err(error) => {
+                tracing::info!(model = self.limits.name, rows, %error, "larger batches do not fit");
+                return Ok(false);
+            }
+        };
+        let time = self.measure(&plan)?;
+        if !must && time > BATCH_TIME_MAX {
+            tracing::info!(model = self.limits.name, rows, ?time, "larger batches would take too long");
+            return Ok(false);
+        }
+        self.publish(key, &plan);
+        self.state().batch_sizes.push(rows);
+        Ok(true)
+    }
+
+    fn measure(&self, plan: &Plan) -> Result<Duration> {
+        let Some(executable) = plan.executables[0].get() else { return Ok(Duration::ZERO) };
+        let start = Instant::now();
+        self.lanes[0].warm(executable)?;
+        Ok(start.elapsed())
+    }
+
+    /// Compiles, prepares on the first lane that works, and runs once so that the driver has compiled too.
+    fn build(&self, key: &[Shape], pinned: bool) -> Result<Arc<Plan>> {
+        let program = Arc::new(compile(&self.graph, key, &self.profile)?);
+        self.check_memory(&program)?;
+        let lane = (0..self.lanes.len()).find(|l| !self.lanes[*l].is_lost()).unwrap_or(0);
+        let plan = Arc::new(Plan {
+            program,
+            executables: self.lanes.iter().map(|_| OnceLock::new()).collect(),
+            exclusive: Mutex::default(),
+            last_used: Mutex::new(Instant::now()),
+            pinned,
+        });
+        self.prepare(&plan, lane)?;
+        Ok(plan)
+    }
+
+    fn prepare(&self, plan: &Plan, lane: usize) -> Result<()> {
+        let executable = self.lanes[lane].prepare(&plan.program)?;
+        self.lanes[lane].warm(&executable)?;
+        // Only this thread and the loading one before it prepare, so the cell is empty.
+        let _ = plan.executables[lane].set(executable);
+        Ok(())
+    }
+
+    fn check_memory(&self, program: &Program) -> Result<()> {
+        let Some(budget) = self.limits.memory_bytes else { return Ok(()) };
+        let lanes = self.lanes.len() as u64;
+        let used: u64 = self.lanes.iter().map(|l| l.memory_bytes()).sum();
+        let needed = (program.constant_bytes() + program.pool_bytes().iter().sum::<u64>()) * lanes;
+        // Weights and arenas that are there already are shared: only what goes beyond them counts.
+        let beyond = needed.saturating_sub(used);
+        if used + beyond > budget {
+            return Err(Error::resource_exhausted(format!(
+                "model {} needs {needed} bytes of device memory on {lanes} lanes, {used} are in use, the budget is {budget}",
+                self.limits.name
+            )));
+        }
+        Ok(())
+    }
+
+    fn publish(&self, key: &[Shape], plan: &Arc<Plan>) {
+        let mut state = self.state();
+        evict(&mut state);
+        state.ready.insert(key.to_vec(), Arc::clone(plan));
+        let others = (0..self.lanes.len()).filter(|lane| plan.executables[*lane].get().is_none());
+        state.background.extend(others.map(|lane| Task::Lane { plan: Arc::clone(plan), lane }));
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Ends the compile thread once it is idle; requests that wait are told.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.background.clear();
+        state.demands.clear();
+        state.waiting.clear();
+        drop(state);
+        self.wake.notify_all();
+    }
+
+    fn work(&self) {
+        loop {
+            let mut state = self.state();
+            while !state.closed && state.demands.is_empty() && state.background.is_empty() {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.closed {
+                return;
+            }
+            if let Some(key) = state.demands.pop_front() {
+                drop(state);
+                self.serve_demand(&key);
+            } else if let Some(task) = state.background.pop_front() {
+                drop(state);
+                self.serve_task(task);
+                // Waiters look under the lock: taking it here lets none of them miss this.
+                drop(self.state());
+                self.progress.notify_all();
+            }
+        }
+    }
+
+    fn serve_demand(&self, key: &[Shape]) {
+        // Nobody compiles for callers that have given up.
+        let wanted = self.state().waiting.get(key).is_some_and(|w| w.iter().any(|s| !s.is_closed()));
+        let result = if wanted { Some(self.build(key, false)) } else { None };
+        if let Some(Ok(plan)) = &result {
+            self.publish(key, plan);
+        }
+        let waiters = self.state().waiting.remove(key).unwrap_or_default();
+        for waiter in waiters {
+            let answer = match &result {
+                Some(answer) => answer.clone(),
+                None => Err(Error::cancelled("the caller gave up")),
+            };
+            // A caller that left needs no answer.
+            let _ = waiter.send(answer);
+        }
+    }
+
+    fn serve_task(&self, task: Task) {
+        match task {
+            Task::Lane { plan, lane } => {
+                if let Err(error) = self.prepare(&plan, lane) {
+                    tracing::warn!(model = self.limits.name, lane, %error, "a plan could not be prepared on a lane");
+                }
+            }
+            Task::Batch { key, rows, mut rest } => {
+                // Sizes that the operator asked for are all wanted; the default ones stop where they grow slow.
+                match self.warm_batch(&key, rows, false) {
+                    Ok(true) if !rest.is_empty() => {
+                        let rows = rest.remove(0);
+                        let key = with_rows(&key, rows);
+                        self.state().background.push_back(Task::Batch { key, rows, rest });
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(model = self.limits.name, rows, %error, "a batch size failed to warm"),
+                }
+            }
+        }
+    }
+}
+
+/// Makes room among the plans made on demand: the one unused for longest goes; pinned ones stay.
+fn evict(state: &mut State) {
+    let demanded = state.ready.iter().filter(|(_, p)| !p.pinned);
+    if demanded.clone().count() < MAX_DEMANDED {
+        return;
+    }
+    let used = |p: &Plan| *p.last_used.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(key) = demanded.min_by_key(|(_, p)| used(p)).map(|(k, _)| k.clone()) {
+        state.ready.remove(&key);
+    }
+}
+
+fn with_rows(shapes: &[Shape], rows: usize) -> Key {
+    let resized = shapes.iter().map(|shape| {
+        let mut dims = shape.to_vec();
+        if let Some(first) = dims.first_mut() {
+            *first = rows;
+        }
+        Shape::new(dims)
+    });
+    resized.collect()
+}

@@ -1,0 +1,214 @@
+//! One run of a plan: device segments and the host steps between them.
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::device::{Executable, Job, Lane, SegmentOutput};
+use super::ir::{Program, Segment};
+use super::plans::Plan;
+use super::session::{RunOutput, RunStats};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+/// Runs `plan` on the lane with the least work among those that hold it.
+pub(super) async fn run(
+    lanes: &[Arc<Lane>],
+    plan: &Arc<Plan>,
+    inputs: Vec<Tensor>,
+    deadline: Option<Instant>,
+) -> Result<RunOutput> {
+    let (index, executable) = pick(lanes, plan)?;
+    let (lane, plan) = (Arc::clone(&lanes[index]), Arc::clone(plan));
+    let (sender, receiver) = oneshot::channel();
+    let run = Run { lane, index, executable, plan, deadline, sender: Reply::new(sender) };
+    if run.plan.program.segments.len() == 1 && !run.plan.program.has_host_steps() {
+        run.submit_whole(inputs);
+    } else {
+        // Host steps block: such runs have a thread of their own, the lane never waits for them.
+        std::thread::Builder::new().name("host-steps".into()).spawn(move || run.alternate(inputs))?;
+    }
+    receiver.await.map_err(|_| Error::unavailable("the lane stopped before the run was done"))?
+}
+
+fn pick(lanes: &[Arc<Lane>], plan: &Plan) -> Result<(usize, Arc<Executable>)> {
+    let ready = plan.executables.iter().enumerate().filter_map(|(index, cell)| Some((index, cell.get()?)));
+    let usable = ready.filter(|(index, _)| !lanes[*index].is_lost());
+    let least = usable.min_by_key(|(index, _)| lanes[*index].backlog());
+    let (index, executable) = least.ok_or_else(|| Error::unavailable("every lane has lost its device"))?;
+    Ok((index, Arc::clone(executable)))
+}
+
+/// The caller's end, closed when it gives up.
+#[derive(Clone)]
+struct Reply(Arc<Mutex<Option<oneshot::Sender<Result<RunOutput>>>>>);
+
+impl Reply {
+    fn new(sender: oneshot::Sender<Result<RunOutput>>) -> Self {
+        Self(Arc::new(Mutex::new(Some(sender))))
+    }
+
+    fn abandoned(&self) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn send(&self, result: Result<RunOutput>) {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            // A caller that left needs no answer.
+            let _ = sender.send(result);
+        }
+    }
+}
+
+struct Run {
+    lane: Arc<Lane>,
+    index: usize,
+    executable: Arc<Executable>,
+    plan: Arc<Plan>,
+    deadline: Option<Instant>,
+    sender: Reply,
+}
+
+/// Host tensors of a run.
+struct Slots(Vec<Option<Tensor>>);
+
+impl Slots {
+    fn new(program: &Program, inputs: Vec<Tensor>) -> Self {
+        let mut slots = vec![None; program.slots];
+        for (slot, tensor) in program.inputs.iter().zip(inputs) {
+            slots[slot.0] = Some(tensor);
+        }
+        for (slot, tensor) in &program.known {
+            slots[slot.0] = Some(tensor.clone());
+        }
+        Self(slots)
+    }
+
+    fn get(&self, slot: super::ir::Slot) -> Result<Tensor> {
+        self.0[slot.0].clone().ok_or_else(|| Error::internal(format!("host slot {} is empty", slot.0)))
+    }
+
+    fn uploads(&self, segment: &Segment) -> Result<Vec<Tensor>> {
+        segment.uploads.iter().map(|port| self.get(port.slot)).collect()
+    }
+
+    fn store(&mut self, segment: &Segment, tensors: Vec<Tensor>) {
+        for (port, tensor) in segment.downloads.iter().zip(tensors) {
+            self.0[port.slot.0] = Some(tensor);
+        }
+    }
+
+    fn outputs(&self, program: &Program) -> Result<Vec<Tensor>> {
+        program.outputs.iter().map(|slot| self.get(*slot)).collect()
+    }
+}
+
+fn idle(segment: &Segment) -> bool {
+    segment.dispatches.is_empty() && segment.downloads.is_empty()
+}
+
+impl Run {
+    /// One segment: the lane's completion answers the caller, no thread waits.
+    fn submit_whole(self, inputs: Vec<Tensor>) {
+        let (plan, reply, lane) = (Arc::clone(&self.plan), self.sender.clone(), self.index);
+        let mut slots = Slots::new(&plan.program, inputs);
+        let segment = &plan.program.segments[0];
+        if idle(segment) {
+            reply.send(slots.outputs(&plan.program).map(|outputs| RunOutput { outputs, stats: RunStats::default() }));
+            return;
+        }
+        let uploads = match slots.uploads(segment) {
+            Ok(uploads) => uploads,
+            Err(error) => return reply.send(Err(error)),
+        };
+        let done = reply.clone();
+        let job = self.job(0, uploads, move |result| {
+            let program = &plan.program;
+            done.send(result.and_then(|output| {
+                let mut stats = RunStats { lane, ..RunStats::default() };
+                add(&mut stats, &output);
+                slots.store(&program.segments[0], output.tensors);
+                Ok(RunOutput { outputs: slots.outputs(program)?, stats })
+            }));
+        });
+        if let Err(error) = self.lane.submit(job) {
+            reply.send(Err(error));
+        }
+    }
+
+    fn job(
+        &self,
+        segment: usize,
+        inputs: Vec<Tensor>,
+        done: impl FnOnce(Result<SegmentOutput>) + Send + 'static,
+    ) -> Job {
+        let (reply, deadline) = (self.sender.clone(), self.deadline);
+        Job {
+            executable: Arc::clone(&self.executable),
+            segment,
+            inputs,
+            refuse: Box::new(move || {
+                if reply.abandoned() {
+                    Some(Error::cancelled("the caller gave up"))
+                } else if deadline.is_some_and(|d| Instant::now() >= d) {
+                    Some(Error::deadline_exceeded("the deadline passed before the run was submitted"))
+                } else {
+                    None
+                }
+            }),
+            done: Box::new(done),
+        }
+    }
+
+    /// Segments and host steps in turn, on this thread.
+    fn alternate(self, inputs: Vec<Tensor>) {
+        let plan = Arc::clone(&self.plan);
+        let result = {
+            let _lease = plan.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
+            self.segments(&plan.program, inputs)
+        };
+        self.sender.send(result);
+    }
+
+    fn segments(&self, program: &Program, inputs: Vec<Tensor>) -> Result<RunOutput> {
+        let mut slots = Slots::new(program, inputs);
+        let mut stats = RunStats { lane: self.index, ..RunStats::default() };
+        for (position, segment) in program.segments.iter().enumerate() {
+            if !idle(segment) {
+                let (sender, receiver) = mpsc::sync_channel(1);
+                let job = self.job(position, slots.uploads(segment)?, move |result| {
+                    // The receiver waits below until this is called.
+                    let _ = sender.send(result);
+                });
+                self.lane.submit(job)?;
+                let output = receiver.recv().map_err(|_| Error::unavailable("the lane stopped"))??;
+                add(&mut stats, &output);
+                slots.store(segment, output.tensors);
+            }
+            for step in &segment.host_steps {
+                let inputs = step.inputs.iter().map(|s| s.map(|s| slots.get(s)).transpose());
+                let inputs = inputs.collect::<Result<Vec<_>>>()?;
+                let borrowed: Vec<_> = inputs.iter().map(Option::as_ref).collect();
+                let place = |e: Error| e.at(format!("{} node {:?}", step.op.name(), step.node));
+                let outputs = step.op.evaluate(&borrowed).map_err(place)?;
+                for (slot, tensor) in step.outputs.iter().zip(outputs) {
+                    if let Some(slot) = slot {
+                        slots.0[slot.0] = Some(tensor);
+                    }
+                }
+            }
+        }
+        Ok(RunOutput { outputs: slots.outputs(program)?, stats })
+    }
+}
+
+fn add(stats: &mut RunStats, output: &SegmentOutput) {
+    let add = |total: &mut Duration, part: Duration| *total += part;
+    add(&mut stats.wait, output.wait);
+    add(&mut stats.upload, output.upload);
+    add(&mut stats.device, output.device);
+    add(&mut stats.read_back, output.read_back);
+}

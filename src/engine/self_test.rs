@@ -1,0 +1,125 @@
+//! A numeric self-test of a lane: drivers miscompile, and a wrong answer is worse than none.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::compile::compile;
+use super::device::Lane;
+use super::ir::{Attribute, Attributes, Graph, Node, Op, Profile};
+use super::ops::{OpSpec, build};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
+
+/// How far, relative to the largest expected magnitude, a device may be off: sums of hundreds of products in 32 bits.
+const TOLERANCE: f64 = 1e-4;
+
+/// One operator on small numbers.
+struct Case {
+    name: &'static str,
+    /// Extents of the varying input.
+    input: &'static [usize],
+    /// Extents of the constant one.
+    weight: &'static [usize],
+    attributes: &'static [(&'static str, &'static [i64])],
+}
+
+/// A matrix product and a padded convolution, with edges that fill no tile.
+const CASES: [Case; 2] = [
+    Case { name: "MatMul", input: &[19, 70], weight: &[70, 37], attributes: &[] },
+    Case {
+        name: "Conv",
+        input: &[2, 5, 9, 11],
+        weight: &[13, 5, 3, 3],
+        attributes: &[("pads", &[1, 1, 1, 1]), ("kernel_shape", &[3, 3])],
+    },
+];
+
+/// Runs the kernels that models spend their time in and compares them with the host.
+///
+/// # Errors
+/// `INTERNAL` naming the operator and the difference.
+pub(super) fn self_test(lane: &Lane, profile: &Profile) -> Result<()> {
+    let start = Instant::now();
+    for case in CASES {
+        check(lane, profile, &case).map_err(|e| e.at(format!("self-test of {}", case.name)))?;
+    }
+    tracing::debug!(lane = lane.index(), elapsed = ?start.elapsed(), "the adapter computes right");
+    Ok(())
+}
+
+fn check(lane: &Lane, profile: &Profile, case: &Case) -> Result<()> {
+    let mut attributes = Attributes::new();
+    for (key, values) in case.attributes {
+        attributes.set(*key, Attribute::Ints(values.to_vec()));
+    }
+    let op = build(&OpSpec { domain: "", name: case.name, opset: 17, attributes: &attributes, inputs: 2, outputs: 1 })?;
+    let (input, weight) = (pattern(case.input, 3)?, pattern(case.weight, 7)?);
+    let expected = op.evaluate(&[Some(&input), Some(&weight)])?;
+    let graph = one_node(case, op, weight);
+    let program = Arc::new(compile(&graph, &[Shape::from(case.input)], profile)?);
+    let executable = lane.prepare(&program)?;
+    let found = lane.run(&executable, vec![input])?.tensors;
+    compare(&found[0], &expected[0])
+}
+
+fn one_node(case: &Case, op: Arc<dyn Op>, weight: Tensor) -> Graph {
+    let spec = |name: &str, dims: Option<Vec<Dim>>| Spec { name: name.into(), dtype: DType::F32, dims };
+    let dims = case.input.iter().map(|d| Dim::Fixed(*d)).collect();
+    let mut graph = Graph {
+        values: Vec::new(),
+        nodes: Vec::new(),
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        signature: Signature { inputs: vec![spec("x", Some(dims))], outputs: vec![spec("y", None)] },
+    };
+    let (x, w, y) = (graph.add_value("x", None), graph.add_value("w", Some(weight)), graph.add_value("y", None));
+    graph.inputs.push(x);
+    graph.outputs.push(y);
+    graph.nodes.push(Node { name: case.name.into(), op, inputs: vec![Some(x), Some(w)], outputs: vec![Some(y)] });
+    graph
+}
+
+/// Small numbers that differ from element to element, sums of which are exact to the last bits.
+fn pattern(dims: &[usize], step: usize) -> Result<Tensor> {
+    let count = dims.iter().product();
+    Tensor::from_vec(dims, (0..count).map(|i: usize| ((i * step) % 31) as f32 / 31.0 - 0.4).collect())
+}
+
+fn compare(found: &Tensor, expected: &Tensor) -> Result<()> {
+    let (found, expected) = (found.to_f32s()?, expected.to_f32s()?);
+    let largest = expected.iter().fold(1.0f64, |m, v| m.max(f64::from(v.abs())));
+    for (index, (a, b)) in found.iter().zip(expected.iter()).enumerate() {
+        let difference = (f64::from(*a) - f64::from(*b)).abs();
+        if difference.is_nan() || difference > TOLERANCE * largest {
+            return Err(Error::internal(format!("element {index} is {a} on the device and {b} on the host")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::device::{Adapter, LaneOptions, Mask};
+    use super::*;
+
+    #[test]
+    fn every_adapter_computes_right() {
+        let adapters = Adapter::all();
+        if adapters.is_empty() {
+            eprintln!("skipped: no adapter");
+        }
+        for adapter in adapters {
+            let lane = Lane::open(&adapter, 0, &LaneOptions::default()).expect("an adapter gives a device");
+            self_test(&lane, &adapter.profile(&Mask::default())).expect("right results");
+        }
+    }
+
+    #[test]
+    fn a_lost_device_refuses_work() {
+        let Some(adapter) = Adapter::all().into_iter().next() else { return };
+        let lane = Lane::open(&adapter, 0, &LaneOptions::default()).expect("an adapter gives a device");
+        lane.simulate_loss();
+        let error = self_test(&lane, &adapter.profile(&Mask::default())).expect_err("nothing runs");
+        assert_eq!(error.code(), crate::error::Code::Unavailable);
+    }
+}

@@ -1,0 +1,3 @@
+//! Model files → graphs.
+
+pub mod onnx;
