@@ -211,6 +211,19 @@ fn opened(tree: &str) -> Vec<String> {
 }
 
 #[test]
+fn use_trees_open_into_paths() {
+    assert_eq!(opened("engine::ir::Op;"), ["engine::ir::Op"]);
+    assert_eq!(
+        opened("tensor::{self, shape::{Shape, Dim}, Tensor};"),
+        ["tensor::self", "tensor::shape::", "tensor::Tensor"]
+    );
+    let lines = ["use crate::{", "    model::Servable, // the room above", "};", "let text = \"crate::api::Codec\";"];
+    let source = Source { path: "src/batch/queue.rs".into(), lines: lines.map(String::from).to_vec() };
+    assert_eq!(paths(&source, "crate"), [(1, "model::Servable".into())]);
+    assert_eq!((room("engine::ir::op"), room("engineer")), (Some("engine::ir"), None));
+}
+
+#[test]
 fn rooms_import_only_rooms_below_them() {
     let mut breaks = Vec::new();
     for source in sources(&["src"]).iter().filter(|source| source.path != "src/lib.rs") {
