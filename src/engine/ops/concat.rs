@@ -129,7 +129,7 @@ impl Split {
         };
         if let Some(lengths) = given {
             let lengths = non_negative(&lengths)?;
-            if extent.is_some_and(|e| e != lengths.iter().sum()) {
+            if extent.is_some_and(|e| e != lengths.iter().sum::<usize>()) {
                 return Err(Error::invalid_argument(format!("lengths {lengths:?} do not make up the axis")));
             }
             return Ok(Some(lengths));
