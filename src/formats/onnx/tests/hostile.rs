@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::samples::{file, twice};
 use super::super::import::import_bytes;
 use super::super::tensor::decode;
+use super::samples::{file, twice};
 
 /// Our own model, and those that the integration tests load.
 fn seeds() -> Vec<Bytes> {
@@ -53,7 +53,7 @@ fn apply(data: &mut Vec<u8>, wound: &Wound) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn damaged_models_are_answered(seed in any::<prop::sample::Index>(), wounds in prop::collection::vec(wound(), 1..6)) {
