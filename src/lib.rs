@@ -5,4 +5,5 @@ pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod formats;
+pub mod model;
 pub mod tensor;

@@ -1,5 +1,7 @@
 //! The subcommands.
 
+mod bench_inputs;
+mod bench_local;
 mod cases;
 mod compare;
 mod device_args;
@@ -11,5 +13,6 @@ mod shapes;
 mod tensors;
 mod verify_case;
 
+pub mod bench;
 pub mod inspect;
 pub mod verify;

@@ -1,5 +1,6 @@
 //! A WGSL entry point as data, and how its text is put together.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -57,6 +58,12 @@ impl Hash for Kernel {
     }
 }
 
+/// WGSL's own functions that chains call as they are.
+const BUILT_IN: &[&str] = &[
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "exp", "floor", "round", "sign",
+    "sin", "sinh", "sqrt", "tan",
+];
+
 /// A line of a kernel's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Define {
@@ -103,10 +110,16 @@ impl Shader {
         text.push_str(&self.source);
         let mut bindings = self.bindings.to_vec();
         if let Some(target) = self.target {
-            for function in link.chain.functions() {
+            let mut linked = BTreeSet::new();
+            for function in link.chain.functions().into_iter().filter(|f| !BUILT_IN.contains(f)) {
                 let body = (link.library)(function)
                     .ok_or_else(|| Error::internal(format!("shaders/lib/pointwise.wgsl has no function {function}")))?;
-                text.push_str(body);
+                // Each function starts a line, and two bodies may call the same one.
+                for part in body.split("\nfn ").map(|part| part.trim_start_matches("fn ").trim_end()) {
+                    if linked.insert(part) {
+                        let _ = writeln!(text, "fn {part}");
+                    }
+                }
             }
             text.push_str(&link.chain.emit(bindings.len(), target));
             bindings.extend(link.chain.operands.iter().map(|_| Binding::Read));

@@ -19,13 +19,17 @@ mod gather;
 mod gemm;
 mod host_product;
 mod host_window;
+mod lrn;
 mod matmul;
 mod movement;
 mod pad;
+mod pool;
 mod product;
 mod rearrange;
+mod reduce;
 mod registry;
 mod slice;
+mod softmax;
 mod unary;
 mod views;
 

@@ -1,0 +1,287 @@
+//! Reductions along axes, global pools among them.
+
+use std::sync::Arc;
+
+use super::arguments::{axis_of, known_ints, optional, required};
+use super::boxes::word;
+use super::registry::OpSpec;
+use crate::engine::ir::{Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
+use crate::engine::kernels::reduce;
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Dim, Shape, Tensor};
+
+/// Reduced extents from which a GPU uses a workgroup for each value.
+const GROUP_FROM: usize = 256;
+
+/// How values become one; `mode` is what `shaders/reduce.wgsl` calls it.
+#[derive(Debug)]
+struct Kind {
+    name: &'static str,
+    mode: u32,
+    fold: fn(&mut dyn Iterator<Item = f64>, usize) -> f64,
+}
+
+fn largest(values: &mut dyn Iterator<Item = f64>) -> f64 {
+    values.fold(f64::NEG_INFINITY, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) })
+}
+
+fn smallest(values: &mut dyn Iterator<Item = f64>) -> f64 {
+    values.fold(f64::INFINITY, |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) })
+}
+
+fn log_sum_exp(values: &mut dyn Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    let shift = largest(&mut values.iter().copied());
+    if shift.is_infinite() {
+        return values.iter().map(|v| v.exp()).sum::<f64>().ln();
+    }
+    values.iter().map(|v| (v - shift).exp()).sum::<f64>().ln() + shift
+}
+
+static KINDS: &[Kind] = &[
+    Kind { name: "ReduceSum", mode: 0, fold: |v, _| v.sum() },
+    Kind { name: "ReduceMean", mode: 1, fold: |v, n| v.sum::<f64>() / n as f64 },
+    Kind { name: "ReduceMax", mode: 2, fold: |v, _| largest(v) },
+    Kind { name: "ReduceMin", mode: 3, fold: |v, _| smallest(v) },
+    Kind { name: "ReduceProd", mode: 4, fold: |v, _| v.product() },
+    Kind { name: "ReduceL1", mode: 5, fold: |v, _| v.map(f64::abs).sum() },
+    Kind { name: "ReduceL2", mode: 6, fold: |v, _| v.map(|x| x * x).sum::<f64>().sqrt() },
+    Kind { name: "ReduceLogSum", mode: 7, fold: |v, _| v.sum::<f64>().ln() },
+    Kind { name: "ReduceSumSquare", mode: 8, fold: |v, _| v.map(|x| x * x).sum() },
+    Kind { name: "ReduceLogSumExp", mode: 9, fold: |v, _| log_sum_exp(v) },
+    Kind { name: "GlobalAveragePool", mode: 1, fold: |v, n| v.sum::<f64>() / n as f64 },
+    Kind { name: "GlobalMaxPool", mode: 2, fold: |v, _| largest(v) },
+];
+
+/// Any operator of [`KINDS`].
+pub(super) fn reduce(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
+    let kind = KINDS.iter().find(|k| k.name == spec.name);
+    let kind = kind.ok_or_else(|| Error::internal(format!("{} is no reduction", spec.name)))?;
+    Ok(Arc::new(Reduce {
+        kind,
+        // Axes are an attribute in older opsets, an input in newer ones.
+        axes: spec.attributes.ints("axes")?,
+        keep: spec.attributes.flag_or("keepdims", true)?,
+        none_is_none: spec.attributes.flag_or("noop_with_empty_axes", false)?,
+        global: spec.name.starts_with("Global"),
+    }))
+}
+
+#[derive(Debug)]
+struct Reduce {
+    kind: &'static Kind,
+    axes: Option<Vec<i64>>,
+    /// Reduced axes stay with extent 1.
+    keep: bool,
+    /// No axes means that nothing is reduced, rather than everything.
+    none_is_none: bool,
+    /// All axes from 2 on.
+    global: bool,
+}
+
+impl Reduce {
+    /// The reduced axes, ascending; `None` while they are not known.
+    fn axes(&self, facts: &[Option<&Fact>], rank: usize) -> Result<Option<Vec<usize>>> {
+        if self.global {
+            return Ok(Some((2..rank).collect()));
+        }
+        let given = match known_ints(facts, 1)? {
+            Some(None) => return Ok(None),
+            Some(Some(axes)) => Some(axes),
+            None => self.axes.clone(),
+        };
+        let mut axes = match given.filter(|a| !a.is_empty()) {
+            Some(axes) => axes.iter().map(|a| axis_of(*a, rank)).collect::<Result<Vec<_>>>()?,
+            None if self.none_is_none => Vec::new(),
+            None => (0..rank).collect(),
+        };
+        axes.sort_unstable();
+        axes.dedup();
+        Ok(Some(axes))
+    }
+
+    fn dims(&self, dims: &[Dim], axes: &[usize]) -> Vec<Dim> {
+        let kept = dims.iter().enumerate().filter_map(|(axis, dim)| match axes.contains(&axis) {
+            false => Some(dim.clone()),
+            true if self.keep => Some(Dim::Fixed(1)),
+            true => None,
+        });
+        kept.collect()
+    }
+}
+
+/// Extents and strides of some axes of a row-major shape, neighbours joined.
+fn collapsed(shape: &[usize], chosen: impl Fn(usize) -> bool) -> Vec<(usize, usize)> {
+    let strides = Shape::from(shape).strides();
+    let mut axes: Vec<(usize, usize)> = Vec::new();
+    for axis in (0..shape.len()).filter(|a| chosen(*a) && shape[*a] != 1) {
+        match axes.last_mut() {
+            Some((extent, stride)) if *stride == shape[axis] * strides[axis] => {
+                *extent *= shape[axis];
+                *stride = strides[axis];
+            }
+            _ => axes.push((shape[axis], strides[axis])),
+        }
+    }
+    axes
+}
+
+/// Element offsets of all coordinates over `axes`, in order.
+fn offsets(axes: &[(usize, usize)]) -> Vec<usize> {
+    let mut offsets = vec![0];
+    for (extent, stride) in axes {
+        offsets = offsets.iter().flat_map(|base| (0..*extent).map(move |i| base + i * stride)).collect();
+    }
+    offsets
+}
+
+impl Op for Reduce {
+    fn name(&self) -> &'static str {
+        self.kind.name
+    }
+
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
+        let input = required(inputs, 0)?;
+        let Some(dims) = &input.dims else { return Ok(vec![Fact::of_unknown_rank(input.dtype)]) };
+        if self.global && dims.len() < 2 {
+            return Err(Error::invalid_argument(format!("{} of rank {}", self.kind.name, dims.len())));
+        }
+        let dims = match self.axes(inputs, dims.len())? {
+            Some(axes) => Some(self.dims(dims, &axes)),
+            None if self.keep => Some(vec![Dim::Unknown; dims.len()]),
+            None => None,
+        };
+        Ok(vec![Fact { dtype: input.dtype, dims, value: None }])
+    }
+
+    fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
+        let input = required(inputs, 0)?;
+        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+        let shape = input.shape();
+        let axes = self.axes(&facts, shape.rank())?.unwrap_or_default();
+        if axes.is_empty() && self.none_is_none {
+            return Ok(vec![input.clone()]);
+        }
+        let dims = self.dims(&super::arguments::fixed(shape), &axes);
+        let output = Shape::new(dims.iter().filter_map(Dim::fixed).collect::<Vec<_>>());
+        let kept = collapsed(shape, |a| !axes.contains(&a));
+        let reduced = offsets(&collapsed(shape, |a| axes.contains(&a)));
+        let empty = axes.iter().any(|a| shape[*a] == 0);
+        let reduced = if empty { Vec::new() } else { reduced };
+        let bases = if output.elements() == 0 { Vec::new() } else { offsets(&kept) };
+        if input.dtype().is_integer() && matches!(self.kind.mode, 0 | 2 | 3 | 4) {
+            return Ok(vec![self.whole(input, output, &bases, &reduced)?]);
+        }
+        let values = input.to_f64s()?;
+        let fold =
+            |base: &usize| (self.kind.fold)(&mut reduced.iter().map(|offset| values[base + offset]), reduced.len());
+        Ok(vec![Tensor::from_f64s(input.dtype(), output, &bases.iter().map(fold).collect::<Vec<_>>())?])
+    }
+
+    fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
+        let rank = optional(query.inputs, 0).and_then(Fact::rank).unwrap_or(0);
+        let Ok(Some(axes)) = self.axes(query.inputs, rank) else { return query.default_answer() };
+        let answers = query.except_axes(&axes);
+        let moved = |rows: Rows| match rows {
+            Rows::Along { axis, per_row } if !self.keep => {
+                Rows::Along { axis: axis - axes.iter().filter(|a| **a < axis).count(), per_row }
+            }
+            other => other,
+        };
+        answers.into_iter().map(moved).collect()
+    }
+
+    fn channel_axis(&self, output_rank: usize) -> Option<usize> {
+        (self.keep && output_rank >= 2).then_some(1)
+    }
+
+    fn host_reason(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
+        let dtype = required(inputs, 0).ok()?.dtype;
+        (!matches!(dtype, DType::F32 | DType::F16)).then(|| format!("a reduction of {dtype} values"))
+    }
+
+    fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
+        let facts: Vec<Option<&Fact>> = (0..recorder.input_count()).map(|i| recorder.fact(i)).collect();
+        let (input, output) = (recorder.input(0)?.clone(), recorder.output(0).clone());
+        let shape = &input.shape;
+        let Some(axes) = self.axes(&facts, shape.rank())? else {
+            return Err(Error::unimplemented("axes that depend on data"));
+        };
+        let kept = collapsed(shape, |a| !axes.contains(&a));
+        let reduced = collapsed(shape, |a| axes.contains(&a));
+        if kept.len() > 4 || reduced.len() > 4 || axes.iter().any(|a| shape[*a] == 0) {
+            return Err(Error::unimplemented("a reduction over more than four separate axes, or over none at all"));
+        }
+        let count: usize = reduced.iter().map(|(n, _)| n).product();
+        let quads = |axes: &[(usize, usize)]| -> Result<([u32; 4], [u32; 4])> {
+            let (mut extents, mut strides) = ([1; 4], [0; 4]);
+            for (position, (extent, stride)) in axes.iter().enumerate() {
+                let at = 4 - axes.len() + position;
+                (extents[at], strides[at]) = (word(*extent)?, word(*stride)?);
+            }
+            Ok((extents, strides))
+        };
+        let (kept_extents, kept_strides) = quads(&kept)?;
+        let (reduced_extents, reduced_strides) = quads(&reduced)?;
+        let channel = self.channel_axis(output.shape.rank());
+        let total = output.shape.elements();
+        let params = reduce::Params {
+            kept: word(total)?,
+            reduced: word(count)?,
+            channel_inner: channel.map_or(Ok(1), |a| word(output.shape[a + 1..].iter().product()))?,
+            channels: channel.map_or(Ok(1), |a| word(output.shape[a]))?,
+            kept_extents,
+            kept_strides,
+            reduced_extents,
+            reduced_strides,
+        };
+        let grouped = recorder.profile.family == Family::Gpu && count >= GROUP_FROM;
+        recorder.dispatch(&Work {
+            shader: &reduce::SHADER,
+            defines: &[
+                Define::Scalar("In", input.storage),
+                Define::Const("MODE", self.kind.mode),
+                Define::Const("GROUP", u32::from(grouped)),
+            ],
+            buffers: &[input.buffer, output.buffer],
+            params: params.words(),
+            groups: linear_groups(total, if grouped { 1 } else { 64 }, recorder.profile.max_workgroups),
+        })
+    }
+}
+
+impl Reduce {
+    /// Integers are summed and compared as such.
+    fn whole(&self, input: &Tensor, output: Shape, bases: &[usize], reduced: &[usize]) -> Result<Tensor> {
+        let values = input.to_i64s()?;
+        let fold = |base: &usize| {
+            let mut terms = reduced.iter().map(|offset| values[base + offset]);
+            match self.kind.mode {
+                0 => terms.fold(0, i64::wrapping_add),
+                2 => terms.max().unwrap_or(i64::MIN),
+                3 => terms.min().unwrap_or(i64::MAX),
+                _ => terms.by_ref().fold(1, i64::wrapping_mul),
+            }
+        };
+        super::broadcast::wrapped(input.dtype(), output, &bases.iter().map(fold).collect::<Vec<_>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ir::{Attribute, Attributes};
+
+    #[test]
+    fn separate_axes_are_reduced_together() {
+        let mut attributes = Attributes::new();
+        attributes.set("axes", Attribute::Ints(vec![0, -1]));
+        attributes.set("keepdims", Attribute::Int(0));
+        let spec = OpSpec { domain: "", name: "ReduceSum", opset: 11, attributes: &attributes, inputs: 1, outputs: 1 };
+        let input = Tensor::from_vec([2, 3, 2], (0..12).map(|v| v as f32).collect()).expect("twelve");
+        let output = reduce(&spec).expect("it is there").evaluate(&[Some(&input)]).expect("it sums");
+        assert_eq!(output[0].shape().dims(), [3]);
+        assert_eq!(output[0].values::<f32>().expect("f32").as_ref(), [14.0, 22.0, 30.0]);
+    }
+}
