@@ -58,12 +58,6 @@ impl Hash for Kernel {
     }
 }
 
-/// WGSL's own functions that chains call as they are.
-const BUILT_IN: &[&str] = &[
-    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "exp", "floor", "round", "sign",
-    "sin", "sinh", "sqrt", "tan",
-];
-
 /// A line of a kernel's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Define {
@@ -72,6 +66,9 @@ pub enum Define {
     /// `const NAME: u32 = VALUE;`
     Const(&'static str, u32),
 }
+
+/// Library functions by name: the texts of a function and of those it calls.
+pub type Library = dyn Fn(&str) -> Option<&'static [&'static str]>;
 
 /// What surrounds a shader's own text.
 pub struct Link<'a> {
@@ -83,8 +80,8 @@ pub struct Link<'a> {
     pub out: Storage,
     /// What is done to each value before it is stored.
     pub chain: &'a Chain,
-    /// Library functions by name: the text of a function and of those it calls.
-    pub library: &'a dyn Fn(&str) -> Option<&'static str>,
+    /// Library functions by name.
+    pub library: &'a Library,
 }
 
 impl Shader {
@@ -110,17 +107,13 @@ impl Shader {
         text.push_str(&self.source);
         let mut bindings = self.bindings.to_vec();
         if let Some(target) = self.target {
-            let mut linked = BTreeSet::new();
-            for function in link.chain.functions().into_iter().filter(|f| !BUILT_IN.contains(f)) {
-                let body = (link.library)(function)
+            let mut bodies = BTreeSet::new();
+            for function in link.chain.functions() {
+                let needed = (link.library)(function)
                     .ok_or_else(|| Error::internal(format!("shaders/lib/pointwise.wgsl has no function {function}")))?;
-                // Each function starts a line, and two bodies may call the same one.
-                for part in body.split("\nfn ").map(|part| part.trim_start_matches("fn ").trim_end()) {
-                    if linked.insert(part) {
-                        let _ = writeln!(text, "fn {part}");
-                    }
-                }
+                bodies.extend(needed.iter().copied());
             }
+            bodies.into_iter().for_each(|body| text.push_str(body));
             text.push_str(&link.chain.emit(bindings.len(), target));
             bindings.extend(link.chain.operands.iter().map(|_| Binding::Read));
             if !link.chain.words.is_empty() {

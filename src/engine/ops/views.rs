@@ -8,6 +8,9 @@ use crate::engine::ir::{Fact, Op, Rows, RowsQuery};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
 
+/// Elements of the masks that Dropout gives.
+const MAX_MASK_ELEMENTS: usize = 1 << 24;
+
 /// How the new shape comes about.
 #[derive(Debug)]
 enum Kind {
@@ -108,7 +111,7 @@ impl View {
     }
 }
 
-/// The product of extents: a lone symbol beside ones stays.
+/// What Dropout's mask is when nothing is dropped.
 fn mask(shape: &Shape) -> Result<Tensor> {
     Tensor::from_bools(shape.clone(), vec![1; shape.elements()])
 }
@@ -121,6 +124,7 @@ fn refuse_training(flag: Option<&Tensor>) -> Result<()> {
     Ok(())
 }
 
+/// The product of extents: a lone symbol beside ones stays.
 fn product(dims: &[Dim]) -> Dim {
     let mut rest = dims.iter().filter(|d| **d != Dim::Fixed(1));
     match (rest.next(), rest.next()) {
@@ -244,7 +248,9 @@ impl Op for View {
         let value = value.map(|(tensor, shape): (_, Vec<usize>)| tensor.reshaped(shape)).transpose()?;
         let mut outputs = vec![Fact { dtype: input.dtype, dims, value }];
         if let Kind::Dropout { mask: true } = self.0 {
-            let value = input.shape().map(|shape| mask(&shape)).transpose()?;
+            // A shape may claim more than there is memory for; real masks of such sizes have no use.
+            let shape = input.shape().filter(|s| s.elements() <= MAX_MASK_ELEMENTS);
+            let value = shape.map(|shape| mask(&shape)).transpose()?;
             outputs.push(Fact { dtype: DType::Bool, dims: input.dims.clone(), value });
         }
         Ok(outputs)
