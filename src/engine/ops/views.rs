@@ -233,7 +233,11 @@ impl Op for View {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let input = required(inputs, 0)?;
         if let Kind::Dropout { .. } = self.0 {
-            refuse_training(optional(inputs, 2).and_then(|f| f.value.as_ref()))?;
+            let flag = optional(inputs, 2);
+            if flag.is_some_and(|f| f.value.is_none()) {
+                return Err(Error::unimplemented("dropping out as an input says is not supported"));
+            }
+            refuse_training(flag.and_then(|f| f.value.as_ref()))?;
         }
         let reads = matches!(self.0, Kind::Reshape { .. } | Kind::Squeeze(_) | Kind::Unsqueeze(_));
         let second = optional(inputs, 1).filter(|_| reads);
