@@ -1,6 +1,5 @@
 //! What `coracle bench` feeds a model: given files, the data set beside it, or random values.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
