@@ -1,5 +1,6 @@
 //! Coracle: a model server in one small binary. See ARCHITECTURE.md for the map.
 
+pub mod api;
 pub mod batch;
 pub mod cli;
 pub mod engine;

@@ -38,6 +38,7 @@ pub struct Args {
     /// Runs in flight on each lane while throughput is measured.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub in_flight: u32,
+    /// Which adapter, and what to do without.
     #[command(flatten)]
     pub device: super::device_args::DeviceArgs,
     /// Measure the adapter's arithmetic and memory ceilings instead of a model.
