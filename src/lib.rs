@@ -7,4 +7,5 @@ pub mod engine;
 pub mod error;
 pub mod formats;
 pub mod model;
+pub mod server;
 pub mod tensor;

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use coracle::cli::{bench, inspect, verify};
+use coracle::cli::{bench, inspect, serve, verify};
+use coracle::server::ServeArgs;
 
 /// Serves neural networks over gRPC on any GPU, or on none.
 #[derive(Debug, Parser)]
@@ -17,6 +18,7 @@ struct Cli {
 enum Command {
     Bench(bench::Args),
     Inspect(inspect::Args),
+    Serve(ServeArgs),
     Verify(verify::Args),
 }
 
@@ -24,6 +26,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Verify(args) => verify::run(&args),
     }
 }

@@ -15,4 +15,5 @@ mod verify_case;
 
 pub mod bench;
 pub mod inspect;
+pub mod serve;
 pub mod verify;
