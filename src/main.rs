@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use coracle::cli::{bench, inspect, serve, verify};
+use coracle::cli::{bench, inspect, predict, serve, verify};
 use coracle::server::ServeArgs;
 
 /// Serves neural networks over gRPC on any GPU, or on none.
@@ -18,6 +18,7 @@ struct Cli {
 enum Command {
     Bench(bench::Args),
     Inspect(inspect::Args),
+    Predict(predict::Args),
     Serve(ServeArgs),
     Verify(verify::Args),
 }
@@ -26,6 +27,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Predict(args) => predict::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Verify(args) => verify::run(&args),
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 
 use super::bench_local;
+use super::bench_server;
 
 /// Times a model: `coracle bench model.onnx` runs it in this process, `coracle bench NAME --server HOST:PORT` drives a
 /// running server, `coracle bench --ceilings` measures what the adapter could do at best.
@@ -62,7 +63,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match (&args.model, &args.server) {
         _ if args.ceilings => bench_local::ceilings(args),
-        (Some(_), Some(_)) => anyhow::bail!("pending"),
+        (Some(model), Some(server)) => bench_server::run(args, model, server),
         (Some(model), None) => bench_local::run(args, &PathBuf::from(model)),
         (None, _) => anyhow::bail!("name a model, or ask for --ceilings"),
     }

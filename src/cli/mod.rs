@@ -2,6 +2,7 @@
 
 mod bench_inputs;
 mod bench_local;
+mod bench_server;
 mod cases;
 mod compare;
 mod device_args;
@@ -15,5 +16,6 @@ mod verify_case;
 
 pub mod bench;
 pub mod inspect;
+pub mod predict;
 pub mod serve;
 pub mod verify;
