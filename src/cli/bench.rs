@@ -20,9 +20,10 @@ pub struct Args {
     /// An .onnx file, a folder with model.onnx or BASE/VERSION; with --server, the served model's name.
     #[arg(required_unless_present = "ceilings")]
     pub model: Option<String>,
-    /// Extent of axis 0 of every input whose batch is not fixed.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub batch: u32,
+    /// Rows: the extent of axis 0 of every input whose batch is not fixed. Rows of a given input are repeated or cut;
+    /// without it as many as the inputs have, or 1.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
     /// Whole shape of one input, for extents that the model leaves open: NAME=1,128. Repeatable.
     #[arg(long = "shape", value_name = "NAME=D0,D1,…")]
     pub shapes: Vec<String>,
