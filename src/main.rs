@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use coracle::cli::{bench, inspect, predict, serve, verify};
-use coracle::server::ServeArgs;
 
 /// Serves neural networks over gRPC on any GPU, or on none.
 #[derive(Debug, Parser)]
@@ -19,7 +18,7 @@ enum Command {
     Bench(bench::Args),
     Inspect(inspect::Args),
     Predict(predict::Args),
-    Serve(ServeArgs),
+    Serve(serve::Args),
     Verify(verify::Args),
 }
 

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use crate::server::{self, ServeArgs};
+use crate::server;
+pub use crate::server::ServeArgs as Args;
 
 /// Runs the subcommand.
 ///
 /// # Errors
 /// What kept the server from starting.
-pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     server::run(args)?;
     Ok(ExitCode::SUCCESS)
 }
