@@ -74,8 +74,17 @@ const LINES_MAX: usize = 450;
 const MEDIAN_LINES_MAX: usize = 240;
 
 /// Starts of the lines that a face (`lib.rs`, `mod.rs`) may hold besides comments and attributes.
-const FACE_LINES: &[&str] =
-    &["mod ", "pub mod ", "pub(crate) mod ", "pub use ", "pub(crate) use ", "pub(super) use ", "pub(in ", "include!", "tonic::include"];
+const FACE_LINES: &[&str] = &[
+    "mod ",
+    "pub mod ",
+    "pub(crate) mod ",
+    "pub use ",
+    "pub(crate) use ",
+    "pub(super) use ",
+    "pub(in ",
+    "include!",
+    "tonic::include",
+];
 
 /// Inline modules of a face are allowed for nothing but generated code.
 const GENERATED: &str = "include";

@@ -60,11 +60,9 @@ where
     H::Future: Send + 'static,
 {
     let Services { manager, budget, options, observer } = services;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .map_err(|e| Error::internal(format!("the embedded descriptors are damaged: {e}")))?;
+    // Clients ask for either version of the reflection protocol.
+    let reflection = reflection_builder().build_v1().map_err(|e| damaged(&e))?;
+    let reflection_alpha = reflection_builder().build_v1alpha().map_err(|e| damaged(&e))?;
     let models = Models { manager: Arc::clone(&manager), observer: Arc::clone(&observer) };
     let predictions =
         Predictions { manager, budget: Arc::clone(&budget), observer, tensor_content: options.tensor_content };
@@ -76,6 +74,20 @@ where
         .send_compressed(Gzip);
     let models = ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip);
     let frames = Frames { budget, max_message_bytes: options.max_message_bytes };
-    let routes = Routes::new(predictions).add_service(models).add_service(reflection).add_service(health);
+    let routes = Routes::new(predictions)
+        .add_service(models)
+        .add_service(reflection)
+        .add_service(reflection_alpha)
+        .add_service(health);
     Ok(routes.prepare().into_axum_router().layer(frames))
+}
+
+fn reflection_builder() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+fn damaged(error: &dyn std::fmt::Display) -> Error {
+    Error::internal(format!("the embedded descriptors are damaged: {error}"))
 }
