@@ -7,6 +7,7 @@ mod executable;
 mod gpu;
 mod lane;
 mod memory;
+mod software;
 mod submission;
 mod transfer;
 
@@ -14,3 +15,4 @@ pub use adapter::{Adapter, Mask};
 pub use ceilings::{Ceilings, measure_ceilings};
 pub use executable::Executable;
 pub use lane::{Job, Lane, LaneOptions, SegmentOutput};
+pub use software::compute_on_lanes;
