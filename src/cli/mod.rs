@@ -14,5 +14,6 @@ mod tensors;
 mod verify_case;
 
 pub mod bench;
+pub mod devices;
 pub mod inspect;
 pub mod verify;
