@@ -51,13 +51,15 @@ pub(super) fn compile(out: &Path) {
         let module = reflected.expect("a shader has at least one variant");
         emit(&mut rust, &source, &module);
     }
-    rust.push_str("/// The text of a pointwise function and of those it calls.\npub fn function(name: &str) -> Option<&'static str> {\n    Some(match name {\n");
+    rust.push_str("/// The texts of a pointwise function and of those it calls, each once.\npub fn function(name: &str) -> Option<&'static [&'static str]> {\n    Some(match name {\n");
     for name in functions.keys() {
         let mut needed = Vec::new();
         collect(name, &functions, &mut needed);
-        let text: String = needed.iter().map(|n| functions[n.as_str()].as_str()).collect();
-        let _ = writeln!(rust, "        {name:?} => {text:?},");
+        let texts: Vec<&str> = needed.iter().map(|n| functions[n.as_str()].as_str()).collect();
+        let _ = writeln!(rust, "        {name:?} => &{texts:?},");
     }
+    // WGSL's own functions of one or two floats need no text.
+    rust.push_str("        \"abs\" | \"sign\" | \"exp\" | \"sqrt\" | \"floor\" | \"ceil\" | \"round\" | \"sin\" | \"cos\" | \"tan\" | \"asin\" | \"acos\" | \"atan\" | \"sinh\" | \"cosh\" | \"asinh\" | \"acosh\" | \"atanh\" => &[],\n");
     rust.push_str("        _ => return None,\n    })\n}\n");
     std::fs::write(out.join("shaders.rs"), rust).expect("OUT_DIR is writable");
 }

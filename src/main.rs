@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use coracle::cli::{bench, inspect, verify};
+use coracle::cli::{bench, inspect, predict, serve, verify};
 
 /// Serves neural networks over gRPC on any GPU, or on none.
 #[derive(Debug, Parser)]
@@ -17,6 +17,8 @@ struct Cli {
 enum Command {
     Bench(bench::Args),
     Inspect(inspect::Args),
+    Predict(predict::Args),
+    Serve(serve::Args),
     Verify(verify::Args),
 }
 
@@ -24,6 +26,8 @@ fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Verify(args) => verify::run(&args),
     }
 }

@@ -78,6 +78,14 @@ fn to_bool_i(a: i32) -> u32 { return u32(a != 0); }
 fn to_bool_u(a: u32) -> u32 { return u32(a != 0u); }
 
 fn neg_f(a: f32) -> f32 { return -a; }
+fn sign_f(a: f32) -> f32 {
+    if nan_bits(a) { return a; }
+    return sign(a);
+}
+fn atan_f(a: f32) -> f32 {
+    if nan_bits(a) { return a; }
+    return atan(a);
+}
 fn neg_i(a: i32) -> i32 { return -a; }
 fn relu(a: f32) -> f32 {
     if nan_bits(a) { return a; }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 
 use super::bench_local;
+use super::bench_server;
 
 /// Times a model: `coracle bench model.onnx` runs it in this process, `coracle bench NAME --server HOST:PORT` drives a
 /// running server, `coracle bench --ceilings` measures what the adapter could do at best.
@@ -19,9 +20,10 @@ pub struct Args {
     /// An .onnx file, a folder with model.onnx or BASE/VERSION; with --server, the served model's name.
     #[arg(required_unless_present = "ceilings")]
     pub model: Option<String>,
-    /// Extent of axis 0 of every input whose batch is not fixed.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub batch: u32,
+    /// Rows: the extent of axis 0 of every input whose batch is not fixed. Rows of a given input are repeated or cut;
+    /// without it as many as the inputs have, or 1.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
     /// Whole shape of one input, for extents that the model leaves open: NAME=1,128. Repeatable.
     #[arg(long = "shape", value_name = "NAME=D0,D1,…")]
     pub shapes: Vec<String>,
@@ -38,6 +40,7 @@ pub struct Args {
     /// Runs in flight on each lane while throughput is measured.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub in_flight: u32,
+    /// Which adapter, and what to do without.
     #[command(flatten)]
     pub device: super::device_args::DeviceArgs,
     /// Measure the adapter's arithmetic and memory ceilings instead of a model.
@@ -61,7 +64,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match (&args.model, &args.server) {
         _ if args.ceilings => bench_local::ceilings(args),
-        (Some(_), Some(_)) => anyhow::bail!("pending"),
+        (Some(model), Some(server)) => bench_server::run(args, model, server),
         (Some(model), None) => bench_local::run(args, &PathBuf::from(model)),
         (None, _) => anyhow::bail!("name a model, or ask for --ceilings"),
     }

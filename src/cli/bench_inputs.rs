@@ -1,6 +1,5 @@
 //! What `coracle bench` feeds a model: given files, the data set beside it, or random values.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -19,23 +18,36 @@ pub(super) fn inputs(args: &Args, signature: &Signature, file: &Path) -> anyhow:
             bail!("the model has no input {name:?}");
         }
     }
-    let samples = if shapes.is_empty() && args.batch == 1 { data_set(signature, file) } else { None };
+    let samples = if shapes.is_empty() { data_set(signature, file) } else { None };
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let tensor = |(index, spec): (usize, &Spec)| {
-        if let Some(source) = given.get(spec.name.as_str()) {
-            return tensors::read_input(source, spec).with_context(|| format!("input {:?}", spec.name));
-        }
-        if let Some(samples) = &samples {
-            return Ok(samples[index].clone());
-        }
-        let shape = match shapes.get(spec.name.as_str()) {
-            Some(text) => parse_shape(text).with_context(|| format!("--shape {}", spec.name))?,
-            None => declared_shape(spec, args.batch as usize)?,
-        };
-        random.tensor(spec.dtype, shape)
-    };
-    let mut tensor = tensor;
-    signature.inputs.iter().enumerate().map(&mut tensor).collect()
+    let mut tensors = Vec::with_capacity(signature.inputs.len());
+    for (index, spec) in signature.inputs.iter().enumerate() {
+        let name = spec.name.as_str();
+        tensors.push(if let Some(source) = given.get(name) {
+            let read = tensors::read_input(source, spec).with_context(|| format!("input {name:?}"))?;
+            with_rows(read, spec, args.batch)?
+        } else if let Some(shape) = shapes.get(name) {
+            random.tensor(spec.dtype, parse_shape(shape).with_context(|| format!("--shape {name}"))?)?
+        } else if let Some(samples) = &samples {
+            with_rows(samples[index].clone(), spec, args.batch)?
+        } else {
+            random.tensor(spec.dtype, declared_shape(spec, args.batch.unwrap_or(1) as usize)?)?
+        });
+    }
+    Ok(tensors)
+}
+
+/// `tensor` with `rows` rows, its own over and over, unless the model fixes their number.
+fn with_rows(tensor: Tensor, spec: &Spec, rows: Option<u32>) -> anyhow::Result<Tensor> {
+    let is_fixed = spec.dims.as_ref().is_none_or(|dims| dims.first().is_none_or(|d| d.fixed().is_some()));
+    let (Some(rows), Some(has)) = (rows, tensor.shape().first().copied()) else { return Ok(tensor) };
+    if is_fixed || has == 0 || tensor.bytes().is_empty() {
+        return Ok(tensor);
+    }
+    let row = tensor.bytes().len() / has;
+    let bytes: Vec<u8> = tensor.bytes().iter().copied().cycle().take(rows as usize * row).collect();
+    let dims = [&[rows as usize], &tensor.shape()[1..]].concat();
+    Ok(Tensor::from_bytes(tensor.dtype(), dims, bytes)?)
 }
 
 /// The inputs of `test_data_set_0` beside the model, if all are there and of the right type.

@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
     let options = args.device.engine_options(args.lanes as usize, (args.in_flight as usize).max(2));
     let engine = Engine::start(&options)?;
     let name = path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-    let load = LoadOptions { name: name.clone(), single: true, ..LoadOptions::default() };
+    let load = LoadOptions { name: name.clone(), single: true, warm: false, ..LoadOptions::default() };
     let session = engine.load(graph, load)?;
 
     let start = Instant::now();

@@ -42,6 +42,7 @@ pub struct Args {
     /// Print one JSON line.
     #[arg(long)]
     pub json: bool,
+    /// Which adapter, and what to do without.
     #[command(flatten)]
     pub device: DeviceArgs,
 }

@@ -2,6 +2,7 @@
 
 mod bench_inputs;
 mod bench_local;
+mod bench_server;
 mod cases;
 mod compare;
 mod device_args;
@@ -16,4 +17,6 @@ mod verify_case;
 pub mod bench;
 pub mod devices;
 pub mod inspect;
+pub mod predict;
+pub mod serve;
 pub mod verify;

@@ -43,6 +43,7 @@ pub struct Args {
     /// Evaluate on the host, operator by operator, instead of on a device: slow, and what devices are held against.
     #[arg(long)]
     pub host: bool,
+    /// Which adapter, and what to do without.
     #[command(flatten)]
     pub device: DeviceArgs,
 }

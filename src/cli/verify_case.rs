@@ -131,7 +131,9 @@ impl Runtime {
             Runtime::Host => Ok(Model::Host(graph)),
             Runtime::Device(engine) => {
                 let name = folder.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-                Ok(Model::Device(engine.load(graph, LoadOptions { name, single: true, ..LoadOptions::default() })?))
+                Ok(Model::Device(
+                    engine.load(graph, LoadOptions { name, single: true, warm: false, ..LoadOptions::default() })?,
+                ))
             }
             Runtime::None(error) => Err(error.clone().into()),
         }

@@ -40,8 +40,10 @@ pub struct LoadOptions {
     pub name: String,
     /// Batch sizes to compile, ascending; empty: powers of two up to what fits 250 ms and the budget, at most 64.
     pub batch_sizes: Vec<usize>,
-    /// Never merge requests; shapes are compiled when they come.
+    /// Never merge requests.
     pub single: bool,
+    /// Compile and run the declared shapes now rather than when a request comes.
+    pub warm: bool,
     /// New shapes that requests may make us compile each minute.
     pub max_shapes_per_minute: usize,
     /// Requests that may wait for one compile at a time.
@@ -54,6 +56,7 @@ impl Default for LoadOptions {
             name: "model".into(),
             batch_sizes: Vec::new(),
             single: false,
+            warm: true,
             max_shapes_per_minute: 64,
             max_waiting: 1024,
         }
@@ -121,10 +124,11 @@ impl Engine {
             tracing::info!(model = options.name, "input shapes are open: each is compiled when it first comes");
             return Ok(Arc::new(session));
         };
-        if options.single {
+        if !options.warm {
             return Ok(Arc::new(session));
         }
-        match prove_rows(&graph, &shapes) {
+        let proof = if options.single { Err("merging is switched off".into()) } else { prove_rows(&graph, &shapes) };
+        match proof {
             Ok(()) => plans.warm_batches(&shapes, &options.batch_sizes)?,
             Err(reason) => {
                 tracing::info!(model = options.name, reason, "requests are not merged");

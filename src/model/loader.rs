@@ -11,7 +11,7 @@ use super::id::ServableId;
 use crate::batch::Parameters;
 use crate::engine::{Engine, LoadOptions, Merging, RunOutput, Session};
 use crate::error::{Error, Result};
-use crate::formats::onnx;
+use crate::formats::onnx::{self, ImportOptions};
 use crate::tensor::{Shape, Signature, Tensor};
 
 /// A run under way.
@@ -84,21 +84,22 @@ impl Default for ShapeBounds {
 pub struct EngineLoader {
     engine: Arc<Engine>,
     bounds: ShapeBounds,
+    import: ImportOptions,
 }
 
 impl EngineLoader {
-    /// Loads onto `engine`.
-    pub fn new(engine: Arc<Engine>, bounds: ShapeBounds) -> Self {
-        Self { engine, bounds }
+    /// Loads onto `engine` what is imported under `import`.
+    pub fn new(engine: Arc<Engine>, bounds: ShapeBounds, import: ImportOptions) -> Self {
+        Self { engine, bounds, import }
     }
 }
 
 impl Loader for EngineLoader {
     fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Arc<dyn Model>> {
         let graph = if path.is_file() {
-            onnx::import(path)?
+            onnx::import_with(path, self.import)?
         } else if path.join("model.onnx").is_file() {
-            onnx::import(&path.join("model.onnx"))?
+            onnx::import_with(&path.join("model.onnx"), self.import)?
         } else if path.join("saved_model.pb").is_file() {
             return Err(Error::unimplemented(format!("{}: SavedModel is not supported yet", path.display())));
         } else {
@@ -109,6 +110,7 @@ impl Loader for EngineLoader {
             name: id.to_string(),
             batch_sizes: config.batching.as_ref().map_or_else(Vec::new, Parameters::batch_sizes),
             single: config.batching.is_none(),
+            warm: true,
             max_shapes_per_minute: self.bounds.per_minute_max,
             max_waiting: self.bounds.waiting_max,
         };

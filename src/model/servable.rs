@@ -106,6 +106,11 @@ impl Servable {
         (name.is_empty() || name == DEFAULT_SIGNATURE).then(|| self.model.signature())
     }
 
+    /// Whether requests of these shapes are merged, and if not, why.
+    pub fn merging(&self, shapes: &[Shape]) -> Merging {
+        self.model.merging(shapes)
+    }
+
     /// Checks a request and answers it, alone or in a batch. `guard` is dropped when the request's memory is given back.
     /// Dropping the future gives the request up.
     ///

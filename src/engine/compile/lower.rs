@@ -173,11 +173,7 @@ impl<'a> Lowering<'a> {
     fn operand(&mut self, value: ValueId) -> Result<Operand> {
         let fact = self.fact(value)?;
         let shape = fact.concrete()?;
-        let storage = match &fact.value {
-            Some(_) => self.profile.constant_storage(fact.dtype),
-            None => self.profile.storage(fact.dtype),
-        };
-        let storage = storage.ok_or_else(|| Error::unimplemented(format!("{} values stay on the host", fact.dtype)))?;
+        let storage = self.storage(fact.dtype)?;
         let buffer = match (self.places[value.0].buffer, &fact.value) {
             (Some(buffer), _) => buffer,
             (None, Some(constant)) => {

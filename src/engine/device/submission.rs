@@ -53,8 +53,7 @@ fn submit_run(shared: &Shared, job: Job, handed_over: Instant) -> Option<Flight>
     }
     let start = Instant::now();
     match encode(shared, &job) {
-        Ok((index, staging, mapped)) => {
-            let submitted = Instant::now();
+        Ok(Encoded { index, submitted, staging, mapped }) => {
             let landing = Landing::Run {
                 job,
                 staging,
@@ -74,7 +73,15 @@ fn submit_run(shared: &Shared, job: Job, handed_over: Instant) -> Option<Flight>
 /// What the read-back's mapping told.
 pub(super) type Mapped = mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>;
 
-fn encode(shared: &Shared, job: &Job) -> Result<(wgpu::SubmissionIndex, Option<wgpu::Buffer>, Mapped)> {
+/// A submission under way.
+struct Encoded {
+    index: wgpu::SubmissionIndex,
+    submitted: Instant,
+    staging: Option<wgpu::Buffer>,
+    mapped: Mapped,
+}
+
+fn encode(shared: &Shared, job: &Job) -> Result<Encoded> {
     let segment = job.executable.segment(job.segment)?;
     let ports = &job.executable.program().segments[job.segment].uploads;
     if ports.len() != job.inputs.len() {
@@ -95,8 +102,11 @@ fn encode(shared: &Shared, job: &Job) -> Result<(wgpu::SubmissionIndex, Option<w
         // The receiver is gone only when the flight was given up.
         encoder.map_buffer_on_submit(staging, wgpu::MapMode::Read, .., move |result| drop(sender.send(result)));
     }
-    let index = shared.gpu.queue.submit([encoder.finish()]);
-    Ok((index, staging, mapped))
+    let commands = encoder.finish();
+    // Software adapters work inside the call.
+    let submitted = Instant::now();
+    let index = shared.gpu.queue.submit([commands]);
+    Ok(Encoded { index, submitted, staging, mapped })
 }
 
 fn record(segment: &PreparedSegment, encoder: &mut wgpu::CommandEncoder) {

@@ -299,11 +299,7 @@ impl<'a> PointwiseBuilder<'a> {
                 Class::U32 => Some(self.constant_u32(u32::try_from(constant.to_i64s().ok()?[0]).ok()?)),
             };
         }
-        let storage = if input.fact.value.is_some() {
-            self.profile.constant_storage(input.fact.dtype)?
-        } else {
-            self.profile.storage(input.fact.dtype)?
-        };
+        let storage = self.profile.storage(input.fact.dtype)?;
         let access = Access::new(&shape, first_axis, &self.output_shape, self.channel_axis);
         let words = match &access {
             Access::Cycle { inner, count } => vec![*inner, *count],

@@ -1,5 +1,6 @@
 //! A WGSL entry point as data, and how its text is put together.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -66,6 +67,9 @@ pub enum Define {
     Const(&'static str, u32),
 }
 
+/// Library functions by name: the texts of a function and of those it calls.
+pub type Library = dyn Fn(&str) -> Option<&'static [&'static str]>;
+
 /// What surrounds a shader's own text.
 pub struct Link<'a> {
     /// Aliases and constants that the shader's text expects.
@@ -76,8 +80,8 @@ pub struct Link<'a> {
     pub out: Storage,
     /// What is done to each value before it is stored.
     pub chain: &'a Chain,
-    /// Library functions by name: the text of a function and of those it calls.
-    pub library: &'a dyn Fn(&str) -> Option<&'static str>,
+    /// Library functions by name.
+    pub library: &'a Library,
 }
 
 impl Shader {
@@ -103,11 +107,13 @@ impl Shader {
         text.push_str(&self.source);
         let mut bindings = self.bindings.to_vec();
         if let Some(target) = self.target {
+            let mut bodies = BTreeSet::new();
             for function in link.chain.functions() {
-                let body = (link.library)(function)
+                let needed = (link.library)(function)
                     .ok_or_else(|| Error::internal(format!("shaders/lib/pointwise.wgsl has no function {function}")))?;
-                text.push_str(body);
+                bodies.extend(needed.iter().copied());
             }
+            bodies.into_iter().for_each(|body| text.push_str(body));
             text.push_str(&link.chain.emit(bindings.len(), target));
             bindings.extend(link.chain.operands.iter().map(|_| Binding::Read));
             if !link.chain.words.is_empty() {

@@ -15,7 +15,7 @@ pub use attributes::{Attribute, Attributes};
 pub use chain::{Access, Chain, ChainOperand, PointwiseBuilder, PointwiseInput, Reg};
 pub use fact::Fact;
 pub use graph::{Graph, Node, ValueId, ValueInfo};
-pub use kernel::{Binding, Define, Kernel, Link, Shader};
+pub use kernel::{Binding, Define, Kernel, Library, Link, Shader};
 pub use op::{Affine, Cost, Op, Replacement, Source};
 pub use profile::{Class, Family, Profile, Storage};
 pub use program::{Buffer, BufferId, Dispatch, HostStep, Port, Program, Segment, Slot};

@@ -99,20 +99,12 @@ impl Profile {
     pub fn storage(&self, dtype: DType) -> Option<Storage> {
         match dtype {
             DType::F32 => Some(Storage::F32),
-            DType::F16 if self.f16 => Some(Storage::F16),
+            // Software adapters convert 16-bit floats at every load, slowly: there all are widened.
+            DType::F16 if self.f16 && self.family == Family::Gpu => Some(Storage::F16),
             DType::F16 => Some(Storage::F32),
             DType::I64 | DType::I32 | DType::I16 | DType::I8 => Some(Storage::I32),
             DType::U32 | DType::U16 | DType::U8 | DType::Bool => Some(Storage::U32),
             _ => None,
-        }
-    }
-
-    /// How a constant of `dtype` lies on this device. Software adapters convert 16-bit floats at every load, slowly, so
-    /// their weights are widened once.
-    pub fn constant_storage(&self, dtype: DType) -> Option<Storage> {
-        match self.storage(dtype) {
-            Some(Storage::F16) if self.family == Family::Software => Some(Storage::F32),
-            other => other,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::chain::Chain;
 use super::fact::Fact;
-use super::kernel::{Define, Link, Shader};
+use super::kernel::{Define, Library, Link, Shader};
 use super::profile::{Profile, Storage};
 use super::program::{Buffer, BufferId, Dispatch};
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ pub struct Recorder<'a> {
     out: Storage,
     buffers: &'a mut Vec<Buffer>,
     dispatches: &'a mut Vec<Dispatch>,
-    library: &'a dyn Fn(&str) -> Option<&'static str>,
+    library: &'a Library,
 }
 
 /// Everything that a [`Recorder`] works on.
@@ -77,7 +77,7 @@ pub struct Scene<'a> {
     /// The segment's dispatches, to add to.
     pub dispatches: &'a mut Vec<Dispatch>,
     /// The text of library functions.
-    pub library: &'a dyn Fn(&str) -> Option<&'static str>,
+    pub library: &'a Library,
 }
 
 impl<'a> Recorder<'a> {

@@ -7,11 +7,14 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::super::ir::{Binding, Shader};
+use crate::engine::ir::{Binding, Shader};
 
 /// Bindings of every product kernel: a, b, bias, starts, y, params.
 const BINDINGS: &[Binding] =
     &[Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite, Binding::Uniform];
+
+/// Rows stored in one turn of the loop at a kernel's end.
+const BLOCK_ROWS: u32 = 8;
 
 /// How a product kernel adds its bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +36,7 @@ pub struct ProductTile {
     pub lanes: u32,
     /// Whether the workgroup is one subgroup whose lanes can broadcast.
     pub broadcast: bool,
-    /// Rows of the tile.
+    /// Rows of the tile: a power of two up to 32.
     pub rows: u32,
     /// Consecutive columns that each lane owns: 1, 2, or a multiple of 4.
     pub columns: u32,
@@ -224,70 +227,75 @@ impl ProductTile {
         writeln!(text, "left += params.a_channel;\n}}")
     }
 
+    /// Stores in a loop over blocks of rows: unrolled, they would take longer to compile than all arithmetic.
     fn emit_stores(&self, text: &mut String) -> std::fmt::Result {
-        match self.bias {
-            BiasAccess::Channel => {
-                for load in 0..self.left_loads() {
-                    let row =
-                        if self.broadcast { format!("{}u + lane", load * self.lanes) } else { format!("{load}u") };
-                    writeln!(
-                        text,
-                        "let c{load} = params.beta * f32(bias[start.w + min(first_row + {row}, last_row)]);"
-                    )?;
-                }
-            }
-            BiasAccess::Column => {
-                for column in 0..self.columns {
-                    writeln!(
-                        text,
-                        "let c{column} = params.beta * f32(bias[min(first_column + {column}u, params.columns - 1u) * params.bias_column]);"
-                    )?;
-                }
-            }
-            BiasAccess::None | BiasAccess::Element => {}
-        }
-        for row in 0..self.rows {
-            if self.bias == BiasAccess::Channel {
-                match self.broadcast {
-                    true => {
-                        writeln!(text, "let d{row} = subgroupBroadcast(c{}, {}u);", row / self.lanes, row % self.lanes)?
-                    }
-                    false => writeln!(text, "let d{row} = c{row};")?,
-                }
+        if self.bias == BiasAccess::Column {
+            for column in 0..self.columns {
+                writeln!(
+                    text,
+                    "let c{column} = params.beta * f32(bias[min(first_column + {column}u, params.columns - 1u) * params.bias_column]);"
+                )?;
             }
         }
-        for row in 0..self.rows {
+        let blocks = self.rows.div_ceil(BLOCK_ROWS);
+        writeln!(
+            text,
+            "for (var block = 0u; block < {blocks}u; block++) {{\n\
+             let block_row = first_row + block * {BLOCK_ROWS}u;\n\
+             let odd = (block & 1u) == 1u;\n\
+             let upper = block >= 2u;"
+        )?;
+        for row in 0..self.rows.min(BLOCK_ROWS) {
             writeln!(
                 text,
-                "if first_row + {row}u < params.rows {{\n\
-                 let line{row} = (first_row + {row}u) * params.y_row;\n\
-                 let channel{row} = start.w + (first_row + {row}u) * params.channel_row;"
+                "if block_row + {row}u < params.rows {{\n\
+                 let row = block_row + {row}u;\n\
+                 let line = row * params.y_row;\n\
+                 let channel = start.w + row * params.channel_row;"
             )?;
+            if self.bias == BiasAccess::Channel {
+                writeln!(text, "let c = params.beta * f32(bias[start.w + row]);")?;
+            }
+            for vector in 0..self.vectors() {
+                writeln!(text, "let v{vector} = {};", picked(row, vector, blocks))?;
+            }
             for column in 0..self.columns {
-                self.emit_store(text, row, column)?;
+                self.emit_store(text, column)?;
             }
             writeln!(text, "}}")?;
         }
-        Ok(())
+        writeln!(text, "}}")
     }
 
-    fn emit_store(&self, text: &mut String, row: u32, column: u32) -> std::fmt::Result {
+    fn emit_store(&self, text: &mut String, column: u32) -> std::fmt::Result {
         let vector = column / self.width();
         let component = if self.width() == 1 { "" } else { [".x", ".y", ".z", ".w"][(column % self.width()) as usize] };
         let bias = match self.bias {
             BiasAccess::None => String::new(),
-            BiasAccess::Channel => format!(" + d{row}"),
+            BiasAccess::Channel => " + c".to_owned(),
             BiasAccess::Column => format!(" + c{column}"),
             BiasAccess::Element => format!(
-                " + params.beta * f32(bias[(first_row + {row}u) * params.bias_row + (first_column + {column}u) * params.bias_column])"
+                " + params.beta * f32(bias[row * params.bias_row + (first_column + {column}u) * params.bias_column])"
             ),
         };
         writeln!(
             text,
             "if first_column + {column}u < params.columns {{ \
-             store(s{row}_{vector}{component} * params.alpha{bias}, out{column} + line{row}, \
-             channel{row} + (first_column + {column}u) * params.channel_column); }}"
+             store(v{vector}{component} * params.alpha{bias}, out{column} + line, \
+             channel + (first_column + {column}u) * params.channel_column); }}"
         )
+    }
+}
+
+/// The sum of a row of the current block, chosen among those of `blocks` blocks.
+fn picked(row: u32, vector: u32, blocks: u32) -> String {
+    let sum = |block: u32| format!("s{}_{vector}", row + block * BLOCK_ROWS);
+    match blocks {
+        1 => sum(0),
+        2 => format!("select({}, {}, odd)", sum(0), sum(1)),
+        _ => {
+            format!("select(select({}, {}, odd), select({}, {}, odd), upper)", sum(0), sum(1), sum(2), sum(3))
+        }
     }
 }
 
@@ -331,7 +339,7 @@ mod tests {
             class: Class::F32,
             out: storage,
             chain: &chain,
-            library: &super::super::function,
+            library: &super::super::library::function,
         };
         tile.shader().link(&link).expect("no functions are called").source.to_string()
     }
@@ -349,7 +357,21 @@ mod tests {
     #[test]
     fn every_tile_is_valid() {
         for tile in tiles() {
-            validated(&tile, Storage::F32);
+            let (module, _) = validated(&tile, Storage::F32);
+            let mut bound: Vec<_> =
+                module.global_variables.iter().filter_map(|(_, v)| Some((v.binding?.binding, v.space))).collect();
+            bound.sort_by_key(|(binding, _)| *binding);
+            let kinds: Vec<Binding> = bound
+                .iter()
+                .map(|(_, space)| match space {
+                    naga::AddressSpace::Uniform => Binding::Uniform,
+                    naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
+                        Binding::ReadWrite
+                    }
+                    _ => Binding::Read,
+                })
+                .collect();
+            assert_eq!(kinds, BINDINGS, "{tile:?}");
         }
     }
 

@@ -28,6 +28,8 @@ mod product;
 mod rearrange;
 mod reduce;
 mod registry;
+mod resize;
+mod resize_taps;
 mod slice;
 mod softmax;
 mod unary;

@@ -10,7 +10,7 @@ pub(super) use crate::engine::kernels::product_tiled::Params;
 /// Rows and columns of a tile of `product_tiled`.
 const GPU_TILE: u32 = 64;
 /// Multiply-adds from which a larger tile repays the time that its kernel takes to compile.
-const LARGE_WORK: u64 = 8_000_000;
+const LARGE_WORK: u64 = 2_000_000;
 
 /// Tiles below which some of an adapter's cores would idle.
 const FEW_TILES: usize = 4;

@@ -188,16 +188,19 @@ enum Blocks {
 }
 
 pub(super) fn depth_to_space(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
-    let blocks = match spec.attributes.string_or("mode", "DCR")?.as_str() {
-        "DCR" => Blocks::Outer,
-        "CRD" => Blocks::Inner,
-        other => return Err(Error::invalid_argument(format!("DepthToSpace mode {other:?}"))),
-    };
-    Ok(Moving::op(DepthToSpace { block: block_size(spec)?, blocks, reverse: false }))
+    Ok(Moving::op(DepthToSpace { block: block_size(spec)?, blocks: blocks(spec)?, reverse: false }))
 }
 
 pub(super) fn space_to_depth(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
-    Ok(Moving::op(DepthToSpace { block: block_size(spec)?, blocks: Blocks::Outer, reverse: true }))
+    Ok(Moving::op(DepthToSpace { block: block_size(spec)?, blocks: blocks(spec)?, reverse: true }))
+}
+
+fn blocks(spec: &OpSpec<'_>) -> Result<Blocks> {
+    match spec.attributes.string_or("mode", "DCR")?.as_str() {
+        "DCR" => Ok(Blocks::Outer),
+        "CRD" => Ok(Blocks::Inner),
+        other => Err(Error::invalid_argument(format!("{} mode {other:?}", spec.name))),
+    }
 }
 
 fn block_size(spec: &OpSpec<'_>) -> Result<usize> {

@@ -176,7 +176,12 @@ impl Op for Reduce {
         let values = input.to_f64s()?;
         let fold =
             |base: &usize| (self.kind.fold)(&mut reduced.iter().map(|offset| values[base + offset]), reduced.len());
-        Ok(vec![Tensor::from_f64s(input.dtype(), output, &bases.iter().map(fold).collect::<Vec<_>>())?])
+        let mut folded: Vec<f64> = bases.iter().map(fold).collect();
+        if input.dtype() == DType::Bool {
+            // The largest of no bools is false, not the true that minus infinity would be.
+            folded.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
+        }
+        Ok(vec![Tensor::from_f64s(input.dtype(), output, &folded)?])
     }
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {

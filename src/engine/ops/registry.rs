@@ -104,6 +104,7 @@ const OPERATORS: &[(&str, &str, Constructor)] = &[
     ("", "ReduceSumSquare", super::reduce::reduce),
     ("", "Relu", super::unary::unary),
     ("", "Reshape", super::views::reshape),
+    ("", "Resize", super::resize::resize),
     ("", "Round", super::unary::unary),
     ("", "Selu", super::unary::unary),
     ("", "Shape", super::constants::shape),
@@ -130,6 +131,7 @@ const OPERATORS: &[(&str, &str, Constructor)] = &[
     ("", "Tile", super::rearrange::tile),
     ("", "Transpose", super::rearrange::transpose),
     ("", "Unsqueeze", super::views::unsqueeze),
+    ("", "Upsample", super::resize::upsample),
     ("", "Where", super::compare::select),
     ("", "Xor", super::compare::xor),
 ];

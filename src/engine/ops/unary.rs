@@ -117,7 +117,7 @@ static KINDS: &[Kind] = &[
         name: "Sign",
         real: |x, _| sign(x),
         whole: Some(i64::signum),
-        function: "sign",
+        function: "sign_f",
         function_i: "sign",
         ..FLOAT
     },
@@ -148,7 +148,7 @@ static KINDS: &[Kind] = &[
     Kind { name: "Tan", real: |x, _| x.tan(), function: "tan", ..FLOAT },
     Kind { name: "Asin", real: |x, _| x.asin(), function: "asin", ..FLOAT },
     Kind { name: "Acos", real: |x, _| x.acos(), function: "acos", ..FLOAT },
-    Kind { name: "Atan", real: |x, _| x.atan(), function: "atan", ..FLOAT },
+    Kind { name: "Atan", real: |x, _| x.atan(), function: "atan_f", ..FLOAT },
     Kind { name: "Sinh", real: |x, _| x.sinh(), function: "sinh", ..FLOAT },
     Kind { name: "Cosh", real: |x, _| x.cosh(), function: "cosh", ..FLOAT },
     Kind { name: "Asinh", real: |x, _| x.asinh(), function: "asinh", ..FLOAT },

@@ -77,12 +77,12 @@ fn load(bytes: Bytes, folder: &Path, options: ImportOptions) -> Result<Graph> {
     let read: HashSet<&str> =
         nodes.iter().flat_map(|n| &n.proto.input).map(String::as_str).chain(outputs.iter().copied()).collect();
     let mut builder = GraphBuilder::new(Weights::new(folder, options.strict_paths));
-    builder.add_constants(&proto, |name| read.contains(name))?;
+    let constants = builder.declare_constants(&proto, |name| read.contains(name))?;
     let inputs = add_inputs(&mut builder, &proto)?;
     for node in &nodes {
         builder.add_node(node)?;
     }
-    let mut graph = builder.finish(&outputs)?;
+    let mut graph = builder.finish(&constants, &outputs)?;
     graph.signature.inputs = inputs;
     graph.signature.outputs = signature::outputs(&graph, &proto.output)?;
     Ok(graph)

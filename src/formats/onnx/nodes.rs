@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use super::attributes::{self, kind};
 use super::opset::domain;
 use super::proto::attribute_proto::AttributeType;
-use super::proto::{GraphProto, NodeProto};
-use super::sparse;
+use super::proto::{GraphProto, NodeProto, SparseTensorProto, TensorProto};
 use super::unsupported::Unsupported;
 use super::weights::Weights;
+use super::{dtype, sparse};
 use crate::engine::ir::{Attribute, Graph, Node, ValueId};
 use crate::engine::ops::{self, OpSpec};
 use crate::error::{Code, Error, Result};
-use crate::tensor::{Signature, Tensor};
+use crate::tensor::{DType, Signature, Tensor};
 
 /// A node outside any function, with the version of its domain.
 #[derive(Clone, Debug)]
@@ -24,6 +24,29 @@ pub(super) struct FlatNode {
 /// `Conv node "x"`, for messages.
 pub(super) fn label(node: &NodeProto) -> String {
     format!("{} node {:?}", node.op_type, node.name)
+}
+
+/// A constant whose contents are still in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Declared<'a> {
+    Dense(&'a TensorProto),
+    Sparse(&'a SparseTensorProto),
+}
+
+impl<'a> Declared<'a> {
+    fn name(self) -> &'a str {
+        match self {
+            Declared::Dense(proto) => &proto.name,
+            Declared::Sparse(proto) => sparse::name(proto),
+        }
+    }
+
+    fn element_type(self) -> Option<i32> {
+        match self {
+            Declared::Dense(proto) => Some(proto.data_type),
+            Declared::Sparse(proto) => proto.values.as_ref().map(|v| v.data_type),
+        }
+    }
 }
 
 /// Builds a graph, value by value.
@@ -43,32 +66,30 @@ impl GraphBuilder {
         Self { graph, names: HashMap::new(), weights, unsupported: Unsupported::default() }
     }
 
-    /// Adds the graph's constants for which `is_read` holds.
+    /// Adds the constants of `proto` for which `is_read` holds; their contents are read by [`GraphBuilder::finish`], once it
+    /// is known that the model can run at all.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for damaged constants and names given twice.
-    pub(super) fn add_constants(&mut self, proto: &GraphProto, is_read: impl Fn(&str) -> bool) -> Result<()> {
-        for tensor in proto.initializer.iter().filter(|t| is_read(&t.name)) {
-            let value = self.weights.dense(tensor);
-            self.add_constant(&tensor.name, value)?;
-        }
-        for tensor in proto.sparse_initializer.iter().filter(|t| is_read(sparse::name(t))) {
-            let value = self.weights.sparse(tensor);
-            self.add_constant(sparse::name(tensor), value)?;
-        }
-        Ok(())
-    }
-
-    fn add_constant(&mut self, name: &str, tensor: Result<Tensor>) -> Result<()> {
-        let constant = match tensor {
-            Err(e) if e.code() == Code::Unimplemented => {
-                self.unsupported.other(e.message().to_owned());
-                None
+    /// `INVALID_ARGUMENT` for names given twice and element types that do not exist.
+    pub(super) fn declare_constants<'a>(
+        &mut self,
+        proto: &'a GraphProto,
+        is_read: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Declared<'a>>> {
+        let dense = proto.initializer.iter().map(Declared::Dense);
+        let all = dense.chain(proto.sparse_initializer.iter().map(Declared::Sparse));
+        let read: Vec<_> = all.filter(|c| is_read(c.name())).collect();
+        for constant in &read {
+            self.add_value(constant.name(), None)?;
+            match constant.element_type().map_or(Ok(DType::F32), dtype::from_code) {
+                Ok(_) => {}
+                Err(e) if e.code() == Code::Unimplemented => {
+                    self.unsupported.other(format!("tensor {:?}: {}", constant.name(), e.message()));
+                }
+                Err(e) => return Err(e.at(format_args!("tensor {:?}", constant.name()))),
             }
-            other => Some(other?),
-        };
-        self.add_value(name, constant)?;
-        Ok(())
+        }
+        Ok(read)
     }
 
     /// Adds a value that the request feeds.
@@ -93,9 +114,17 @@ impl GraphBuilder {
     pub(super) fn add_node(&mut self, node: &FlatNode) -> Result<()> {
         let proto = &node.proto;
         if domain(&proto.domain).is_empty() && proto.op_type == "Constant" {
-            let value = self.constant_node(proto).map_err(|e| e.at(label(proto)));
             let name = proto.output.first().map(String::as_str).unwrap_or_default();
-            return self.add_constant(name, value);
+            let constant = match self.constant_node(proto) {
+                Ok(tensor) => Some(tensor),
+                Err(e) if e.code() == Code::Unimplemented => {
+                    self.unsupported.operator("Constant".into(), Some(e.message().to_owned()), &proto.name);
+                    None
+                }
+                Err(e) => return Err(e.at(label(proto))),
+            };
+            self.add_value(name, constant)?;
+            return Ok(());
         }
         let inputs = self.inputs(proto)?;
         let outputs = trim(&proto.output)
@@ -167,12 +196,22 @@ impl GraphBuilder {
         Ok(value)
     }
 
-    /// The graph, returning the values of these names.
+    /// The graph with these constants, returning the values of these names.
     ///
     /// # Errors
-    /// `UNIMPLEMENTED` listing all that cannot run here; `INVALID_ARGUMENT` for an output that nothing writes.
-    pub(super) fn finish(mut self, outputs: &[&str]) -> Result<Graph> {
+    /// `UNIMPLEMENTED` listing all that cannot run here; `INVALID_ARGUMENT` for damaged constants, and for an output that
+    /// nothing writes.
+    pub(super) fn finish(mut self, constants: &[Declared<'_>], outputs: &[&str]) -> Result<Graph> {
         self.unsupported.into_result()?;
+        for constant in constants {
+            let tensor = match constant {
+                Declared::Dense(proto) => self.weights.dense(proto)?,
+                Declared::Sparse(proto) => self.weights.sparse(proto)?,
+            };
+            if let Some(value) = self.names.get(constant.name()) {
+                self.graph.values[value.0].constant = Some(tensor);
+            }
+        }
         for name in outputs {
             let value = self.names.get(*name);
             let value = value.ok_or_else(|| Error::invalid_argument(format!("nothing writes the output {name:?}")))?;

@@ -53,7 +53,7 @@ fn apply(data: &mut Vec<u8>, wound: &Wound) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn damaged_models_are_answered(seed in any::<prop::sample::Index>(), wounds in prop::collection::vec(wound(), 1..6)) {

@@ -1,0 +1,274 @@
+//! In front of gRPC: one message is gathered and inflated under the memory budget, before anything else sees it.
+//!
+//! A message's header only claims a length: memory is taken as bytes arrive, never for the claim.
+
+use std::convert::Infallible;
+use std::io::Read as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full};
+use tower::{Layer, Service};
+
+use super::budget::{Budget, Ledger};
+use super::status::status;
+use super::tfs::weigh;
+use crate::error::{Error, Result};
+
+/// A flag and the length of what follows.
+const HEADER: usize = 5;
+/// Buffers start at this size and double.
+const FIRST_BUFFER: usize = 16 << 10;
+/// Larger compressed messages are inflated on a thread for blocking work.
+const INFLATE_INLINE: usize = 32 << 10;
+
+/// Wraps services whose methods take one message.
+#[derive(Clone, Debug)]
+pub(super) struct Frames {
+    /// What requests share.
+    pub(super) budget: Arc<Budget>,
+    /// Bytes of one message, inflated.
+    pub(super) max_message_bytes: usize,
+}
+
+impl<S> Layer<S> for Frames {
+    type Service = Framed<S>;
+    fn layer(&self, inner: S) -> Framed<S> {
+        Framed { inner, frames: self.clone() }
+    }
+}
+
+/// A service behind [`Frames`].
+#[derive(Clone, Debug)]
+pub(super) struct Framed<S> {
+    inner: S,
+    frames: Frames,
+}
+
+type HttpBody = axum::body::Body;
+type Reply = Pin<Box<dyn Future<Output = std::result::Result<Response<HttpBody>, Infallible>> + Send>>;
+
+impl<S> Service<Request<HttpBody>> for Framed<S>
+where
+    S: Service<Request<HttpBody>, Response = Response<HttpBody>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<HttpBody>;
+    type Error = Infallible;
+    type Future = Reply;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<HttpBody>) -> Reply {
+        let frames = self.frames.clone();
+        // The clone takes the next call, the ready one this.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        Box::pin(async move {
+            // Streams of messages (reflection, health) are small and go on as they are.
+            if !request.uri().path().starts_with("/tensorflow.serving.") {
+                return inner.call(request).await;
+            }
+            let ledger = Ledger::open(&frames.budget);
+            let (mut parts, body) = request.into_parts();
+            let message = match frames.gather(&parts.headers, parts.uri.path(), body, &ledger).await {
+                Ok(message) => message,
+                Err(error) => return Ok(status(&error).into_http()),
+            };
+            parts.headers.remove("grpc-encoding");
+            parts.extensions.insert(Arc::clone(&ledger));
+            let request = Request::from_parts(parts, HttpBody::new(Full::new(message)));
+            let response = inner.call(request).await?;
+            Ok(response.map(|body| HttpBody::new(Held { body, _ledger: ledger })))
+        })
+    }
+}
+
+impl Frames {
+    /// The message with a header that says it is not compressed.
+    async fn gather(&self, headers: &HeaderMap, path: &str, mut body: HttpBody, ledger: &Arc<Ledger>) -> Result<Bytes> {
+        let mut buffer = BytesMut::new();
+        let mut claimed = None;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| Error::cancelled(format!("the request broke off: {e}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let most = claimed.map_or(HEADER + self.max_message_bytes, |length: usize| HEADER + length);
+            if buffer.len() + data.len() > most {
+                return Err(match claimed {
+                    Some(_) => Error::unimplemented("the method takes one message, the request holds more"),
+                    None => self.too_large(buffer.len() + data.len()),
+                });
+            }
+            grow(&mut buffer, data.len(), most, ledger)?;
+            buffer.put(data);
+            if claimed.is_none() && buffer.len() >= HEADER {
+                let length = (&buffer[1..HEADER]).get_u32() as usize;
+                if length > self.max_message_bytes {
+                    return Err(self.too_large(length));
+                }
+                if buffer.len() > HEADER + length {
+                    return Err(Error::unimplemented("the method takes one message, the request holds more"));
+                }
+                claimed = Some(length);
+            }
+        }
+        if claimed.is_none_or(|length| buffer.len() < HEADER + length) {
+            return Err(Error::internal("the request ends before its message does"));
+        }
+        let message = if buffer[0] == 0 { buffer.freeze() } else { self.inflate(headers, buffer, ledger).await? };
+        // gRPC copies the message once more, and decoding makes values of it.
+        ledger.take(message.len() as u64)?;
+        ledger.take(weigh(path, &message[HEADER..]))?;
+        Ok(message)
+    }
+
+    fn too_large(&self, length: usize) -> Error {
+        Error::resource_exhausted(format!(
+            "a message of {length} bytes is larger than the limit of {} (max_message_bytes)",
+            self.max_message_bytes
+        ))
+    }
+
+    async fn inflate(&self, headers: &HeaderMap, packed: BytesMut, ledger: &Arc<Ledger>) -> Result<Bytes> {
+        match headers.get("grpc-encoding").and_then(|v| v.to_str().ok()) {
+            Some("gzip") => {}
+            other => {
+                let name = other.unwrap_or("none");
+                return Err(Error::unimplemented(format!("message compression {name:?} is not supported, gzip is")));
+            }
+        }
+        let (frames, ledger) = (self.clone(), Arc::clone(ledger));
+        if packed.len() <= INFLATE_INLINE {
+            return frames.inflate_now(&packed[HEADER..], &ledger);
+        }
+        let inflating = tokio::task::spawn_blocking(move || frames.inflate_now(&packed[HEADER..], &ledger));
+        inflating.await.map_err(|e| Error::internal(format!("inflating a message failed: {e}")))?
+    }
+
+    fn inflate_now(&self, packed: &[u8], ledger: &Ledger) -> Result<Bytes> {
+        let most = HEADER + self.max_message_bytes;
+        let mut decoder = flate2::read::GzDecoder::new(packed);
+        let mut buffer = BytesMut::zeroed(HEADER);
+        let mut chunk = [0; FIRST_BUFFER];
+        loop {
+            let read = decoder
+                .read(&mut chunk)
+                .map_err(|e| Error::internal(format!("the compressed message is damaged: {e}")))?;
+            if read == 0 {
+                break;
+            }
+            if buffer.len() + read > most {
+                return Err(self.too_large(buffer.len() + read));
+            }
+            grow(&mut buffer, read, most, ledger)?;
+            buffer.extend_from_slice(&chunk[..read]);
+        }
+        let length = u32::try_from(buffer.len() - HEADER).map_err(|_| self.too_large(buffer.len()))?;
+        buffer[1..HEADER].copy_from_slice(&length.to_be_bytes());
+        Ok(buffer.freeze())
+    }
+}
+
+/// Makes room for `more` bytes, taking what it adds from the ledger first; `most` bounds the doubling.
+fn grow(buffer: &mut BytesMut, more: usize, most: usize, ledger: &Ledger) -> Result<()> {
+    let needed = buffer.len() + more;
+    if needed > buffer.capacity() {
+        let capacity = needed.max(buffer.capacity() * 2).max(FIRST_BUFFER).min(most.max(needed));
+        ledger.take((capacity - buffer.capacity()) as u64)?;
+        buffer.reserve(capacity - buffer.len());
+    }
+    Ok(())
+}
+
+/// A reply's body that keeps the request's memory taken until it is sent.
+struct Held {
+    body: HttpBody,
+    _ledger: Arc<Ledger>,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::error::Code;
+
+    fn frames(limit: u64) -> (Frames, Arc<Ledger>) {
+        let budget = Budget::new(limit);
+        let ledger = Ledger::open(&budget);
+        (Frames { budget, max_message_bytes: 1 << 20 }, ledger)
+    }
+
+    fn framed(flag: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![flag];
+        frame.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    async fn gather(frames: &Frames, ledger: &Arc<Ledger>, headers: &HeaderMap, bytes: Vec<u8>) -> Result<Bytes> {
+        frames.gather(headers, "/tensorflow.serving.X/Y", HttpBody::from(bytes), ledger).await
+    }
+
+    #[tokio::test]
+    async fn a_claim_without_bytes_takes_nothing() {
+        let (frames, ledger) = frames(64 << 10);
+        let mut frame = framed(0, b"abc");
+        frame[1..5].copy_from_slice(&(1u32 << 19).to_be_bytes());
+        let error = gather(&frames, &ledger, &HeaderMap::new(), frame).await.expect_err("it ends early");
+        assert_eq!(error.code(), Code::Internal);
+        assert!(frames.budget.used() <= 32 << 10);
+    }
+
+    #[tokio::test]
+    async fn bombs_are_stopped_by_the_budget() {
+        let (frames, ledger) = frames(100 << 10);
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(&vec![0; 1 << 20]).expect("in memory");
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-encoding", http::HeaderValue::from_static("gzip"));
+        let frame = framed(1, &packer.finish().expect("in memory"));
+        let error = gather(&frames, &ledger, &headers, frame).await.expect_err("too much");
+        assert_eq!(error.code(), Code::ResourceExhausted);
+        drop(ledger);
+        assert_eq!(frames.budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn compressed_messages_come_out_as_they_went_in() {
+        let (frames, ledger) = frames(1 << 20);
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(b"hello").expect("in memory");
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-encoding", http::HeaderValue::from_static("gzip"));
+        let frame = framed(1, &packer.finish().expect("in memory"));
+        let message = gather(&frames, &ledger, &headers, frame).await.expect("it is whole");
+        assert_eq!(message, framed(0, b"hello"));
+    }
+}

@@ -1,0 +1,16 @@
+//! The protocols: thin handlers over codecs, in front of the models.
+
+mod budget;
+mod client;
+mod deadline;
+mod frames;
+mod observer;
+mod router;
+mod status;
+mod tfs;
+
+pub use budget::{Budget, Ledger};
+pub use client::{Client, ClientReply};
+pub use observer::{Call, Observer, Silent};
+pub use router::{DESCRIPTORS, Options, SERVICES, Services, router};
+pub use tfs::config;

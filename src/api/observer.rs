@@ -1,0 +1,34 @@
+//! What protocols tell whoever keeps statistics.
+
+use std::time::Duration;
+
+use crate::error::Code;
+
+/// One call that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// `Predict`, `GetModelMetadata`, …
+    pub method: &'static str,
+    /// The model asked for; empty when none was named, or it does not exist.
+    pub model: &'a str,
+    /// The version that answered.
+    pub version: Option<i64>,
+    /// `None` for success.
+    pub code: Option<Code>,
+    /// From the request's arrival to its reply being ready.
+    pub latency: Duration,
+}
+
+/// Receives statistics of calls; must be quick and never block.
+pub trait Observer: Send + Sync + 'static {
+    /// A call has ended.
+    fn called(&self, call: &Call<'_>);
+}
+
+/// Keeps no statistics.
+#[derive(Debug)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn called(&self, _: &Call<'_>) {}
+}

@@ -1,0 +1,20 @@
+//! TensorFlow Serving's API.
+
+pub mod config;
+mod decode;
+mod encode;
+mod metadata;
+mod model_service;
+mod predict;
+mod prediction_service;
+mod proto;
+mod spec;
+mod weigh;
+
+pub(super) use decode::decode;
+pub(super) use encode::{Form, encode};
+pub(super) use metadata::specs;
+pub(super) use model_service::Models;
+pub(super) use prediction_service::Predictions;
+pub(super) use proto::serving;
+pub(super) use weigh::weigh;

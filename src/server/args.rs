@@ -1,0 +1,83 @@
+//! The settings as flags of `coracle serve`.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, Error, parser::ValueSource};
+
+use super::settings::{Kind, SETTINGS};
+
+/// What stands on the command line of `serve`.
+#[derive(Clone, Debug, Default)]
+pub struct ServeArgs {
+    /// Settings given, by name.
+    pub(super) given: BTreeMap<&'static str, String>,
+    /// A TOML file with more of them.
+    pub(super) file: Option<String>,
+    /// Show the effective settings and end.
+    pub(super) print: bool,
+}
+
+const AFTER: &str =
+    "Every flag may also be a variable (CORACLE_PORT=9000) or a key of the TOML file that --config names \
+(port = 9000); flags win over variables, variables over the file.
+
+Examples:
+  coracle serve --model_name=digits --model_base_path=$PWD/models/digits
+  coracle serve --model_config_file=models.config --lanes=2 --port=9000
+  coracle serve --config coracle.toml --print-config";
+
+impl clap::Args for ServeArgs {
+    fn augment_args(command: Command) -> Command {
+        let command = command
+            .about("Serves models over gRPC, as TensorFlow Serving does")
+            .after_help(AFTER)
+            .arg(Arg::new("config").long("config").value_name("FILE").help("TOML file of settings"))
+            .arg(
+                Arg::new("print-config")
+                    .long("print-config")
+                    .alias("print_config")
+                    .action(ArgAction::SetTrue)
+                    .help("Print the effective settings as a TOML file, with where each comes from, and end"),
+            );
+        SETTINGS.iter().fold(command, |command, setting| {
+            let default = if setting.default.is_empty() { "empty" } else { setting.default };
+            let arg = Arg::new(setting.name)
+                .long(setting.name)
+                .alias(setting.name.replace('_', "-"))
+                .help(format!("{} [{default}]", setting.help));
+            command.arg(match setting.kind {
+                // `--flag`, `--flag=true`, `--flag=false`.
+                Kind::Switch => {
+                    arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL")
+                }
+                Kind::Number => arg.num_args(1).value_name("N"),
+                Kind::Text => arg.num_args(1).value_name("TEXT"),
+            })
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for ServeArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut args = Self::default();
+        args.update_from_arg_matches(matches)?;
+        Ok(args)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        self.file = matches.get_one::<String>("config").cloned();
+        self.print = matches.get_flag("print-config");
+        for setting in SETTINGS {
+            if matches.value_source(setting.name) == Some(ValueSource::CommandLine)
+                && let Some(value) = matches.get_one::<String>(setting.name)
+            {
+                self.given.insert(setting.name, value.clone());
+            }
+        }
+        Ok(())
+    }
+}

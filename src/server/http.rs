@@ -1,0 +1,75 @@
+//! The HTTP port: is the process alive, may it be sent requests, and its metrics.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::sync::watch;
+
+use super::config::Ready;
+use super::telemetry::Metrics;
+use crate::api::Budget;
+use crate::engine::Engine;
+use crate::model::Board;
+
+/// What the pages are made from; filled in while the server starts.
+#[derive(Debug)]
+pub(super) struct Pages {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) engine: OnceLock<Arc<Engine>>,
+    pub(super) board: OnceLock<watch::Receiver<Board>>,
+    pub(super) ready: Ready,
+    /// Whether the gRPC port answers.
+    pub(super) open: AtomicBool,
+}
+
+impl Pages {
+    fn board(&self) -> Board {
+        self.board.get().map(|b| b.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Whether requests may come, and if not, why.
+    fn readiness(&self) -> Result<(), String> {
+        if !self.open.load(Ordering::Acquire) {
+            return Err("the gRPC port is closed".into());
+        }
+        if self.engine.get().is_some_and(|e| e.lanes().iter().all(|l| l.is_lost())) {
+            return Err("every lane has lost its device".into());
+        }
+        let board = self.board();
+        let missing: Vec<&str> =
+            board.models.iter().filter(|(_, m)| !m.is_available()).map(|(name, _)| name.as_ref()).collect();
+        let enough = match self.ready {
+            Ready::Any => missing.len() < board.models.len(),
+            Ready::All => missing.is_empty() && !board.models.is_empty(),
+        };
+        if enough { Ok(()) } else { Err(format!("not available: {}", missing.join(", "))) }
+    }
+}
+
+/// The router of the HTTP port.
+pub(super) fn router(pages: Arc<Pages>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(pages)
+}
+
+async fn ready(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
+    match pages.readiness() {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+async fn metrics(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
+    let engine = pages.engine.get().map(Arc::as_ref);
+    let text = pages.metrics.encode(engine, &pages.budget, &pages.board());
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+}

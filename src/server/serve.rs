@@ -1,0 +1,190 @@
+//! The daemon's life: listen, load, serve, drain.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::args::ServeArgs;
+use super::config::{Config, Values};
+use super::http::{self, Pages};
+use super::listen::listen;
+use super::summary::summary;
+use super::telemetry::{Metrics, start_logging};
+use crate::api::{Budget, Options, SERVICES, Services, router};
+use crate::batch::SystemClock;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::formats::onnx::ImportOptions;
+use crate::model::{Board, Context, EngineLoader, Manager};
+
+/// Serves until told to stop; or, with `--print-config`, prints the settings.
+///
+/// # Errors
+/// What kept it from starting: a setting, a port, the adapter, or that no model could be loaded, naming why.
+pub fn run(args: &ServeArgs) -> Result<()> {
+    let values = Values::collect(args, |name| std::env::var(name).ok())?;
+    if args.print {
+        return Ok(write!(std::io::stdout(), "{}", values.to_toml())?);
+    }
+    let config = values.understand()?;
+    start_logging(&config.log_level, config.json_log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(config));
+    // Loads under way may take long: nobody waits for them.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let pages = Arc::new(Pages {
+        metrics: Metrics::new(),
+        budget: Budget::new(config.request_memory_bytes),
+        engine: OnceLock::new(),
+        board: OnceLock::new(),
+        ready: config.ready,
+        open: AtomicBool::new(false),
+    });
+    let http_listener = listen(&config.host, config.http_port)?;
+    let http_port = http_listener.local_addr()?.port();
+    let page_router = http::router(Arc::clone(&pages));
+    tokio::spawn(async move {
+        // Ends with the process.
+        drop(axum::serve(http_listener, page_router).await);
+    });
+    let (engine, manager, board) = load(&config, &pages).await?;
+    let listener = listen(&config.host, config.port)?;
+    let port = listener.local_addr()?.port();
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let services = Services {
+        manager: Arc::clone(&manager),
+        budget: Arc::clone(&pages.budget),
+        options: Options { tensor_content: config.tensor_content, max_message_bytes: config.max_message_bytes },
+        observer: Arc::clone(&pages.metrics) as _,
+    };
+    let app = router(services, health_service)?;
+    report_services(&health, ServingStatus::Serving).await;
+    let follower = tokio::spawn(follow_models(manager.watch(), health.clone()));
+    write!(std::io::stdout(), "{}", summary(&engine, &manager, &board, port, http_port))?;
+    let (stop, stopping) = watch::channel(false);
+    let server = tokio::spawn(answer(listener, app, stopping));
+    pages.open.store(true, Ordering::Release);
+    if let Some(path) = &config.ports_file {
+        write_ports(path, port, http_port)?;
+    }
+    tracing::info!(port, http_port, "answering requests");
+
+    told_to_stop().await?;
+    tracing::info!(drain = ?config.drain, "stopping: running requests may finish");
+    pages.open.store(false, Ordering::Release);
+    follower.abort();
+    report_services(&health, ServingStatus::NotServing).await;
+    // The receiver lives in the server's task.
+    let _ = stop.send(true);
+    if tokio::time::timeout(config.drain, server).await.is_err() {
+        tracing::warn!("some requests were still running and are given up");
+    }
+    Ok(())
+}
+
+/// Opens the adapter and loads every model.
+async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manager>, Board)> {
+    let options = config.engine.clone();
+    let engine = tokio::task::spawn_blocking(move || Engine::start(&options))
+        .await
+        .map_err(|e| Error::internal(format!("opening the adapter failed: {e}")))??;
+    if engine.adapter().is_software() {
+        tracing::warn!(
+            adapter = engine.adapter().name(),
+            "no GPU is used: the processor computes in its place, many times slower"
+        );
+    }
+    // Both cells are filled only here.
+    let _ = pages.engine.set(Arc::clone(&engine));
+    let context = Context {
+        slots: engine.lanes().len() * config.engine.in_flight,
+        clock: Arc::new(SystemClock::start()?),
+        observer: Arc::clone(&pages.metrics) as _,
+    };
+    let import = ImportOptions { strict_paths: config.strict_paths };
+    let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), config.shapes, import));
+    let manager = Arc::new(Manager::start(config.models.clone(), config.manager.clone(), loader, context)?);
+    let _ = pages.board.set(manager.watch());
+    let board = tokio::select! {
+        board = manager.settled() => board?,
+        stopped = told_to_stop() => {
+            stopped?;
+            return Err(Error::cancelled("told to stop while models were loading"));
+        }
+    };
+    if !board.models.values().any(|m| m.is_available()) {
+        let reasons = board.models.iter().map(|(name, model)| match model.failure() {
+            Some(error) => format!("{name}: {error}"),
+            None => format!("{name}: no version was found"),
+        });
+        let reasons: Vec<String> = reasons.collect();
+        return Err(Error::failed_precondition(format!("no model could be loaded: {}", reasons.join("; "))));
+    }
+    Ok((engine, manager, board))
+}
+
+async fn answer(listener: TcpListener, app: axum::Router, mut stopping: watch::Receiver<bool>) -> Result<()> {
+    let listener = listener.tap_io(|connection| {
+        // Replies are small and awaited: they must not wait for company. A connection without the option still works.
+        drop(connection.set_nodelay(true));
+    });
+    let stop = async move {
+        // An error means that the sender is gone, which ends the server too.
+        drop(stopping.wait_for(|stop| *stop).await);
+    };
+    Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
+}
+
+async fn report_services(health: &HealthReporter, status: ServingStatus) {
+    health.set_service_status("", status).await;
+    for name in SERVICES {
+        health.set_service_status(name, status).await;
+    }
+}
+
+/// Health by model name.
+async fn follow_models(mut board: watch::Receiver<Board>, health: HealthReporter) {
+    loop {
+        let now = board.borrow_and_update().clone();
+        for (name, model) in &now.models {
+            let status = if model.is_available() { ServingStatus::Serving } else { ServingStatus::NotServing };
+            health.set_service_status(name.as_ref(), status).await;
+        }
+        if board.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes beside the target and renames: whoever reads the file reads all of it.
+fn write_ports(path: &Path, grpc: u16, http: u16) -> Result<()> {
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, format!("grpc={grpc}\nhttp={http}\n")).map_err(|e| Error::from(e).at(draft.display()))?;
+    std::fs::rename(&draft, path).map_err(|e| Error::from(e).at(path.display()))
+}
+
+/// Returns at the first SIGTERM or Ctrl-C.
+async fn told_to_stop() -> Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            interrupt = tokio::signal::ctrl_c() => Ok(interrupt?),
+        }
+    }
+    #[cfg(not(unix))]
+    Ok(tokio::signal::ctrl_c().await?)
+}

@@ -1,0 +1,16 @@
+//! The cases, a file for each file of operators.
+
+mod arithmetic;
+mod batch_normalization;
+mod cast;
+mod choice;
+mod compare;
+mod join;
+mod movement;
+mod products;
+mod unary;
+mod views;
+
+mod listing;
+
+pub(crate) use listing::all;

@@ -1,0 +1,136 @@
+//! One case on one lane: compiled, run, compared.
+
+use std::sync::Arc;
+
+use coracle::engine::compile::{compile, optimise};
+use coracle::engine::device::Lane;
+use coracle::engine::ir::{Attributes, Graph, Node, Op, Profile, Program, Slot};
+use coracle::engine::ops::{OpSpec, build};
+use coracle::engine::oracle;
+use coracle::error::{Error, Result};
+use coracle::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
+
+use super::case::Case;
+
+/// Runs `case` alone and, where its first output holds floats, with a Relu behind it.
+pub(crate) fn check(lane: &Lane, profile: &Profile, case: &Case) -> Result<(), String> {
+    let fused = run(lane, profile, case, false).map_err(|e| e.to_string())?;
+    if fused {
+        run(lane, profile, case, true).map_err(|e| format!("with Relu behind it: {e}"))?;
+    }
+    Ok(())
+}
+
+/// Whether the first output could take a Relu.
+fn run(lane: &Lane, profile: &Profile, case: &Case, followed: bool) -> Result<bool> {
+    let (graph, inputs) = graph_of(case, followed)?;
+    let expected = oracle::evaluate(&graph, &inputs)?;
+    let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
+    let program = Arc::new(compile(&optimise(graph, profile)?, &shapes, profile)?);
+    let on_host = program.host_steps();
+    if case.on_host == on_host.is_empty() {
+        return Err(Error::internal(format!("host steps: {on_host:?}")));
+    }
+    if on_host.is_empty() {
+        let found = execute(lane, &program, &inputs)?;
+        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            compare(found, expected, case.tolerance).map_err(|e| e.at(format!("output {index}")))?;
+        }
+    }
+    Ok(matches!(expected[0].dtype(), DType::F32 | DType::F16))
+}
+
+fn spec(name: String, dtype: DType, shape: Option<&Shape>) -> Spec {
+    Spec { name, dtype, dims: shape.map(|s| s.iter().map(|d| Dim::Fixed(*d)).collect()) }
+}
+
+fn operator(case: &Case) -> Result<Arc<dyn Op>> {
+    build(&OpSpec {
+        domain: "",
+        name: case.operator,
+        opset: case.opset,
+        attributes: &case.attributes,
+        inputs: case.inputs.len(),
+        outputs: case.outputs,
+    })
+}
+
+fn relu() -> Result<Arc<dyn Op>> {
+    let attributes = Attributes::new();
+    build(&OpSpec { domain: "", name: "Relu", opset: 18, attributes: &attributes, inputs: 1, outputs: 1 })
+}
+
+/// The graph of the case and what to feed it.
+fn graph_of(case: &Case, followed: bool) -> Result<(Graph, Vec<Tensor>)> {
+    let signature = Signature { inputs: Vec::new(), outputs: Vec::new() };
+    let mut graph = Graph { values: vec![], nodes: vec![], inputs: vec![], outputs: vec![], signature };
+    let (mut fed, mut inputs) = (Vec::new(), Vec::new());
+    for (index, input) in case.inputs.iter().enumerate() {
+        inputs.push(input.as_ref().map(|input| {
+            let value = graph.add_value(format!("x{index}"), input.is_constant.then(|| input.tensor.clone()));
+            if !input.is_constant {
+                graph.inputs.push(value);
+                let tensor = &input.tensor;
+                graph.signature.inputs.push(spec(format!("x{index}"), tensor.dtype(), Some(tensor.shape())));
+                fed.push(tensor.clone());
+            }
+            value
+        }));
+    }
+    let results: Vec<_> = (0..case.outputs).map(|i| graph.add_value(format!("y{i}"), None)).collect();
+    let outputs = results.iter().copied().map(Some).collect();
+    graph.nodes.push(Node { name: case.name.into(), op: operator(case)?, inputs, outputs });
+    graph.outputs = results;
+    if followed {
+        let after = graph.add_value("relu", None);
+        let inputs = vec![Some(graph.outputs[0])];
+        graph.nodes.push(Node { name: "relu".into(), op: relu()?, inputs, outputs: vec![Some(after)] });
+        graph.outputs[0] = after;
+    }
+    graph.signature.outputs = (0..graph.outputs.len()).map(|i| spec(format!("y{i}"), DType::F32, None)).collect();
+    Ok((graph, fed))
+}
+
+/// Runs a program of one segment.
+fn execute(lane: &Lane, program: &Arc<Program>, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    let mut slots: Vec<Option<Tensor>> = vec![None; program.slots];
+    for (slot, tensor) in program.inputs.iter().zip(inputs) {
+        slots[slot.0] = Some(tensor.clone());
+    }
+    for (slot, tensor) in &program.known {
+        slots[slot.0] = Some(tensor.clone());
+    }
+    let take = |slots: &[Option<Tensor>], slot: &Slot| {
+        slots[slot.0].clone().ok_or_else(|| Error::internal(format!("slot {} is empty", slot.0)))
+    };
+    let segment = program.segments.first().filter(|s| !s.dispatches.is_empty() || !s.downloads.is_empty());
+    if let Some(segment) = segment {
+        let uploads = segment.uploads.iter().map(|port| take(&slots, &port.slot)).collect::<Result<Vec<_>>>()?;
+        let tensors = lane.run(&lane.prepare(program)?, uploads)?.tensors;
+        for (port, tensor) in segment.downloads.iter().zip(tensors) {
+            slots[port.slot.0] = Some(tensor);
+        }
+    }
+    program.outputs.iter().map(|slot| take(&slots, slot)).collect()
+}
+
+/// Types, shapes, integers and the places of NaN and ±Inf must be equal; other floats may differ by the tolerance.
+fn compare(found: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
+    if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
+        let (a, b) = (found.shape(), expected.shape());
+        return Err(Error::internal(format!("{}{a} instead of {}{b}", found.dtype(), expected.dtype())));
+    }
+    // Half a unit in the last place of a 16-bit float, on either side.
+    let rounding = if expected.dtype() == DType::F16 { 1e-3 } else { 0.0 };
+    let exact = !expected.dtype().is_float();
+    let (found, expected) = (found.to_f64s()?, expected.to_f64s()?);
+    let largest = expected.iter().filter(|v| v.is_finite()).fold(1.0f64, |m, v| m.max(v.abs()));
+    let bound = if exact { 0.0 } else { tolerance.max(rounding) * largest };
+    for (index, (a, b)) in found.iter().zip(&expected).enumerate() {
+        let same = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= bound;
+        if !same {
+            return Err(Error::internal(format!("element {index} is {a} on the device and {b} on the host")));
+        }
+    }
+    Ok(())
+}

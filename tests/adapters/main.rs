@@ -1,0 +1,60 @@
+//! Every operator case on every adapter, with and without optional features, against the operator's own host evaluation.
+
+#![allow(clippy::print_stdout, reason = "a test program without a harness speaks through stdout")]
+
+mod case;
+mod cases;
+mod check;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use coracle::engine::device::{Adapter, Lane, LaneOptions, Mask};
+use coracle::engine::ir::Profile;
+use libtest_mimic::{Arguments, Trial};
+
+/// The adapter as it is, and what is left of it without some features or with the other family of kernels.
+fn profiles(adapter: &Adapter) -> Vec<(&'static str, Profile)> {
+    let mask = |without: &[&str], family: Option<&str>| {
+        let without: Vec<String> = without.iter().map(|w| (*w).to_owned()).collect();
+        adapter.profile(&Mask::new(&without, family).expect("words that Mask knows"))
+    };
+    let masked = [
+        ("", mask(&[], None)),
+        (" without subgroups", mask(&["subgroups"], None)),
+        (" without f16", mask(&["f16"], None)),
+        (" as software", mask(&[], Some("software"))),
+        (" as gpu", mask(&[], Some("gpu"))),
+    ];
+    let mut distinct: Vec<(&'static str, Profile)> = Vec::new();
+    for (name, profile) in masked {
+        if distinct.iter().all(|(_, p)| *p != profile) {
+            distinct.push((name, profile));
+        }
+    }
+    distinct
+}
+
+fn trials(adapter: &Adapter) -> Vec<Trial> {
+    let lane = Arc::new(Lane::open(adapter, 0, &LaneOptions::default()).expect("an adapter gives a device"));
+    let mut trials = Vec::new();
+    for (mask, profile) in profiles(adapter) {
+        for case in cases::all() {
+            let name = format!("[{}{mask}] {}/{}", adapter.label(), case.operator.to_lowercase(), case.name);
+            let (lane, profile) = (Arc::clone(&lane), profile.clone());
+            trials.push(Trial::test(name, move || check::check(&lane, &profile, &case).map_err(Into::into)));
+        }
+    }
+    trials
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let adapters = Adapter::all();
+    if adapters.is_empty() {
+        println!("skipped: no adapter");
+        return ExitCode::SUCCESS;
+    }
+    let trials = adapters.iter().flat_map(trials).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
