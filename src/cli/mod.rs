@@ -15,6 +15,7 @@ mod tensors;
 mod verify_case;
 
 pub mod bench;
+pub mod devices;
 pub mod inspect;
 pub mod predict;
 pub mod serve;

@@ -24,8 +24,8 @@ pub(super) enum Landing {
     Run { job: Job, staging: Option<wgpu::Buffer>, mapped: Mapped, wait: Duration, upload: Duration },
 }
 
-/// Waits for `flight` and answers it.
-pub(super) fn complete(shared: &Shared, flight: Flight) {
+/// Waits for `flight`, before which the device was free from `free` on, and answers it. Returns when it landed.
+pub(super) fn complete(shared: &Shared, flight: Flight, free: Instant) -> Instant {
     let wait = wgpu::PollType::Wait { submission_index: Some(flight.index), timeout: None };
     let polled = shared.gpu.device.poll(wait);
     let done = Instant::now();
@@ -39,7 +39,8 @@ pub(super) fn complete(shared: &Shared, flight: Flight) {
         // The one who asked may have stopped waiting.
         Landing::Touch(answer) => drop(answer.send(fate)),
         Landing::Run { job, staging, mapped, wait, upload } => {
-            let device = done.duration_since(flight.submitted);
+            // The queue runs submissions in order: until the one before had landed, this one waited.
+            let device = done.duration_since(flight.submitted.max(free));
             let result = fate.and_then(|()| read_back(&job, staging, &mapped)).map(|tensors| SegmentOutput {
                 tensors,
                 wait,
@@ -50,6 +51,7 @@ pub(super) fn complete(shared: &Shared, flight: Flight) {
             (job.done)(result);
         }
     }
+    done
 }
 
 fn read_back(job: &Job, staging: Option<wgpu::Buffer>, mapped: &Mapped) -> Result<Vec<Tensor>> {

@@ -144,8 +144,9 @@ impl Lane {
         })?;
         let completer = Arc::clone(&shared);
         std::thread::Builder::new().name(format!("lane-{index}-done")).spawn(move || {
+            let mut free = Instant::now();
             for flight in landing {
-                complete(&completer, flight);
+                free = complete(&completer, flight, free);
             }
         })?;
         Ok(Self { index, shared, orders })
@@ -240,6 +241,10 @@ impl Lane {
         receiver.recv().map_err(|_| Error::unavailable(format!("lane {} stopped", self.index)))?
     }
 
+    fn forget(&self, kernel: &Kernel) {
+        self.shared.warmed.lock().unwrap_or_else(PoisonError::into_inner).remove(kernel);
+    }
+
     /// Makes the driver compile every kernel that this lane has not run yet, each as a submission of its own so that other
     /// work goes on between them, then runs the device segments once on zeros. Returns the time of that run.
     ///
@@ -256,8 +261,10 @@ impl Lane {
                     let executable = Arc::clone(executable);
                     let stopped = || Error::unavailable(format!("lane {} stopped", self.index));
                     let order = Order::Touch { executable, segment, dispatch, done };
-                    self.orders.send(order).map_err(|_| stopped())?;
-                    answer.recv().map_err(|_| stopped())??;
+                    let sent = self.orders.send(order).map_err(|_| stopped());
+                    let touched = sent.and_then(|()| answer.recv().map_err(|_| stopped())?);
+                    // A kernel that never ran is not warm: the next attempt must meet it again.
+                    touched.inspect_err(|_| self.forget(&work.kernel))?;
                 }
             }
         }
@@ -276,3 +283,6 @@ impl Lane {
 fn zeros(dtype: crate::tensor::DType, shape: &Shape) -> Result<Tensor> {
     Tensor::from_bytes(dtype, shape.clone(), vec![0; shape.elements() * dtype.bytes()])
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 mod adapter;
 mod ceilings;
 mod completion;
+mod description;
 mod executable;
 mod gpu;
 mod lane;
@@ -13,6 +14,7 @@ mod transfer;
 
 pub use adapter::{Adapter, Mask};
 pub use ceilings::{Ceilings, measure_ceilings};
+pub use description::{Description, Limits};
 pub use executable::Executable;
 pub use lane::{Job, Lane, LaneOptions, SegmentOutput};
 pub use software::compute_on_lanes;

@@ -16,7 +16,9 @@ pub(super) fn submit(shared: &Shared, order: Order, flights: &mpsc::SyncSender<F
     let flight = match order {
         Order::Run(job, handed_over) => submit_run(shared, job, handed_over),
         Order::Touch { executable, segment, dispatch, done } => {
-            let touched = executable.segment(segment).map(|s| touch(shared, &s.dispatches[dispatch]));
+            let lost = shared.gpu.is_lost().then(|| shared.gpu.loss());
+            let touched =
+                lost.map_or_else(|| executable.segment(segment), Err).map(|s| touch(shared, &s.dispatches[dispatch]));
             match touched {
                 Ok(index) => Some(Flight { index, submitted: Instant::now(), landing: Landing::Touch(done) }),
                 Err(error) => {

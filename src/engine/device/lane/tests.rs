@@ -1,0 +1,141 @@
+use super::super::adapter::Mask;
+use super::*;
+use crate::engine::ir::{Buffer, BufferId, Chain, Dispatch, Link, Port, Segment, Slot, Storage};
+use crate::engine::kernels::{self, map};
+use crate::error::Code;
+use crate::tensor::DType;
+
+const COUNT: usize = 70;
+
+/// y = max(x, 0) on `COUNT` elements of `dtype`, by a map kernel that reads its input where the chain's value would stand.
+fn relu(dtype: DType, storage: Storage) -> Arc<Program> {
+    let shape = Shape::new([COUNT]);
+    let chain = Chain::identity(storage.class());
+    let text = format!("array<{}>", storage.wgsl());
+    let link = Link { defines: &[], class: storage.class(), out: storage, chain: &chain, library: &kernels::function };
+    let mut kernel = map::SHADER.link(&link).expect("the map links");
+    let zero = format!("{}(0)", storage.wgsl());
+    kernel.source = kernel
+        .source
+        .replace("let v0 = value;", &format!("let v0 = max(x[i], {zero});"))
+        .replace("@compute", &format!("@group(0) @binding(2) var<storage, read> x: {text};\n@compute"))
+        .into();
+    kernel.bindings.push(crate::engine::ir::Binding::Read);
+    let scratch = |pool| Buffer::Scratch { bytes: (COUNT * 4) as u64, pool };
+    let port = |buffer| Port { slot: Slot(buffer), buffer: BufferId(buffer), dtype, storage, shape: shape.clone() };
+    let dispatch = Dispatch {
+        label: "relu".into(),
+        kernel,
+        buffers: vec![BufferId(1), BufferId(0)],
+        uniforms: vec![map::Params { count: COUNT as u32 }.words().to_vec()],
+        groups: [COUNT.div_ceil(64) as u32, 1, 1],
+    };
+    Arc::new(Program {
+        buffers: vec![scratch(0), scratch(1)],
+        segments: vec![Segment {
+            uploads: vec![port(0)],
+            dispatches: vec![dispatch],
+            downloads: vec![port(1)],
+            host_steps: Vec::new(),
+        }],
+        slots: 2,
+        inputs: vec![Slot(0)],
+        outputs: vec![Slot(1)],
+        known: Vec::new(),
+        nodes: 1,
+        flops: 0.0,
+    })
+}
+
+/// One lane on every adapter that is there.
+fn lanes() -> Vec<Lane> {
+    let adapters = Adapter::all();
+    if adapters.is_empty() {
+        eprintln!("skipped: no adapter");
+    }
+    let open = |adapter: &Adapter| {
+        assert!(adapter.profile(&Mask::default()).max_storage_buffers >= 2);
+        Lane::open(adapter, 0, &LaneOptions::default()).expect("an adapter gives a device")
+    };
+    adapters.iter().map(open).collect()
+}
+
+fn ramp(from: f32) -> Tensor {
+    Tensor::from_vec([COUNT], (0..COUNT).map(|i| i as f32 + from).collect()).expect("as many as the shape says")
+}
+
+#[test]
+fn jobs_in_flight_get_their_own_answers() {
+    for lane in lanes() {
+        let executable = lane.prepare(&relu(DType::F32, Storage::F32)).expect("it fits");
+        lane.warm(&executable).expect("it runs");
+        let (sender, answers) = mpsc::sync_channel(64);
+        for turn in 0..64 {
+            let sender = sender.clone();
+            let job = Job {
+                executable: Arc::clone(&executable),
+                segment: 0,
+                inputs: vec![ramp(-(turn as f32))],
+                refuse: Box::new(move || (turn % 8 == 7).then(|| Error::cancelled("the caller left"))),
+                done: Box::new(move |result| sender.send((turn, result)).expect("the test listens")),
+            };
+            lane.submit(job).expect("the queue holds them");
+        }
+        for (turn, result) in answers.iter().take(64) {
+            if turn % 8 == 7 {
+                assert_eq!(result.expect_err("it was refused").code(), Code::Cancelled);
+                continue;
+            }
+            let found = result.expect("it ran").tensors;
+            let expected: Vec<f32> = (0..COUNT).map(|i| (i as f32 - turn as f32).max(0.0)).collect();
+            assert_eq!(found[0].to_f32s().expect("floats"), expected);
+        }
+        assert_eq!(lane.backlog(), 0);
+        assert!(lane.busy() > Duration::ZERO);
+    }
+}
+
+#[test]
+fn wide_integers_are_narrowed_on_the_way_and_refused_when_too_wide() {
+    for lane in lanes() {
+        let executable = lane.prepare(&relu(DType::I64, Storage::I32)).expect("it fits");
+        let mut values: Vec<i64> = (0..COUNT as i64).map(|i| i - 5).collect();
+        let input = Tensor::from_vec([COUNT], values.clone()).expect("seventy");
+        let found = lane.run(&executable, vec![input]).expect("it runs").tensors;
+        let expected: Vec<i64> = values.iter().map(|v| (*v).max(0)).collect();
+        assert_eq!(found[0].to_i64s().expect("integers"), expected);
+
+        values[3] = 1 << 40;
+        let input = Tensor::from_vec([COUNT], values).expect("seventy");
+        let error = lane.run(&executable, vec![input]).expect_err("one value does not fit");
+        assert_eq!(error.code(), Code::InvalidArgument);
+    }
+}
+
+#[test]
+fn a_lost_lane_answers_everybody_with_unavailable() {
+    for lane in lanes() {
+        let executable = lane.prepare(&relu(DType::F32, Storage::F32)).expect("it fits");
+        lane.run(&executable, vec![ramp(0.0)]).expect("it runs before");
+        lane.simulate_loss();
+        assert!(lane.is_lost());
+        let run = lane.run(&executable, vec![ramp(0.0)]).expect_err("nothing runs");
+        let warm = lane.warm(&executable).expect_err("nothing is warmed");
+        let prepared = lane.prepare(executable.program()).expect_err("nothing is prepared");
+        assert_eq!([run, warm, prepared].map(|e| e.code()), [Code::Unavailable; 3]);
+        assert_eq!(lane.backlog(), 0);
+    }
+}
+
+#[test]
+fn memory_is_given_back_with_the_executable() {
+    for lane in lanes() {
+        let first = lane.prepare(&relu(DType::F32, Storage::F32)).expect("it fits");
+        let once = lane.memory_bytes();
+        let second = lane.prepare(first.program()).expect("it fits");
+        assert_eq!(lane.pipeline_count(), 1, "equal kernels share a pipeline");
+        assert!(lane.memory_bytes() > once, "parameters are an executable's own");
+        drop(second);
+        assert_eq!(lane.memory_bytes(), once);
+    }
+}
