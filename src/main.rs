@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use coracle::cli::{bench, inspect, predict, serve, verify};
+use coracle::cli::{bench, devices, inspect, predict, serve, verify};
 
 /// Serves neural networks over gRPC on any GPU, or on none.
 #[derive(Debug, Parser)]
@@ -16,6 +16,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(bench::Args),
+    Devices(devices::Args),
     Inspect(inspect::Args),
     Predict(predict::Args),
     Serve(serve::Args),
@@ -25,6 +26,7 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
+        Command::Devices(args) => devices::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Serve(args) => serve::run(&args),
