@@ -108,7 +108,7 @@ fn compiling(criterion: &mut Criterion) {
 }
 
 fn lane() -> Option<(Lane, Profile)> {
-    let adapter = Adapter::pick("auto").inspect_err(|error| println!("skipped: {error}")).ok()?;
+    let adapter = Adapter::pick("auto").inspect_err(|error| eprintln!("skipped: {error}")).ok()?;
     let lane = Lane::open(&adapter, 0, &LaneOptions::default()).expect("the adapter gives a device");
     Some((lane, adapter.profile(&Mask::default())))
 }

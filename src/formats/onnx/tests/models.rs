@@ -113,7 +113,8 @@ fn weights_come_from_nodes_sparse_tensors_and_files() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let broken: [(&str, fn(&mut GraphProto)); 6] = [
+    type Damage = fn(&mut GraphProto);
+    let broken: [(&str, Damage); 6] = [
         ("\"w\" is given twice", |g| g.initializer.push(floats("w", &[1], &[1.0]))),
         ("nothing writes the output \"q\"", |g| g.output[0].name = "q".into()),
         ("reads \"v\", which nothing writes", |g| g.node[0].input[1] = "v".into()),
