@@ -183,7 +183,7 @@ mod tests {
     fn every_adapter_can_be_measured() {
         for adapter in Adapter::all() {
             let ceilings = measure_ceilings(&adapter, &adapter.profile(&Mask::default())).expect("it computes");
-            println!("{}\n{ceilings}", ceilings.device);
+            eprintln!("{}\n{ceilings}", ceilings.device);
             assert!(ceilings.f32_gflop_per_s > 0.0 && ceilings.copy_gb_per_s > 0.0);
         }
     }
