@@ -24,6 +24,7 @@ pub(super) fn compile(out: &Path) {
     validate("shaders/lib/pointwise.wgsl", &library);
 
     let mut rust = String::from("// Made by build.rs from shaders/.\n");
+    let mut stems = Vec::new();
     for path in files("shaders") {
         let source = read(&path);
         let mut reflected = None;
@@ -50,7 +51,17 @@ pub(super) fn compile(out: &Path) {
         }
         let module = reflected.expect("a shader has at least one variant");
         emit(&mut rust, &source, &module);
+        stems.push(source.stem);
     }
+    let all: Vec<String> = stems.iter().map(|stem| format!("(&{stem}::SHADER, {stem}::HEADERS)")).collect();
+    let _ = writeln!(
+        rust,
+        "/// Every shader file with every header it was validated with.\npub static ALL: &[(&super::super::ir::Shader, &[&str])] = &[{}];",
+        all.join(", ")
+    );
+    let names: Vec<&String> = functions.keys().collect();
+    let _ =
+        writeln!(rust, "/// The functions that fused chains may call.\npub static FUNCTIONS: &[&str] = &{names:?};");
     rust.push_str("/// The texts of a pointwise function and of those it calls, each once.\npub fn function(name: &str) -> Option<&'static [&'static str]> {\n    Some(match name {\n");
     for name in functions.keys() {
         let mut needed = Vec::new();

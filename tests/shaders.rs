@@ -1,0 +1,68 @@
+//! Every shader in every variant, translated for Vulkan, Direct3D and Metal: a machine with one of them guards the others.
+
+use coracle::engine::kernels;
+use naga::back::{hlsl, msl, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+
+/// The text that build.rs validates: `header` before the file, a plain `store` behind it.
+fn linked(source: &str, header: &str, target: Option<&str>) -> String {
+    let enable = if header.contains("f16") { "enable f16;\n" } else { "" };
+    let class = match header {
+        h if h.contains("alias Out = i32") => "i32",
+        h if h.contains("alias Out = u32") => "u32",
+        _ => "f32",
+    };
+    let store = target.map(|t| format!("fn store(value: Value, i: u32, c: u32) {{ {t}[i] = Out(value); }}\n"));
+    format!("{enable}alias Value = {class};\n{header}{source}{}", store.unwrap_or_default())
+}
+
+fn validated(text: &str) -> Result<(naga::Module, ModuleInfo), String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::all())
+        .validate(&module)
+        .map_err(|e| e.emit_to_string(text))?;
+    Ok((module, info))
+}
+
+/// What a backend says when it cannot take the text.
+fn translated(text: &str) -> Result<(), String> {
+    let (module, info) = validated(text)?;
+    let options = spv::Options { lang_version: (1, 3), ..Default::default() };
+    spv::write_vec(&module, &info, &options, None).map_err(|e| format!("SPIR-V: {e}"))?;
+    let half = text.starts_with("enable f16;");
+    let shader_model = if half { hlsl::ShaderModel::V6_2 } else { hlsl::ShaderModel::V6_0 };
+    let options = hlsl::Options { shader_model, fake_missing_bindings: true, ..Default::default() };
+    hlsl::Writer::new(&mut String::new(), &options, &hlsl::PipelineOptions::default())
+        .write(&module, &info, None)
+        .map_err(|e| format!("HLSL: {e}"))?;
+    let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
+    msl::write_string(&module, &info, &options, &msl::PipelineOptions::default()).map_err(|e| format!("MSL: {e}"))?;
+    Ok(())
+}
+
+#[test]
+fn every_variant_translates_to_every_backend() {
+    let mut variants = 0;
+    for (shader, headers) in kernels::ALL {
+        for header in *headers {
+            let text = linked(&shader.source, header, shader.target);
+            if let Err(error) = translated(&text) {
+                panic!("shaders/{}.wgsl with {:?}: {error}", shader.name, header.replace('\n', " "));
+            }
+            variants += 1;
+        }
+    }
+    assert!(variants >= kernels::ALL.len(), "{variants} variants of {} shaders", kernels::ALL.len());
+}
+
+#[test]
+fn every_pointwise_function_translates_to_every_backend() {
+    for name in kernels::FUNCTIONS {
+        let texts = kernels::function(name).expect("a listed function has a text");
+        // Backends write functions that nobody calls too.
+        let text = format!("{}@compute @workgroup_size(1) fn main() {{}}\n", texts.concat());
+        if let Err(error) = translated(&text) {
+            panic!("shaders/lib/pointwise.wgsl, {name}: {error}");
+        }
+    }
+}
