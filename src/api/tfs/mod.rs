@@ -17,4 +17,5 @@ pub(super) use metadata::specs;
 pub(super) use model_service::Models;
 pub(super) use prediction_service::Predictions;
 pub(super) use proto::serving;
+pub use proto::tensorflow as wire;
 pub(super) use weigh::weigh;

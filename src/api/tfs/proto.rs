@@ -1,9 +1,10 @@
 //! The generated messages and services.
 
-#[allow(missing_docs, unreachable_pub, clippy::all, unused_qualifications)]
-pub(in crate::api) mod tensorflow {
+/// Messages and clients of TensorFlow Serving's API, generated from proto/.
+#[allow(missing_docs, clippy::all, unused_qualifications)]
+pub mod tensorflow {
     tonic::include_proto!("tensorflow");
-    pub(in crate::api) mod serving {
+    pub mod serving {
         tonic::include_proto!("tensorflow.serving");
     }
 }

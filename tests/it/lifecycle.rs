@@ -1,0 +1,75 @@
+//! How a server starts, tells of itself and ends.
+
+use std::process::Command;
+
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::server::{Server, command, has_adapter};
+
+#[tokio::test]
+async fn a_bad_model_does_not_keep_a_good_one_from_serving() {
+    if !has_adapter() {
+        return;
+    }
+    let mut server = Server::start(&["half_plus_two", "broken"], &[]);
+    assert_eq!(server.page("/healthz").0, 200);
+    assert_eq!(server.page("/readyz").0, 200);
+    let (_, metrics) = server.page("/metrics");
+    assert!(metrics.contains("coracle_model_available{model=\"half_plus_two\",version=\"1\"} 1"), "{metrics}");
+    let mut health = {
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.grpc));
+        let channel = endpoint.expect("an address").connect().await.expect("the server answers");
+        HealthClient::new(channel)
+    };
+    let mut check = async |service: &str| {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        health.check(request).await.map(|reply| reply.into_inner().status())
+    };
+    for service in ["", "PredictionService", "tensorflow.serving.ModelService", "half_plus_two"] {
+        assert_eq!(check(service).await.expect("it is known"), ServingStatus::Serving, "{service:?}");
+    }
+    assert_eq!(check("broken").await.expect("it is known"), ServingStatus::NotServing);
+    assert_eq!(check("nobody").await.expect_err("unknown").code(), tonic::Code::NotFound);
+    let told = Command::new("kill").args(["-TERM", &server.id().to_string()]).status();
+    // Where there is no kill, the guard ends the server.
+    if told.is_ok_and(|status| status.success()) {
+        assert!(server.wait().success());
+    }
+}
+
+#[test]
+fn a_server_without_any_model_ends_and_says_why() {
+    if !has_adapter() {
+        return;
+    }
+    let (mut command, _folder) = command(&["unsupported", "broken"], &[]);
+    let output = command.output().expect("the binary runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("no model could be loaded"), "{text}");
+    // Every unsupported operator is named at once.
+    let line = text.lines().find(|l| l.contains("no model could be loaded")).expect("found above");
+    assert!(line.contains("unsupported:") && line.contains("broken:"), "{line}");
+}
+
+#[test]
+fn the_printed_configuration_is_a_configuration() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let binary = env!("CARGO_BIN_EXE_coracle");
+    let print = |arguments: &[String]| {
+        let output = Command::new(binary).arg("serve").args(arguments).output().expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let first = print(&["--port".into(), "9000".into(), "--enable_batching=false".into(), "--print-config".into()]);
+    assert!(first.contains("port = 9000") && first.contains("(from --port)"), "{first}");
+    let path = folder.path().join("coracle.toml");
+    std::fs::write(&path, &first).expect("writable");
+    let second = print(&[format!("--config={}", path.display()), "--print-config".into()]);
+    let settings =
+        |text: &str| -> Vec<String> { text.lines().filter(|l| !l.starts_with('#')).map(str::to_owned).collect() };
+    assert_eq!(settings(&first), settings(&second));
+    let unknown = Command::new(binary).args(["serve", "--prot=1"]).output().expect("the binary runs");
+    assert!(!unknown.status.success());
+}

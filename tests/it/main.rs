@@ -1,0 +1,7 @@
+//! A real server process, called by a real client over real sockets. Without an adapter every test says that it skipped.
+
+mod calls;
+mod concurrency;
+mod errors;
+mod lifecycle;
+mod server;
