@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::bench::{Args, quantile};
 use super::bench_inputs;
-use crate::engine::device::{Adapter, Mask, compute_on_lanes, measure_ceilings};
+use crate::engine::device::{Adapter, Mask, measure_ceilings};
 use crate::engine::{Engine, LoadOptions, RunStats, Session};
 use crate::formats::onnx;
 use crate::tensor::{Shape, Tensor};
@@ -59,7 +59,6 @@ pub(super) fn ceilings(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Measures a model in this process.
 pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
-    compute_on_lanes(args.lanes as usize);
     let file = onnx::locate(path)?;
     let graph = onnx::import(&file).with_context(|| format!("loading {}", file.display()))?;
     let inputs = bench_inputs::inputs(args, &graph.signature, &file)?;

@@ -14,6 +14,5 @@ pub mod kernels;
 pub mod ops;
 pub mod oracle;
 
-pub use device::compute_on_lanes;
 pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use session::{Merging, RunOutput, RunStats, Session};

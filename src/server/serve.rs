@@ -20,7 +20,7 @@ use super::summary::summary;
 use super::telemetry::{Metrics, start_logging};
 use crate::api::{Budget, Options, SERVICES, Services, router};
 use crate::batch::SystemClock;
-use crate::engine::{Engine, compute_on_lanes};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::formats::onnx::ImportOptions;
 use crate::model::{Board, Context, EngineLoader, Manager};
@@ -35,7 +35,6 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         return Ok(write!(std::io::stdout(), "{}", values.to_toml())?);
     }
     let config = values.understand()?;
-    compute_on_lanes(config.engine.lanes);
     start_logging(&config.log_level, config.json_log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config));

@@ -8,7 +8,6 @@ mod executable;
 mod gpu;
 mod lane;
 mod memory;
-mod software;
 mod submission;
 mod transfer;
 
@@ -17,4 +16,3 @@ pub use ceilings::{Ceilings, measure_ceilings};
 pub use description::{Description, Limits};
 pub use executable::Executable;
 pub use lane::{Job, Lane, LaneOptions, SegmentOutput};
-pub use software::compute_on_lanes;
