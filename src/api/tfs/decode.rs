@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 
+use prost::Message as _;
+
+use super::proto::serving::PredictRequest;
 use super::proto::tensorflow::{DataType, TensorProto, TensorShapeProto};
+use super::weigh::weigh;
 use crate::api::budget::Ledger;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
@@ -57,6 +61,22 @@ pub(in crate::api) fn decode(alias: &str, proto: TensorProto, ledger: &Ledger) -
     }
     ledger.take(bytes as u64)?;
     Tensor::from_bytes(dtype, shape, typed(dtype, count, &proto))
+}
+
+/// The inputs of an encoded PredictRequest, by name. What must be allocated is taken from `ledger` first.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for bytes that are no request and tensors that cannot be parsed, `RESOURCE_EXHAUSTED` when they claim
+/// more than the ledger gives.
+pub fn decode_inputs(message: &[u8], ledger: &Ledger) -> Result<Vec<(String, Tensor)>> {
+    ledger.take(weigh("/Predict", message))?;
+    let request = PredictRequest::decode(message)
+        .map_err(|e| Error::invalid_argument(format!("the message is no PredictRequest: {e}")))?;
+    let inputs = request.inputs.into_iter().map(|(alias, proto)| {
+        let tensor = decode(&alias, proto, ledger)?;
+        Ok((alias, tensor))
+    });
+    inputs.collect()
 }
 
 /// `None` for negative extents and for products that overflow. No shape, and an unknown rank, mean a scalar.
@@ -180,6 +200,38 @@ mod tests {
         assert_eq!(read(bare).expect("it parses").shape().rank(), 0);
         let empty = read(proto(DataType::DtFloat, &[0, 784])).expect("it parses");
         assert_eq!(empty.shape().dims(), [0, 784]);
+    }
+
+    proptest::proptest! {
+        /// Damaged requests are answered within the budget, whatever they say.
+        #[test]
+        fn damaged_requests_are_answered(
+            damage in proptest::collection::vec((0usize..400, proptest::num::u8::ANY), 1..6),
+            cut in 0usize..400,
+        ) {
+            let tensor = |dtype, values: usize| TensorProto {
+                float_val: vec![1.5; values],
+                int_val: vec![7; values],
+                string_val: vec![Bytes::from("text"); values],
+                ..proto(dtype, &[2, values as i64])
+            };
+            let inputs = [
+                ("a".to_owned(), tensor(DataType::DtFloat, 20)),
+                ("b".to_owned(), tensor(DataType::DtUint8, 9)),
+                ("c".to_owned(), tensor(DataType::DtString, 3)),
+            ];
+            let request = PredictRequest { inputs: inputs.into(), ..PredictRequest::default() };
+            let mut bytes = request.encode_to_vec();
+            for (at, value) in damage {
+                let length = bytes.len();
+                bytes[at % length] = value;
+            }
+            bytes.truncate(bytes.len() - cut % bytes.len());
+            let budget = Budget::new(1 << 20);
+            let ledger = Ledger::open(&budget);
+            drop(decode_inputs(&bytes, &ledger));
+            proptest::prop_assert!(budget.used() <= budget.limit());
+        }
     }
 
     #[test]

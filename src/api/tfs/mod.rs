@@ -12,6 +12,7 @@ mod spec;
 mod weigh;
 
 pub(super) use decode::decode;
+pub use decode::decode_inputs;
 pub(super) use encode::{Form, encode};
 pub(super) use metadata::specs;
 pub(super) use model_service::Models;
