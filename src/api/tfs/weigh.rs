@@ -57,7 +57,8 @@ struct Field<'a> {
     bytes: Option<&'a [u8]>,
 }
 
-/// Walks a message's fields; stops where it is malformed, as decoding will.
+/// Walks a message's fields; stops where it is malformed, as decoding will. Decoding passes over groups: here what is in one
+/// counts as if it stood outside, which can only weigh more.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -106,6 +107,8 @@ impl<'a> Iterator for Fields<'a> {
                 self.skip(4)?;
                 None
             }
+            // A group's beginning and its end.
+            3 | 4 => None,
             _ => return None,
         };
         Some(Field { number: key >> 3, bytes })
@@ -129,5 +132,21 @@ mod tests {
         let listed = TensorProto { int_val: vec![1; 100_000], ..TensorProto::default() };
         assert!(weigh("/s/Predict", &request(content)) < 4096);
         assert!(weigh("/s/Predict", &request(listed)) >= 400_000);
+    }
+
+    #[test]
+    fn what_follows_a_group_is_weighed_too() {
+        // Field 15, which no message has: decoding passes over it.
+        const GROUP: [u8; 2] = [15 << 3 | 3, 15 << 3 | 4];
+        let listed = TensorProto { int_val: vec![1; 1000], ..TensorProto::default() };
+        let inputs = [("x".to_owned(), listed.clone())].into();
+        let request = PredictRequest { inputs, ..PredictRequest::default() };
+        let mut message = GROUP.to_vec();
+        message.extend(request.encode_to_vec());
+        assert_eq!(PredictRequest::decode(message.as_slice()).expect("groups are legal"), request);
+        assert!(weigh("/s/Predict", &message) >= 4000);
+        let mut tensor = GROUP.to_vec();
+        tensor.extend(listed.encode_to_vec());
+        assert!(tensor_weight(&tensor) >= 4000);
     }
 }
