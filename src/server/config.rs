@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::args::ServeArgs;
 use super::memory::default_request_memory_bytes;
-use super::settings::{Kind, SETTINGS};
+use super::settings::{Kind, SETTINGS, Setting};
 use crate::api::config::{batching_parameters, model_configs};
 use crate::batch::Parameters;
 use crate::engine::EngineOptions;
@@ -59,7 +59,7 @@ impl Values {
     /// Collects the settings. `variable` reads an environment variable.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` naming an unknown key of the file.
+    /// `INVALID_ARGUMENT` naming an unknown key of the file, or a value that is not of its setting's kind.
     pub(super) fn collect(args: &ServeArgs, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let file = match &args.file {
             None => toml::Table::new(),
@@ -84,7 +84,8 @@ impl Values {
             } else {
                 (setting.default.to_owned(), Origin::Default)
             };
-            values.insert(name, value);
+            let (text, origin) = value;
+            values.insert(name, (canonical(setting, text)?, origin));
         }
         Ok(Self(values))
     }
@@ -98,12 +99,8 @@ impl Values {
         text.trim().parse().map_err(|_| Error::invalid_argument(format!("{name} is {text:?}, not a number in range")))
     }
 
-    fn switch(&self, name: &str) -> Result<bool> {
-        match self.text(name).to_lowercase().as_str() {
-            "true" | "1" | "yes" => Ok(true),
-            "false" | "0" | "no" => Ok(false),
-            other => Err(Error::invalid_argument(format!("{name} is {other:?}, not true or false"))),
-        }
+    fn switch(&self, name: &str) -> bool {
+        self.text(name) == "true"
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
@@ -153,7 +150,7 @@ impl Values {
             http_port: self.number("rest_api_port")?,
             host: self.text("host").to_owned(),
             models: self.models()?,
-            tensor_content: self.switch("enable_serialization_as_tensor_content")?,
+            tensor_content: self.switch("enable_serialization_as_tensor_content"),
             engine: EngineOptions {
                 device: self.text("device").to_owned(),
                 lanes: self.number::<usize>("lanes")?.clamp(1, 64),
@@ -168,7 +165,7 @@ impl Values {
                 ..ManagerOptions::default()
             },
             shapes: ShapeBounds { per_minute_max: self.number("max_shapes_per_model")?, ..ShapeBounds::default() },
-            strict_paths: self.switch("strict_paths")?,
+            strict_paths: self.switch("strict_paths"),
             request_memory_bytes,
             max_message_bytes: self.number::<u32>("max_message_bytes")? as usize,
             ready: if one_of("ready", &["any", "all"])? == 0 { Ready::Any } else { Ready::All },
@@ -181,7 +178,7 @@ impl Values {
 
     fn models(&self) -> Result<Vec<ModelConfig>> {
         let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|e| Error::from(e).at(path.display()));
-        let mut batching = self.switch("enable_batching")?.then(Parameters::default);
+        let mut batching = self.switch("enable_batching").then(Parameters::default);
         if let Some(path) = self.path("batching_parameters_file") {
             if batching.is_none() {
                 return Err(Error::invalid_argument("batching_parameters_file is set without enable_batching"));
@@ -210,6 +207,24 @@ impl Values {
 
 fn variable_name(setting: &str) -> String {
     format!("CORACLE_{}", setting.to_uppercase())
+}
+
+/// `text` as TOML writes a value of the setting's kind.
+fn canonical(setting: &Setting, text: String) -> Result<String> {
+    let name = setting.name;
+    match setting.kind {
+        Kind::Text => Ok(text),
+        // TOML's integers have 64 bits and a sign.
+        Kind::Number => match text.trim().parse::<i64>() {
+            Ok(number) if number >= 0 => Ok(number.to_string()),
+            _ => Err(Error::invalid_argument(format!("{name} is {text:?}, not a number in range"))),
+        },
+        Kind::Switch => match text.trim().to_lowercase().as_str() {
+            "true" | "1" | "yes" => Ok("true".to_owned()),
+            "false" | "0" | "no" => Ok("false".to_owned()),
+            _ => Err(Error::invalid_argument(format!("{name} is {text:?}, not true or false"))),
+        },
+    }
 }
 
 fn plain(value: &toml::Value) -> String {
@@ -244,6 +259,13 @@ mod tests {
         let again = ServeArgs { file: Some(path.display().to_string()), ..ServeArgs::default() };
         let again = Values::collect(&again, |_| None).expect("known settings").understand().expect("right values");
         assert_eq!((again.port, again.engine.lanes), (3, 2));
+        // Variables spell switches as they like; files do not.
+        let variable = |name: &str| (name == "CORACLE_ENABLE_BATCHING").then(|| "No".to_owned());
+        let text = Values::collect(&ServeArgs::default(), variable).expect("a switch").to_toml();
+        assert_eq!(text.parse::<toml::Table>().expect("TOML")["enable_batching"].as_bool(), Some(false));
+        let variable = |name: &str| (name == "CORACLE_PORT").then(|| "none".to_owned());
+        let error = Values::collect(&ServeArgs::default(), variable).expect_err("no number");
+        assert!(error.message().contains("port is \"none\""), "{error}");
         std::fs::write(&path, "prot = 1").expect("writable");
         let error = Values::collect(&args, |_| None).expect_err("a misspelt key");
         assert!(error.message().contains("\"prot\""), "{error}");
