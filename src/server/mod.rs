@@ -7,6 +7,7 @@ mod listen;
 mod memory;
 mod serve;
 mod settings;
+mod stop;
 mod summary;
 mod telemetry;
 

@@ -16,6 +16,7 @@ use super::args::ServeArgs;
 use super::config::{Config, Values};
 use super::http::{self, Pages};
 use super::listen::listen;
+use super::stop::Stop;
 use super::summary::summary;
 use super::telemetry::{Metrics, start_logging};
 use crate::api::{Budget, Options, SERVICES, Services, router};
@@ -44,6 +45,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
 }
 
 async fn serve(config: Config) -> Result<()> {
+    let mut stop_signal = Stop::listen()?;
     let pages = Arc::new(Pages {
         metrics: Metrics::new(),
         budget: Budget::new(config.request_memory_bytes),
@@ -59,7 +61,10 @@ async fn serve(config: Config) -> Result<()> {
         // Ends with the process.
         drop(axum::serve(http_listener, page_router).await);
     });
-    let (engine, manager, board) = load(&config, &pages).await?;
+    let (engine, manager, board) = tokio::select! {
+        loaded = load(&config, &pages) => loaded?,
+        () = stop_signal.told() => return Err(Error::cancelled("told to stop while models were loading")),
+    };
     let listener = listen(&config.host, config.port)?;
     let port = listener.local_addr()?.port();
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -81,11 +86,14 @@ async fn serve(config: Config) -> Result<()> {
     }
     tracing::info!(port, http_port, "answering requests");
 
-    told_to_stop().await?;
+    stop_signal.told().await;
     tracing::info!(drain = ?config.drain, "stopping: running requests may finish");
     pages.open.store(false, Ordering::Release);
     follower.abort();
     report_services(&health, ServingStatus::NotServing).await;
+    for name in board.models.keys() {
+        health.set_service_status(name.as_ref(), ServingStatus::NotServing).await;
+    }
     // The receiver lives in the server's task.
     let _ = stop.send(true);
     if tokio::time::timeout(config.drain, server).await.is_err() {
@@ -117,13 +125,7 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
     let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), config.shapes, import));
     let manager = Arc::new(Manager::start(config.models.clone(), config.manager.clone(), loader, context)?);
     let _ = pages.board.set(manager.watch());
-    let board = tokio::select! {
-        board = manager.settled() => board?,
-        stopped = told_to_stop() => {
-            stopped?;
-            return Err(Error::cancelled("told to stop while models were loading"));
-        }
-    };
+    let board = manager.settled().await?;
     if !board.models.values().any(|m| m.is_available()) {
         let reasons = board.models.iter().map(|(name, model)| match model.failure() {
             Some(error) => format!("{name}: {error}"),
@@ -173,18 +175,4 @@ fn write_ports(path: &Path, grpc: u16, http: u16) -> Result<()> {
     let draft = path.with_extension("draft");
     std::fs::write(&draft, format!("grpc={grpc}\nhttp={http}\n")).map_err(|e| Error::from(e).at(draft.display()))?;
     std::fs::rename(&draft, path).map_err(|e| Error::from(e).at(path.display()))
-}
-
-/// Returns at the first SIGTERM or Ctrl-C.
-async fn told_to_stop() -> Result<()> {
-    #[cfg(unix)]
-    {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            interrupt = tokio::signal::ctrl_c() => Ok(interrupt?),
-        }
-    }
-    #[cfg(not(unix))]
-    Ok(tokio::signal::ctrl_c().await?)
 }
