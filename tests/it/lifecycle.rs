@@ -2,12 +2,33 @@
 
 use std::process::Command;
 
+use coracle::api::Client;
+use coracle::tensor::Tensor;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::server::{Server, command, has_adapter};
 
-#[tokio::test]
+/// What dashboards are built on, after `coracle_`, once a request was answered. (`dropped` is shown after the first.)
+const METRICS: [&str; 13] = [
+    "requests",
+    "request_latency_seconds",
+    "batch_rows",
+    "padded_rows",
+    "batches",
+    "queue_time_seconds",
+    "device_time_seconds",
+    "request_memory_bytes",
+    "lane_busy_seconds",
+    "lane_backlog",
+    "lane_memory_bytes",
+    "lane_lost",
+    "model_available",
+];
+
+// On a thread of its own the client goes on answering while the test waits for the process: a server that says goodbye
+// drains only as fast as its clients hang up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_bad_model_does_not_keep_a_good_one_from_serving() {
     if !has_adapter() {
         return;
@@ -15,8 +36,14 @@ async fn a_bad_model_does_not_keep_a_good_one_from_serving() {
     let mut server = Server::start(&["half_plus_two", "broken"], &[]);
     assert_eq!(server.page("/healthz").0, 200);
     assert_eq!(server.page("/readyz").0, 200);
+    let client = Client::connect(&server.grpc, None).await.expect("the server answers");
+    let x = Tensor::from_vec([1], vec![1.0f32]).expect("one number");
+    client.predict("half_plus_two", "", &[("x".to_owned(), x)], &[]).await.expect("an answer");
     let (_, metrics) = server.page("/metrics");
     assert!(metrics.contains("coracle_model_available{model=\"half_plus_two\",version=\"1\"} 1"), "{metrics}");
+    for name in METRICS {
+        assert!(metrics.contains(&format!("# HELP coracle_{name} ")), "{name}: {metrics}");
+    }
     let mut health = {
         let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.grpc));
         let channel = endpoint.expect("an address").connect().await.expect("the server answers");
@@ -31,9 +58,8 @@ async fn a_bad_model_does_not_keep_a_good_one_from_serving() {
     }
     assert_eq!(check("broken").await.expect("it is known"), ServingStatus::NotServing);
     assert_eq!(check("nobody").await.expect_err("unknown").code(), tonic::Code::NotFound);
-    let told = Command::new("kill").args(["-TERM", &server.id().to_string()]).status();
     // Where there is no kill, the guard ends the server.
-    if told.is_ok_and(|status| status.success()) {
+    if server.terminate() {
         assert!(server.wait().success());
     }
 }
@@ -43,14 +69,26 @@ fn a_server_without_any_model_ends_and_says_why() {
     if !has_adapter() {
         return;
     }
-    let (mut command, _folder) = command(&["unsupported", "broken"], &[]);
-    let output = command.output().expect("the binary runs");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("no model could be loaded"), "{text}");
-    // Every unsupported operator is named at once.
-    let line = text.lines().find(|l| l.contains("no model could be loaded")).expect("found above");
-    assert!(line.contains("unsupported:") && line.contains("broken:"), "{line}");
+    // Every unsupported operator is named at once, with its nodes.
+    let unsupported = [
+        "unsupported:",
+        "example.coracle:Obfuscate (node \"make_y\")",
+        "example.coracle:Transmogrify (node \"make_first\")",
+    ];
+    let broken = ["broken:", "the file is not an ONNX model"];
+    let both: Vec<&str> = unsupported.iter().chain(&broken).copied().collect();
+    let cases: [(&[&str], &[&str]); 3] =
+        [(&["unsupported"], &unsupported), (&["broken"], &broken), (&["unsupported", "broken"], &both)];
+    for (models, reasons) in cases {
+        let (mut command, _folder) = command(models, &[]);
+        let output = command.output().expect("the binary runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let line = text.lines().find(|l| l.contains("no model could be loaded")).unwrap_or_else(|| panic!("{text}"));
+        for reason in reasons {
+            assert!(line.contains(reason), "{reason}: {line}");
+        }
+    }
 }
 
 #[test]
@@ -72,4 +110,6 @@ fn the_printed_configuration_is_a_configuration() {
     assert_eq!(settings(&first), settings(&second));
     let unknown = Command::new(binary).args(["serve", "--prot=1"]).output().expect("the binary runs");
     assert!(!unknown.status.success());
+    let text = String::from_utf8_lossy(&unknown.stderr);
+    assert!(text.contains("--prot"), "{text}");
 }

@@ -3,5 +3,7 @@
 mod calls;
 mod concurrency;
 mod errors;
+mod gzip;
 mod lifecycle;
+mod models;
 mod server;

@@ -84,6 +84,11 @@ impl Server {
         self.process.id()
     }
 
+    /// Asks the process to end, as an orchestrator does. False where there is no `kill`.
+    pub(crate) fn terminate(&self) -> bool {
+        Command::new("kill").args(["-TERM", &self.id().to_string()]).status().is_ok_and(|status| status.success())
+    }
+
     /// Waits for the end.
     pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         self.process.wait().expect("it can be waited for")
