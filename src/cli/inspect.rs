@@ -146,7 +146,7 @@ fn report(args: &Args, file: &Path, graph: Graph) -> anyhow::Result<Report> {
                 break;
             }
         };
-        let program = compile(&graph, &shapes, &profile).with_context(|| format!("batch {batch}"))?;
+        let program = compile(&graph, &shapes.iter().map(Given::from).collect::<Vec<_>>(), &profile).with_context(|| format!("batch {batch}"))?;
         if report.batches.is_empty() {
             report.host_steps = program.host_steps();
             report.kernels = steps(&program);

@@ -13,7 +13,8 @@ use super::compare::{Tolerance, compare};
 use super::device_args::DeviceArgs;
 use super::tensors;
 use crate::engine::ir::Graph;
-use crate::engine::{Engine, LoadOptions, Session, oracle};
+use crate::engine::ir::oracle;
+use crate::engine::{Engine, LoadOptions, Session};
 use crate::error::{Code, Error};
 use crate::formats::onnx;
 use crate::tensor::{Shape, Spec, Tensor};
@@ -153,12 +154,11 @@ impl Model {
         };
         let inputs = arranged(read_all(data_set, "input")?, &signature.inputs, Missing::Refused)?;
         let inputs: Vec<Tensor> = inputs.into_iter().flatten().collect();
-        let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
         let (outputs, host_steps) = match self {
             Model::Host(graph) => (oracle::evaluate(graph, &inputs)?, Vec::new()),
             Model::Device(session) => {
-                let outputs = pollster::block_on(session.run(inputs, None))?.outputs;
-                (outputs, session.host_steps(&shapes).unwrap_or_default())
+                let run = pollster::block_on(session.run(inputs, None))?;
+                (run.outputs, run.host_steps)
             }
         };
         Ok((signature.outputs.clone(), outputs, host_steps))

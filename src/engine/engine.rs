@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::compile::{optimise, prove_rows};
 use super::device::{Adapter, Lane, LaneOptions, Mask};
-use super::ir::{Graph, Profile};
+use super::ir::{Given, Graph, Profile};
 use super::plans::{Limits, Plans};
 use super::self_test::self_test;
 use super::session::{Session, declared_shapes};
@@ -119,7 +119,7 @@ impl Engine {
         };
         let plans = Plans::start(Arc::clone(&graph), self.profile.clone(), self.lanes.clone(), limits)?;
         let single = options.single.then(|| "merging is switched off".to_owned());
-        let session = Session::new(Arc::clone(&graph), Arc::clone(&plans), single);
+        let session = Session::new(Arc::clone(&graph), Arc::clone(&plans), self.profile.clone(), single);
         let Some(shapes) = declared_shapes(&graph.signature, 1, None) else {
             tracing::info!(model = options.name, "input shapes are open: each is compiled when it first comes");
             return Ok(Arc::new(session));
@@ -127,12 +127,13 @@ impl Engine {
         if !options.warm {
             return Ok(Arc::new(session));
         }
-        let proof = if options.single { Err("merging is switched off".into()) } else { prove_rows(&graph, &shapes) };
+        let given: Vec<Given> = shapes.iter().map(Given::from).collect();
+        let proof = if options.single { Err("merging is switched off".into()) } else { prove_rows(&graph, &shapes, &self.profile) };
         match proof {
-            Ok(()) => plans.warm_batches(&shapes, &options.batch_sizes)?,
+            Ok(()) => plans.warm_batches(&given, &options.batch_sizes)?,
             Err(reason) => {
                 tracing::info!(model = options.name, reason, "requests are not merged");
-                plans.pin(&shapes)?;
+                plans.pin(&given)?;
             }
         }
         Ok(Arc::new(session))

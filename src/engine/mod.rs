@@ -2,6 +2,7 @@
 
 #[allow(clippy::module_inception)]
 mod engine;
+mod plan;
 mod plans;
 mod runner;
 mod self_test;
@@ -12,7 +13,6 @@ pub mod device;
 pub mod ir;
 pub mod kernels;
 pub mod ops;
-pub mod oracle;
 
 pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use session::{Merging, RunOutput, RunStats, Session};

@@ -8,12 +8,10 @@ use tokio::sync::oneshot;
 
 use super::compile::compile;
 use super::device::{Executable, Lane};
-use super::ir::{Graph, Profile, Program};
+use super::ir::{Given, Graph, Profile, Program};
+use super::plan::{Key, Plan, with_rows};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
-
-/// Input shapes in the signature's order.
-type Key = Vec<Shape>;
 
 /// Plans made on demand that are kept beside those made at load.
 const MAX_DEMANDED: usize = 256;
@@ -21,17 +19,6 @@ const MAX_DEMANDED: usize = 256;
 pub(super) const BATCH_TIME_MAX: Duration = Duration::from_millis(250);
 /// The largest default batch.
 const DEFAULT_BATCH_MAX: usize = 64;
-
-/// A program for concrete shapes and its executables, one a lane, each there once that lane is warm.
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) program: Arc<Program>,
-    pub(super) executables: Vec<OnceLock<Arc<Executable>>>,
-    /// Host steps between segments keep state in the executable: one such run at a time.
-    pub(super) exclusive: Mutex<()>,
-    last_used: Mutex<Instant>,
-    pinned: bool,
-}
 
 /// What may be demanded of a model.
 #[derive(Clone, Debug)]
@@ -90,7 +77,16 @@ impl Plans {
         lanes: Vec<Arc<Lane>>,
         limits: Limits,
     ) -> Result<Arc<Self>> {
-        let plans = Arc::new(Self {
+        let plans = Self::nested(graph, profile, lanes, limits);
+        let worker = Arc::clone(&plans);
+        let name = format!("compile-{}", plans.limits.name);
+        std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || worker.work())?;
+        Ok(plans)
+    }
+
+    /// Plans for what follows a run: made by [`Plans::follow`] on the threads of those runs, not on one of their own.
+    fn nested(graph: Arc<Graph>, profile: Profile, lanes: Vec<Arc<Lane>>, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
             graph,
             profile,
             lanes,
@@ -98,11 +94,29 @@ impl Plans {
             state: Mutex::default(),
             wake: Condvar::new(),
             progress: Condvar::new(),
-        });
-        let worker = Arc::clone(&plans);
-        let name = format!("compile-{}", plans.limits.name);
-        std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || worker.work())?;
-        Ok(plans)
+        })
+    }
+
+    /// The plan for these inputs on this lane, made now and here if it is not there yet.
+    pub(super) fn follow(&self, key: &[Given], lane: usize) -> Result<(Arc<Plan>, Arc<Executable>)> {
+        let plan = match self.ready(key) {
+            Some(plan) => plan,
+            None => {
+                let plan = Arc::new(self.plan(key, false)?);
+                let mut state = self.state();
+                evict(&mut state);
+                Arc::clone(state.ready.entry(key.to_vec()).or_insert(plan))
+            }
+        };
+        let executable = match plan.executables[lane].get() {
+            Some(executable) => Arc::clone(executable),
+            None => {
+                let prepared = self.lanes[lane].prepare(&plan.program)?;
+                // Another run may have been quicker: then its executable is used.
+                Arc::clone(plan.executables[lane].get_or_init(|| prepared))
+            }
+        };
+        Ok((plan, executable))
     }
 
     /// The lanes that plans run on.
@@ -116,14 +130,20 @@ impl Plans {
     }
 
     /// The plan for exactly these shapes, if it can run now.
-    pub(super) fn ready(&self, shapes: &[Shape]) -> Option<Arc<Plan>> {
+    pub(super) fn ready(&self, shapes: &[Given]) -> Option<Arc<Plan>> {
         let plan = Arc::clone(self.state().ready.get(shapes)?);
         *plan.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         Some(plan)
     }
 
+    /// Whether there is a plan for inputs of these shapes, whatever their values.
+    pub(super) fn any_of_shapes(&self, shapes: &[Shape]) -> bool {
+        let same = |key: &Key| key.len() == shapes.len() && key.iter().zip(shapes).all(|(g, s)| g.shape() == s);
+        self.state().ready.keys().any(same)
+    }
+
     /// Waits until the plan for these shapes is on every lane.
-    pub(super) fn wait_for_lanes(&self, shapes: &[Shape], timeout: Duration) -> Result<()> {
+    pub(super) fn wait_for_lanes(&self, shapes: &[Given], timeout: Duration) -> Result<()> {
         let waiting = |state: &mut State| {
             let plan = state.ready.get(shapes);
             plan.is_none_or(|p| p.executables.iter().any(|e| e.get().is_none()))
@@ -184,7 +204,7 @@ impl Plans {
     }
 
     /// Makes the plan for these shapes ready on the first lane, on the calling thread, and keeps it for good.
-    pub(super) fn pin(&self, key: &[Shape]) -> Result<Arc<Plan>> {
+    pub(super) fn pin(&self, key: &[Given]) -> Result<Arc<Plan>> {
         let plan = self.build(key, true)?;
         self.publish(key, &plan);
         Ok(plan)
@@ -192,7 +212,7 @@ impl Plans {
 
     /// Makes `sizes` of these shapes available in turn: the first two at once, the others in the background. Without
     /// `asked`, stops at the first that takes longer than [`BATCH_TIME_MAX`].
-    pub(super) fn warm_batches(&self, shapes: &[Shape], asked: &[usize]) -> Result<()> {
+    pub(super) fn warm_batches(&self, shapes: &[Given], asked: &[usize]) -> Result<()> {
         let default: Vec<usize> = (0..).map(|p| 1 << p).take_while(|n| *n <= DEFAULT_BATCH_MAX).collect();
         let sizes = if asked.is_empty() { default } else { asked.to_vec() };
         for (position, rows) in sizes.iter().enumerate() {
@@ -212,7 +232,7 @@ impl Plans {
     }
 
     /// Whether the batch size is there now: too slow or too large a default one is left out.
-    fn warm_batch(&self, key: &[Shape], rows: usize, must: bool) -> Result<bool> {
+    fn warm_batch(&self, key: &[Given], rows: usize, must: bool) -> Result<bool> {
         let plan = match self.build(key, true) {
             Ok(plan) => plan,
             Err(error) if must => return Err(error),
@@ -239,19 +259,29 @@ impl Plans {
     }
 
     /// Compiles, prepares on the first lane that works, and runs once so that the driver has compiled too.
-    fn build(&self, key: &[Shape], pinned: bool) -> Result<Arc<Plan>> {
+    fn build(&self, key: &[Given], pinned: bool) -> Result<Arc<Plan>> {
+        let plan = Arc::new(self.plan(key, pinned)?);
+        let lane = (0..self.lanes.len()).find(|l| !self.lanes[*l].is_lost()).unwrap_or(0);
+        self.prepare(&plan, lane)?;
+        Ok(plan)
+    }
+
+    /// Compiles, for no lane yet.
+    fn plan(&self, key: &[Given], pinned: bool) -> Result<Plan> {
         let program = Arc::new(compile(&self.graph, key, &self.profile)?);
         self.check_memory(&program)?;
-        let lane = (0..self.lanes.len()).find(|l| !self.lanes[*l].is_lost()).unwrap_or(0);
-        let plan = Arc::new(Plan {
+        let rest = program.rest.as_ref().map(|rest| {
+            let limits = self.limits.clone();
+            Self::nested(Arc::clone(&rest.graph), self.profile.clone(), self.lanes.clone(), limits)
+        });
+        Ok(Plan {
             program,
             executables: self.lanes.iter().map(|_| OnceLock::new()).collect(),
+            rest,
             exclusive: Mutex::default(),
             last_used: Mutex::new(Instant::now()),
             pinned,
-        });
-        self.prepare(&plan, lane)?;
-        Ok(plan)
+        })
     }
 
     fn prepare(&self, plan: &Plan, lane: usize) -> Result<()> {
@@ -278,7 +308,7 @@ impl Plans {
         Ok(())
     }
 
-    fn publish(&self, key: &[Shape], plan: &Arc<Plan>) {
+    fn publish(&self, key: &[Given], plan: &Arc<Plan>) {
         let mut state = self.state();
         evict(&mut state);
         state.ready.insert(key.to_vec(), Arc::clone(plan));
@@ -321,7 +351,7 @@ impl Plans {
         }
     }
 
-    fn serve_demand(&self, key: &[Shape]) {
+    fn serve_demand(&self, key: &[Given]) {
         // Nobody compiles for callers that have given up.
         let wanted = self.state().waiting.get(key).is_some_and(|w| w.iter().any(|s| !s.is_closed()));
         let result = if wanted { Some(self.build(key, false)) } else { None };
@@ -372,15 +402,4 @@ fn evict(state: &mut State) {
     if let Some(key) = demanded.min_by_key(|(_, p)| used(p)).map(|(k, _)| k.clone()) {
         state.ready.remove(&key);
     }
-}
-
-fn with_rows(shapes: &[Shape], rows: usize) -> Key {
-    let resized = shapes.iter().map(|shape| {
-        let mut dims = shape.to_vec();
-        if let Some(first) = dims.first_mut() {
-            *first = rows;
-        }
-        Shape::new(dims)
-    });
-    resized.collect()
 }

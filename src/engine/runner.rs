@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::device::{Executable, Job, Lane, SegmentOutput};
-use super::ir::{Program, Segment};
-use super::plans::Plan;
+use super::ir::{Given, HostStep, OutputPlace, Program, Rest, Segment};
+use super::plan::Plan;
 use super::session::{RunOutput, RunStats};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -23,7 +23,7 @@ pub(super) async fn run(
     let (lane, plan) = (Arc::clone(&lanes[index]), Arc::clone(plan));
     let (sender, receiver) = oneshot::channel();
     let run = Run { lane, index, executable, plan, deadline, sender: Reply::new(sender) };
-    if run.plan.program.segments.len() == 1 && !run.plan.program.has_host_steps() {
+    if run.plan.program.is_plain() {
         run.submit_whole(inputs);
     } else {
         // Host steps block: such runs have a thread of their own, the lane never waits for them.
@@ -91,6 +91,21 @@ impl Slots {
         self.0[slot.0].clone().ok_or_else(|| Error::internal(format!("host slot {} is empty", slot.0)))
     }
 
+    /// Does what `step` does.
+    fn step(&mut self, step: &HostStep) -> Result<()> {
+        let inputs = step.inputs.iter().map(|s| s.map(|s| self.get(s)).transpose());
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let borrowed: Vec<_> = inputs.iter().map(Option::as_ref).collect();
+        let place = |e: Error| e.at(format!("{} node {:?}", step.op.name(), step.node));
+        let outputs = step.op.evaluate(&borrowed).map_err(place)?;
+        for (slot, tensor) in step.outputs.iter().zip(outputs) {
+            if let Some(slot) = slot {
+                self.0[slot.0] = Some(tensor);
+            }
+        }
+        Ok(())
+    }
+
     fn uploads(&self, segment: &Segment) -> Result<Vec<Tensor>> {
         segment.uploads.iter().map(|port| self.get(port.slot)).collect()
     }
@@ -101,8 +116,25 @@ impl Slots {
         }
     }
 
-    fn outputs(&self, program: &Program) -> Result<Vec<Tensor>> {
-        program.outputs.iter().map(|slot| self.get(*slot)).collect()
+    /// The program's outputs; `rest` holds those of what followed it.
+    fn outputs(&self, program: &Program, rest: &[Tensor]) -> Result<Vec<Tensor>> {
+        let output = |place: &OutputPlace| match place {
+            OutputPlace::Slot(slot) => self.get(*slot),
+            OutputPlace::Rest(i) => rest.get(*i).cloned().ok_or_else(|| Error::internal("an output is missing")),
+        };
+        program.outputs.iter().map(output).collect()
+    }
+
+    /// What follows is told of these tensors, and what it may rely on to compile.
+    fn handed_over(&self, rest: &Rest) -> Result<(Vec<Tensor>, Vec<Given>)> {
+        let mut handed = (Vec::with_capacity(rest.inputs.len()), Vec::with_capacity(rest.inputs.len()));
+        for (slot, by_value) in &rest.inputs {
+            let tensor = self.get(*slot)?;
+            let given = if *by_value { Given::Value(tensor.clone()) } else { Given::Shape(tensor.shape().clone()) };
+            handed.0.push(tensor);
+            handed.1.push(given);
+        }
+        Ok(handed)
     }
 }
 
@@ -117,7 +149,7 @@ impl Run {
         let mut slots = Slots::new(&plan.program, inputs);
         let segment = &plan.program.segments[0];
         if idle(segment) {
-            reply.send(slots.outputs(&plan.program).map(|outputs| RunOutput { outputs, stats: RunStats::default() }));
+            reply.send(slots.outputs(&plan.program, &[]).map(|outputs| RunOutput { outputs, ..RunOutput::default() }));
             return;
         }
         let uploads = match slots.uploads(segment) {
@@ -131,7 +163,7 @@ impl Run {
                 let mut stats = RunStats { lane, ..RunStats::default() };
                 add(&mut stats, &output);
                 slots.store(&program.segments[0], output.tensors);
-                Ok(RunOutput { outputs: slots.outputs(program)?, stats })
+                Ok(RunOutput { outputs: slots.outputs(program, &[])?, stats, host_steps: Vec::new() })
             }));
         });
         if let Err(error) = self.lane.submit(job) {
@@ -163,19 +195,35 @@ impl Run {
         }
     }
 
-    /// Segments and host steps in turn, on this thread.
+    /// Segments, host steps and what follows them in turn, on this thread.
     fn alternate(self, inputs: Vec<Tensor>) {
-        let plan = Arc::clone(&self.plan);
-        let result = {
-            let _lease = plan.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
-            self.segments(&plan.program, inputs)
-        };
-        self.sender.send(result);
+        let mut output = RunOutput { stats: RunStats { lane: self.index, ..RunStats::default() }, ..Default::default() };
+        let result = self.stages(inputs, &mut output);
+        self.sender.send(result.map(|outputs| RunOutput { outputs, ..output }));
     }
 
-    fn segments(&self, program: &Program, inputs: Vec<Tensor>) -> Result<RunOutput> {
+    fn stages(&self, inputs: Vec<Tensor>, output: &mut RunOutput) -> Result<Vec<Tensor>> {
+        let program = &self.plan.program;
+        let slots = {
+            let _lease = self.plan.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
+            self.segments(program, inputs, output)?
+        };
+        let (Some(rest), Some(plans)) = (&program.rest, &self.plan.rest) else { return slots.outputs(program, &[]) };
+        let (tensors, key) = slots.handed_over(rest)?;
+        let (plan, executable) = plans.follow(&key, self.index)?;
+        let next = Run {
+            lane: Arc::clone(&self.lane),
+            index: self.index,
+            executable,
+            plan,
+            deadline: self.deadline,
+            sender: self.sender.clone(),
+        };
+        slots.outputs(program, &next.stages(tensors, output)?)
+    }
+
+    fn segments(&self, program: &Program, inputs: Vec<Tensor>, output: &mut RunOutput) -> Result<Slots> {
         let mut slots = Slots::new(program, inputs);
-        let mut stats = RunStats { lane: self.index, ..RunStats::default() };
         for (position, segment) in program.segments.iter().enumerate() {
             if !idle(segment) {
                 let (sender, receiver) = mpsc::sync_channel(1);
@@ -184,24 +232,19 @@ impl Run {
                     let _ = sender.send(result);
                 });
                 self.lane.submit(job)?;
-                let output = receiver.recv().map_err(|_| Error::unavailable("the lane stopped"))??;
-                add(&mut stats, &output);
-                slots.store(segment, output.tensors);
+                let done = receiver.recv().map_err(|_| Error::unavailable("the lane stopped"))??;
+                add(&mut output.stats, &done);
+                slots.store(segment, done.tensors);
             }
             for step in &segment.host_steps {
-                let inputs = step.inputs.iter().map(|s| s.map(|s| slots.get(s)).transpose());
-                let inputs = inputs.collect::<Result<Vec<_>>>()?;
-                let borrowed: Vec<_> = inputs.iter().map(Option::as_ref).collect();
-                let place = |e: Error| e.at(format!("{} node {:?}", step.op.name(), step.node));
-                let outputs = step.op.evaluate(&borrowed).map_err(place)?;
-                for (slot, tensor) in step.outputs.iter().zip(outputs) {
-                    if let Some(slot) = slot {
-                        slots.0[slot.0] = Some(tensor);
-                    }
+                if self.sender.abandoned() {
+                    return Err(Error::cancelled("the caller gave up"));
                 }
+                slots.step(step)?;
+                output.host_steps.push(step.describe());
             }
         }
-        Ok(RunOutput { outputs: slots.outputs(program)?, stats })
+        Ok(slots)
     }
 }
 

@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::compile::{prove_rows, specialise};
-use super::ir::Graph;
+use super::ir::{Given, Graph, Profile};
 use super::plans::Plans;
 use super::runner;
 use crate::error::Result;
-use crate::tensor::{Dim, Shape, Signature, Tensor};
+use crate::tensor::{DType, Dim, Shape, Signature, Tensor};
 
 /// Verdicts on sets of inner shapes that are remembered; past it all are forgotten.
 const MAX_REMEMBERED: usize = 1024;
+/// An input of more elements is not compiled for by value.
+const MAX_DECIDING_ELEMENTS: usize = 16;
 
 /// Whether requests may share a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +48,14 @@ pub struct RunStats {
 }
 
 /// What a run gives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RunOutput {
     /// Outputs in the signature's order.
     pub outputs: Vec<Tensor>,
     /// Where the time went.
     pub stats: RunStats,
+    /// What ran on the host, `Operator:node:reason` each, in order.
+    pub host_steps: Vec<String>,
 }
 
 /// A model made runnable on an engine's lanes. Dropping it frees its executables and weights.
@@ -63,11 +67,15 @@ pub struct Session {
     verdicts: Mutex<HashMap<Vec<Vec<usize>>, Option<String>>>,
     /// Why requests are never merged, whatever their shapes.
     single: Option<String>,
+    profile: Profile,
+    /// Inputs whose values decide shapes or control flow: programs are compiled for what they hold.
+    by_value: Vec<bool>,
 }
 
 impl Session {
-    pub(super) fn new(graph: Arc<Graph>, plans: Arc<Plans>, single: Option<String>) -> Self {
-        Self { graph, plans, verdicts: Mutex::default(), single }
+    pub(super) fn new(graph: Arc<Graph>, plans: Arc<Plans>, profile: Profile, single: Option<String>) -> Self {
+        let by_value = deciding_inputs(&graph);
+        Self { graph, plans, verdicts: Mutex::default(), single, profile, by_value }
     }
 
     /// Names, types and declared extents of inputs and outputs.
@@ -101,14 +109,18 @@ impl Session {
         if verdicts.len() >= MAX_REMEMBERED {
             verdicts.clear();
         }
-        let verdict = prove_rows(&self.graph, shapes).err();
+        let verdict = prove_rows(&self.graph, shapes, &self.profile).err();
         verdicts.insert(key, verdict.clone());
         verdict
     }
 
-    /// Whether an executable for exactly these input shapes is ready, so that `run` will not compile.
+    /// Whether an executable for exactly these input shapes is ready, so that `run` will not compile. Where values decide
+    /// too, those of one such executable.
     pub fn is_ready(&self, shapes: &[Shape]) -> bool {
-        self.plans.ready(shapes).is_some()
+        if self.by_value.contains(&true) {
+            return self.plans.any_of_shapes(shapes);
+        }
+        self.plans.ready(&by_shape(shapes)).is_some()
     }
 
     /// Waits until runs of these shapes, asked for before, can use every lane.
@@ -116,17 +128,17 @@ impl Session {
     /// # Errors
     /// `UNAVAILABLE` when that takes longer than `timeout`.
     pub fn wait_for_lanes(&self, shapes: &[Shape], timeout: Duration) -> Result<()> {
-        self.plans.wait_for_lanes(shapes, timeout)
+        self.plans.wait_for_lanes(&by_shape(shapes), timeout)
     }
 
     /// 2 × multiply-adds of a run with these input shapes, if its executable is ready.
     pub fn flops(&self, shapes: &[Shape]) -> Option<f64> {
-        Some(self.plans.ready(shapes)?.program.flops)
+        Some(self.plans.ready(&by_shape(shapes))?.program.flops)
     }
 
     /// What runs on the host in a run with these input shapes, if its executable is ready: `Operator:node:reason` each.
     pub fn host_steps(&self, shapes: &[Shape]) -> Option<Vec<String>> {
-        Some(self.plans.ready(shapes)?.program.host_steps())
+        Some(self.plans.ready(&by_shape(shapes))?.program.host_steps())
     }
 
     /// Checks that the model can take inputs of these shapes, by shape inference alone.
@@ -137,13 +149,26 @@ impl Session {
         if self.is_ready(shapes) || matches!(self.merging(shapes), Merging::Rows { .. }) {
             return Ok(());
         }
-        specialise(&self.graph, shapes).map(drop)
+        specialise(&self.graph, &by_shape(shapes), &self.profile).map(drop)
     }
 
     /// Input shapes with every extent that the signature leaves open set to `open`, axis 0 to `rows`; `None` when a rank is
     /// unknown, or an inner extent is open and `open` is `None`.
     pub fn shapes_for(&self, rows: usize, open: Option<usize>) -> Option<Vec<Shape>> {
         declared_shapes(self.signature(), rows, open)
+    }
+
+    /// What a program for these inputs may rely on.
+    fn key(&self, inputs: &[Tensor]) -> Vec<Given> {
+        let given = |(i, tensor): (usize, &Tensor)| {
+            let decides = self.by_value.get(i) == Some(&true) && tensor.shape().rank() <= 1;
+            if decides && tensor.dtype() != DType::String && tensor.shape().elements() <= MAX_DECIDING_ELEMENTS {
+                Given::Value(tensor.clone())
+            } else {
+                Given::Shape(tensor.shape().clone())
+            }
+        };
+        inputs.iter().enumerate().map(given).collect()
     }
 
     /// Runs on the least loaded lane. `inputs` are in the signature's order with its dtypes, shapes any that the model can
@@ -155,11 +180,11 @@ impl Session {
         deadline: Option<Instant>,
     ) -> impl Future<Output = Result<RunOutput>> + Send + 'static {
         let plans = Arc::clone(&self.plans);
+        let key = self.key(&inputs);
         async move {
-            let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
-            let plan = match plans.ready(&shapes) {
+            let plan = match plans.ready(&key) {
                 Some(plan) => plan,
-                None => plans.demand(shapes).await?,
+                None => plans.demand(key).await?,
             };
             runner::run(plans.lanes(), &plan, inputs, deadline).await
         }
@@ -170,6 +195,25 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.plans.close();
     }
+}
+
+fn by_shape(shapes: &[Shape]) -> Vec<Given> {
+    shapes.iter().map(Given::from).collect()
+}
+
+/// Which inputs the values of shapes, axes or conditions are computed from, as far as the graph alone can tell.
+fn deciding_inputs(graph: &Graph) -> Vec<bool> {
+    let mut decides = vec![false; graph.values.len()];
+    for node in graph.nodes.iter().rev() {
+        let passes_on = node.op.reads_values() && node.outputs.iter().flatten().any(|v| decides[v.0]);
+        for (i, value) in node.inputs.iter().enumerate() {
+            if let Some(value) = value {
+                decides[value.0] |= passes_on || node.op.shape_inputs().contains(&i);
+            }
+        }
+    }
+    let small = |dims: &Option<Vec<Dim>>| dims.as_ref().is_none_or(|d| d.len() <= 1);
+    graph.inputs.iter().zip(&graph.signature.inputs).map(|(v, spec)| decides[v.0] && small(&spec.dims)).collect()
 }
 
 /// See [`Session::shapes_for`].

@@ -6,7 +6,7 @@ use coracle::engine::compile::{compile, optimise};
 use coracle::engine::device::Lane;
 use coracle::engine::ir::{Attributes, Graph, Node, Op, Profile, Program, Slot};
 use coracle::engine::ops::{OpSpec, build};
-use coracle::engine::oracle;
+use coracle::engine::ir::oracle;
 use coracle::error::{Error, Result};
 use coracle::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
 
@@ -25,7 +25,7 @@ pub(crate) fn check(lane: &Lane, profile: &Profile, case: &Case) -> Result<(), S
 fn run(lane: &Lane, profile: &Profile, case: &Case, followed: bool) -> Result<bool> {
     let (graph, inputs) = graph_of(case, followed)?;
     let expected = oracle::evaluate(&graph, &inputs)?;
-    let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
+    let shapes: Vec<Given> = inputs.iter().map(|t| Given::Shape(t.shape().clone())).collect();
     let program = Arc::new(compile(&optimise(graph, profile)?, &shapes, profile)?);
     let on_host = program.host_steps();
     if case.on_host == on_host.is_empty() {
@@ -111,7 +111,11 @@ fn execute(lane: &Lane, program: &Arc<Program>, inputs: &[Tensor]) -> Result<Vec
             slots[port.slot.0] = Some(tensor);
         }
     }
-    program.outputs.iter().map(|slot| take(&slots, slot)).collect()
+    let output = |place: &OutputPlace| match place {
+        OutputPlace::Slot(slot) => take(&slots, slot),
+        OutputPlace::Rest(_) => Err(Error::internal("a shape depends on data")),
+    };
+    program.outputs.iter().map(output).collect()
 }
 
 /// Types, shapes, integers and the places of NaN and ±Inf must be equal; other floats may differ by the tolerance.

@@ -75,8 +75,8 @@ fn readers(graph: &Graph, known: &Specialised) -> Vec<Vec<usize>> {
             readers[value.0].push(index);
         }
     }
-    for output in &graph.outputs {
-        readers[output.0].push(CALLER);
+    for value in graph.outputs.iter().chain(&known.crossing) {
+        readers[value.0].push(CALLER);
     }
     readers
 }
@@ -179,7 +179,7 @@ impl Grouper<'_> {
     fn grow(&self, root: Option<usize>, draft: Draft, taken: &HashSet<usize>) -> Unit {
         let mut best = draft.clone();
         let root_node = root.map(|r| &self.graph.nodes[r]);
-        let single = root_node.is_none_or(|n| n.outputs.iter().flatten().count() == 1);
+        let single = root_node.is_none_or(|n| n.outputs.iter().flatten().count() == 1 && n.op.takes_epilogue());
         let shape = self.known.fact(draft.output).and_then(Fact::shape);
         if let Some(shape) = shape.filter(|_| single) {
             let channel_axis = root_node.and_then(|n| n.op.channel_axis(shape.rank()));

@@ -1,27 +1,32 @@
 //! Units → a program: buffers, dispatches, and what crosses between host and device.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::group::{Unit, units};
 use super::plan::assign_pools;
 use super::specialise::{Specialised, specialise};
 use crate::engine::ir::{
-    Buffer, BufferId, Chain, Fact, Graph, HostStep, Node, Operand, Port, Profile, Program, Recorder, Scene, Segment,
-    Slot, Storage, ValueId, Work, linear_groups,
+    Buffer, BufferId, Chain, Fact, Given, Graph, HostStep, Node, Operand, OutputPlace, Port, Profile, Program,
+    Recorder, Rest, Scene, Segment, Slot, Storage, ValueId, Work, linear_groups,
 };
 use crate::engine::kernels;
 use crate::error::{Code, Error, Result};
-use crate::tensor::{DType, Shape};
+use crate::tensor::{DType, Shape, Signature, Spec};
 
-/// Compiles `graph` for inputs of these shapes, in the signature's order.
+/// Compiles `graph` for these inputs, in the signature's order: as far as shapes can be known before anything has run; the
+/// rest is handed over in [`Program::rest`].
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` naming the node that cannot take the shapes, `RESOURCE_EXHAUSTED` naming a limit of the adapter,
-/// `UNIMPLEMENTED` for extents that depend on data.
-pub fn compile(graph: &Graph, inputs: &[Shape], profile: &Profile) -> Result<Program> {
-    let known = specialise(graph, inputs)?;
+/// `INVALID_ARGUMENT` naming the node that cannot take the inputs, `RESOURCE_EXHAUSTED` naming a limit of the adapter.
+pub fn compile(graph: &Graph, inputs: &[Given], profile: &Profile) -> Result<Program> {
+    let known = specialise(graph, inputs, profile)?;
+    let graph = &known.graph;
     let mut forced_host = HashMap::new();
+    for index in known.live.iter().filter(|n| known.is_dynamic(&graph.nodes[**n])) {
+        let reason = graph.nodes[*index].op.host_reason(&known.input_facts(&graph.nodes[*index]), profile);
+        forced_host.insert(*index, reason.unwrap_or_else(|| "its output shape depends on data".into()));
+    }
     loop {
         match Lowering::new(graph, &known, profile).run(&forced_host) {
             Ok(program) => return Ok(program),
@@ -70,6 +75,7 @@ impl<'a> Lowering<'a> {
             slots: 0,
             inputs: Vec::new(),
             outputs: Vec::new(),
+            rest: None,
             known: Vec::new(),
             nodes: 0,
             flops: 0.0,
@@ -95,12 +101,54 @@ impl<'a> Lowering<'a> {
                 Unit::Host(index, reason) => self.host(index, reason)?,
             }
         }
-        for output in &self.graph.outputs {
-            let slot = self.host_slot(*output)?;
-            self.program.outputs.push(slot);
-        }
+        self.hand_over()?;
         assign_pools(&mut self.program);
         Ok(self.program)
+    }
+
+    /// Says where the outputs are, and what goes on behind the program.
+    fn hand_over(&mut self) -> Result<()> {
+        let later: HashSet<ValueId> =
+            self.known.blocked.iter().flat_map(|n| self.graph.nodes[*n].outputs.iter().flatten().copied()).collect();
+        let mut rest_outputs = Vec::new();
+        for output in &self.graph.outputs {
+            let place = if later.contains(output) {
+                rest_outputs.push(*output);
+                OutputPlace::Rest(rest_outputs.len() - 1)
+            } else {
+                OutputPlace::Slot(self.host_slot(*output)?)
+            };
+            self.program.outputs.push(place);
+        }
+        if !rest_outputs.is_empty() {
+            let mut inputs = Vec::with_capacity(self.known.crossing.len());
+            for value in &self.known.crossing {
+                inputs.push((self.host_slot(*value)?, self.known.wanted.contains(value)));
+            }
+            let graph = self.rest_graph(rest_outputs)?;
+            self.program.rest = Some(Rest { graph: Arc::new(graph), inputs });
+        }
+        Ok(())
+    }
+
+    /// The blocked nodes as a graph of their own.
+    fn rest_graph(&self, outputs: Vec<ValueId>) -> Result<Graph> {
+        let mut values = self.graph.values.clone();
+        for (index, value) in values.iter_mut().enumerate() {
+            value.constant = self.known.constant(ValueId(index)).cloned();
+        }
+        let spec = |value: &ValueId| {
+            let fact = self.fact(*value)?;
+            Ok(Spec { name: self.name(*value).to_owned(), dtype: fact.dtype, dims: None })
+        };
+        let inputs = self.known.crossing.iter().map(spec).collect::<Result<Vec<_>>>()?;
+        Ok(Graph {
+            values,
+            nodes: self.known.blocked.iter().map(|n| self.graph.nodes[*n].clone()).collect(),
+            inputs: self.known.crossing.clone(),
+            outputs,
+            signature: Signature { inputs, outputs: Vec::new() },
+        })
     }
 
     fn name(&self, value: ValueId) -> &str {

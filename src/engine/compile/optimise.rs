@@ -32,6 +32,9 @@ fn fold_constants(graph: &mut Graph) -> Result<()> {
         if inputs.iter().zip(&node.inputs).any(|(c, v)| v.is_some() && c.is_none()) {
             continue;
         }
+        if !node.op.is_pure() {
+            continue;
+        }
         let facts: Vec<_> = inputs.iter().map(|c| c.map(crate::engine::ir::Fact::from)).collect();
         let borrowed: Vec<_> = facts.iter().map(Option::as_ref).collect();
         let place = |e: crate::error::Error| e.at(node.describe());

@@ -1,7 +1,7 @@
 //! The proof that requests may share a batch: rows are followed from every input to every output.
 
 use super::specialise::{Specialised, specialise};
-use crate::engine::ir::{Fact, Graph, Rows, RowsQuery};
+use crate::engine::ir::{Fact, Given, Graph, Node, Profile, Rows, RowsQuery, ValueId};
 use crate::tensor::{Dim, Shape};
 
 /// Batch extents that the graph is inferred for. Shape arithmetic that gives the same value for all of them does not
@@ -13,7 +13,7 @@ const PROBES: [usize; 3] = [2, 7, 61];
 ///
 /// # Errors
 /// Why not, naming the input, output or node.
-pub fn prove_rows(graph: &Graph, shapes: &[Shape]) -> Result<(), String> {
+pub fn prove_rows(graph: &Graph, shapes: &[Shape], profile: &Profile) -> Result<(), String> {
     for (spec, shape) in graph.signature.inputs.iter().zip(shapes) {
         let declared = spec.dims.as_ref().map(|d| d.first());
         match declared {
@@ -27,9 +27,12 @@ pub fn prove_rows(graph: &Graph, shapes: &[Shape]) -> Result<(), String> {
         return Err("the model has no inputs".into());
     }
     let probes: Vec<Specialised> =
-        PROBES.iter().map(|batch| specialise_for(graph, shapes, *batch)).collect::<Result<_, String>>()?;
-    let rows = follow(graph, &probes)?;
-    for (value, spec) in graph.outputs.iter().zip(&graph.signature.outputs) {
+        PROBES.iter().map(|batch| specialise_for(graph, shapes, *batch, profile)).collect::<Result<_, String>>()?;
+    if probes.windows(2).any(|pair| !same_nodes(&pair[0].graph, &pair[1].graph)) {
+        return Err("what it computes depends on the batch extent".into());
+    }
+    let rows = follow(&probes, graph.values.len())?;
+    for (value, spec) in probes[0].graph.outputs.iter().zip(&graph.signature.outputs) {
         if rows[value.0] != Rows::LEADING {
             return Err(format!("output {:?} does not have the batch as its axis 0", spec.name));
         }
@@ -43,19 +46,40 @@ pub fn prove_rows(graph: &Graph, shapes: &[Shape]) -> Result<(), String> {
     Ok(())
 }
 
-fn specialise_for(graph: &Graph, shapes: &[Shape], batch: usize) -> Result<Specialised, String> {
+fn specialise_for(graph: &Graph, shapes: &[Shape], batch: usize, profile: &Profile) -> Result<Specialised, String> {
     let probed = shapes.iter().map(|shape| {
         let mut dims = shape.to_vec();
         dims[0] = batch;
-        Shape::new(dims)
+        Given::Shape(Shape::new(dims))
     });
-    specialise(graph, &probed.collect::<Vec<_>>()).map_err(|e| format!("its batch extent cannot vary: {e}"))
+    let specialised = specialise(graph, &probed.collect::<Vec<_>>(), profile);
+    let specialised = specialised.map_err(|e| format!("its batch extent cannot vary: {e}"))?;
+    let waits = specialised.blocked.first().copied();
+    let dynamic = specialised.live.iter().copied().find(|n| specialised.is_dynamic(&specialised.graph.nodes[*n]));
+    match waits.or(dynamic) {
+        Some(node) => Err(format!("the shapes of {} depend on data", specialised.graph.nodes[node].describe())),
+        None => Ok(specialised),
+    }
 }
 
-/// The rows of every value under the last probe.
-fn follow(graph: &Graph, probes: &[Specialised]) -> Result<Vec<Rows>, String> {
+/// Whether both graphs have the same nodes over the same values.
+fn same_nodes(a: &Graph, b: &Graph) -> bool {
+    let same = |(a, b): (&Node, &Node)| a.op.name() == b.op.name() && a.inputs == b.inputs && a.outputs == b.outputs;
+    a.values.len() == b.values.len() && a.nodes.len() == b.nodes.len() && a.nodes.iter().zip(&b.nodes).all(same)
+}
+
+/// The rows of every value under the last probe. The first `declared` values are the model's own.
+fn follow(probes: &[Specialised], declared: usize) -> Result<Vec<Rows>, String> {
     let (last, batch) = (&probes[probes.len() - 1], PROBES[PROBES.len() - 1]);
+    let graph = &last.graph;
     let mut rows = vec![Rows::Constant; graph.values.len()];
+    // Constants that expansions made may have been made for one batch extent.
+    for (index, slot) in rows.iter_mut().enumerate().skip(declared) {
+        let constants: Vec<_> = probes.iter().map(|p| p.graph.constant(ValueId(index))).collect();
+        if constants.windows(2).any(|w| w[0] != w[1]) {
+            *slot = Rows::Counted;
+        }
+    }
     for input in &graph.inputs {
         rows[input.0] = Rows::LEADING;
     }
@@ -84,7 +108,7 @@ fn follow(graph: &Graph, probes: &[Specialised]) -> Result<Vec<Rows>, String> {
     Ok(rows)
 }
 
-fn unused_output(specialised: &Specialised, node: &crate::engine::ir::Node) -> Fact {
+fn unused_output(specialised: &Specialised, node: &Node) -> Fact {
     let first = node.outputs.iter().flatten().find_map(|v| specialised.fact(*v));
     first.cloned().unwrap_or_else(|| Fact::of_unknown_rank(crate::tensor::DType::F32))
 }

@@ -1,18 +1,31 @@
-//! A graph under concrete input shapes: every extent known, shape arithmetic folded away.
+//! A graph under concrete inputs: extents known, shape arithmetic folded, composite operators expanded, and cut where
+//! something must be computed before the rest can be known.
 
-use crate::engine::ir::{Fact, Graph, Node, ValueId};
+use std::collections::{BTreeSet, HashMap};
+
+use crate::engine::ir::{Expansion, Fact, Given, Graph, Node, Profile, ValueId, Wire, infer};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::Tensor;
 
-/// Constants computed for one set of shapes hold at most this many elements; larger ones are computed on every run.
-const MAX_FOLDED_ELEMENTS: usize = 1 << 20;
+/// Operators made of operators made of operators …
+const MAX_EXPANSION_DEPTH: usize = 64;
+/// Nodes after expansion: unrolled loops are what makes many.
+const MAX_NODES: usize = 1 << 19;
 
-/// What is known of every value of a graph under concrete input shapes.
+/// What is known of every value of a graph under concrete inputs.
 #[derive(Debug)]
 pub struct Specialised {
+    /// The graph with composite operators expanded; values keep their places, new ones come behind.
+    pub graph: Graph,
     facts: Vec<Option<Fact>>,
-    /// Indices of the nodes still to be computed, in order.
+    /// Indices of the nodes to be computed now, in order.
     pub live: Vec<usize>,
+    /// Indices of the nodes that can be compiled only when the live ones have run, in order.
+    pub blocked: Vec<usize>,
+    /// Values computed now that blocked nodes or outputs behind them read.
+    pub crossing: Vec<ValueId>,
+    /// Those of them whose values decide how the rest goes on.
+    pub wanted: BTreeSet<ValueId>,
 }
 
 impl Specialised {
@@ -35,13 +48,18 @@ impl Specialised {
     pub fn output_facts(&self, node: &Node) -> Vec<Fact> {
         node.outputs.iter().filter_map(|v| v.and_then(|v| self.fact(v)).cloned()).collect()
     }
+
+    /// Whether extents of what the node gives are known only once it has run.
+    pub fn is_dynamic(&self, node: &Node) -> bool {
+        node.outputs.iter().flatten().any(|v| self.fact(*v).is_some_and(|f| f.shape().is_none()))
+    }
 }
 
-/// Infers every value of `graph` for inputs of these shapes, in the signature's order, evaluating what is constant.
+/// Infers every value of `graph` for these inputs, in the signature's order, evaluating what is constant.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` naming the node that cannot take the shapes.
-pub fn specialise(graph: &Graph, inputs: &[Shape]) -> Result<Specialised> {
+/// `INVALID_ARGUMENT` naming the node that cannot take the inputs, `RESOURCE_EXHAUSTED` for loops that unroll too far.
+pub fn specialise(graph: &Graph, inputs: &[Given], profile: &Profile) -> Result<Specialised> {
     if inputs.len() != graph.inputs.len() {
         return Err(Error::invalid_argument(format!(
             "the model takes {} inputs, got {}",
@@ -50,56 +68,180 @@ pub fn specialise(graph: &Graph, inputs: &[Shape]) -> Result<Specialised> {
         )));
     }
     let mut facts: Vec<Option<Fact>> = graph.values.iter().map(|v| v.constant.as_ref().map(Fact::from)).collect();
-    for ((value, spec), shape) in graph.inputs.iter().zip(&graph.signature.inputs).zip(inputs) {
-        facts[value.0] = Some(Fact::of_shape(spec.dtype, shape));
+    for ((value, spec), given) in graph.inputs.iter().zip(&graph.signature.inputs).zip(inputs) {
+        facts[value.0] = Some(given.fact(spec.dtype));
     }
+    let known = Graph { nodes: Vec::with_capacity(graph.nodes.len()), ..graph.clone_without_nodes() };
+    let unknown = vec![false; facts.len()];
+    let mut walk = Walk { graph: known, profile, facts, unknown, alias: HashMap::new(), blocked: Vec::new(), wanted: BTreeSet::new() };
     for node in &graph.nodes {
-        let outputs = infer_node(node, &facts).map_err(|e| e.at(node.describe()))?;
+        walk.node(node.clone(), 0).map_err(|e| e.at(node.describe()))?;
+    }
+    walk.finish()
+}
+
+struct Walk<'a> {
+    graph: Graph,
+    profile: &'a Profile,
+    facts: Vec<Option<Fact>>,
+    /// Values known only when what can be compiled now has run.
+    unknown: Vec<bool>,
+    /// Outputs of expanded operators that are other values.
+    alias: HashMap<ValueId, ValueId>,
+    blocked: Vec<usize>,
+    wanted: BTreeSet<ValueId>,
+}
+
+impl Walk<'_> {
+    fn node(&mut self, mut node: Node, depth: usize) -> Result<()> {
+        for input in node.inputs.iter_mut().flatten() {
+            *input = self.alias.get(input).copied().unwrap_or(*input);
+        }
+        if self.graph.nodes.len() >= MAX_NODES || depth > MAX_EXPANSION_DEPTH {
+            return Err(Error::resource_exhausted(format!("more than {MAX_NODES} nodes after expansion")));
+        }
+        if self.must_wait(&node) {
+            self.block(node);
+            return Ok(());
+        }
+        let facts: Vec<Option<&Fact>> =
+            node.inputs.iter().map(|v| v.and_then(|v| self.facts[v.0].as_ref())).collect();
+        let outputs = infer(&*node.op, &facts)?;
+        let folded = outputs.iter().all(|f| f.value.is_some());
+        if !folded && let Some(expansion) = node.op.expand(&facts, self.profile)? {
+            return self.inline(&node, expansion, depth);
+        }
+        // Extents that depend on data: whoever reads them waits until the node has run.
         for (value, fact) in node.outputs.iter().zip(outputs) {
             if let Some(value) = value {
-                facts[value.0] = Some(fact);
+                self.unknown[value.0] = fact.shape().is_none();
+                self.facts[value.0] = Some(fact);
             }
         }
+        self.graph.nodes.push(node);
+        Ok(())
     }
-    let mut specialised = Specialised { facts, live: Vec::new() };
-    specialised.live = live_nodes(graph, &specialised);
-    Ok(specialised)
-}
 
-fn infer_node(node: &Node, facts: &[Option<Fact>]) -> Result<Vec<Fact>> {
-    let inputs: Vec<Option<&Fact>> = node.inputs.iter().map(|v| v.and_then(|v| facts[v.0].as_ref())).collect();
-    let mut outputs = node.op.infer(&inputs)?;
-    for output in &mut outputs {
-        // A value without elements is known.
-        let empty = output.shape().filter(|s| s.elements() == 0);
-        if let Some(shape) = empty.filter(|_| output.value.is_none() && output.dtype != DType::String) {
-            output.value = Some(Tensor::from_bytes(output.dtype, shape, Vec::new())?);
-        }
-    }
-    let known = inputs.iter().all(|f| f.is_none_or(|f| f.value.is_some()));
-    let small = outputs.iter().all(|f| f.shape().is_none_or(|s| s.elements() <= MAX_FOLDED_ELEMENTS));
-    if known && small && outputs.iter().any(|f| f.value.is_none()) {
-        let tensors: Vec<Option<&Tensor>> = inputs.iter().map(|f| f.and_then(|f| f.value.as_ref())).collect();
-        outputs = node.op.evaluate(&tensors)?.iter().map(Fact::from).collect();
-    }
-    Ok(outputs)
-}
-
-/// Nodes that an output depends on through values that are not constants.
-fn live_nodes(graph: &Graph, specialised: &Specialised) -> Vec<usize> {
-    let mut needed = vec![false; graph.values.len()];
-    for output in &graph.outputs {
-        needed[output.0] = specialised.constant(*output).is_none();
-    }
-    let mut live = Vec::new();
-    for (index, node) in graph.nodes.iter().enumerate().rev() {
-        if node.outputs.iter().flatten().any(|v| needed[v.0]) {
-            live.push(index);
-            for value in node.inputs.iter().flatten() {
-                needed[value.0] |= specialised.constant(*value).is_none();
+    /// Whether the node reads what is not known yet, noting the values that it needs.
+    fn must_wait(&mut self, node: &Node) -> bool {
+        let is_unknown = |v: &ValueId| self.unknown[v.0];
+        let mut waits = node.inputs.iter().flatten().any(is_unknown);
+        for i in node.op.shape_inputs() {
+            let Some(value) = node.inputs.get(*i).copied().flatten() else { continue };
+            if self.facts[value.0].as_ref().is_none_or(|f| f.value.is_none()) {
+                waits = true;
+                self.wanted.insert(value);
             }
         }
+        waits
     }
-    live.reverse();
-    live
+
+    fn block(&mut self, node: Node) {
+        for value in node.outputs.iter().flatten() {
+            self.unknown[value.0] = true;
+        }
+        self.blocked.push(self.graph.nodes.len());
+        self.graph.nodes.push(node);
+    }
+
+    fn add_value(&mut self, name: String, constant: Option<Tensor>) -> ValueId {
+        self.facts.push(constant.as_ref().map(Fact::from));
+        self.unknown.push(false);
+        self.graph.add_value(name, constant)
+    }
+
+    /// Puts the nodes of `expansion` in the place of `node`.
+    fn inline(&mut self, node: &Node, expansion: Expansion, depth: usize) -> Result<()> {
+        // Outputs of inner nodes that are outputs of the whole are written in place.
+        let mut direct: HashMap<(usize, usize), ValueId> = HashMap::new();
+        for (value, wire) in node.outputs.iter().zip(&expansion.outputs) {
+            if let (Some(value), Some(Wire::Output { node, output })) = (value, wire) {
+                direct.entry((*node, *output)).or_insert(*value);
+            }
+        }
+        let mut written: Vec<Vec<Option<ValueId>>> = Vec::with_capacity(expansion.nodes.len());
+        for (index, inner) in expansion.nodes.into_iter().enumerate() {
+            let label = if inner.name.is_empty() { inner.op.name() } else { inner.name.as_str() };
+            let name = format!("{}/{label}", node.name);
+            let mut inputs = Vec::with_capacity(inner.inputs.len());
+            for wire in inner.inputs {
+                inputs.push(wire.and_then(|wire| self.wire(node, &name, wire, &written)));
+            }
+            let mut outputs = Vec::with_capacity(inner.outputs);
+            for output in 0..inner.outputs {
+                let value = direct.get(&(index, output)).copied();
+                outputs.push(Some(value.unwrap_or_else(|| self.add_value(format!("{name}:{output}"), None))));
+            }
+            written.push(outputs.clone());
+            self.node(Node { name, op: inner.op, inputs, outputs }, depth + 1)?;
+        }
+        for (value, wire) in node.outputs.iter().zip(expansion.outputs) {
+            let (Some(value), Some(wire)) = (*value, wire) else { continue };
+            match self.wire(node, &node.name, wire, &written) {
+                Some(source) if source != value => {
+                    self.alias.insert(value, source);
+                    self.facts[value.0] = self.facts[source.0].clone();
+                    self.unknown[value.0] = self.unknown[source.0];
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn wire(&mut self, node: &Node, name: &str, wire: Wire, written: &[Vec<Option<ValueId>>]) -> Option<ValueId> {
+        let value = match wire {
+            Wire::Input(i) => node.inputs.get(i).copied().flatten()?,
+            Wire::Constant(tensor) => self.add_value(format!("{name}/constant"), Some(tensor)),
+            Wire::Output { node, output } => written[node][output]?,
+        };
+        Some(self.alias.get(&value).copied().unwrap_or(value))
+    }
+
+    fn finish(mut self) -> Result<Specialised> {
+        for output in &mut self.graph.outputs {
+            *output = self.alias.get(output).copied().unwrap_or(*output);
+        }
+        let mut specialised = Specialised {
+            graph: self.graph,
+            facts: self.facts,
+            live: Vec::new(),
+            blocked: Vec::new(),
+            crossing: Vec::new(),
+            wanted: BTreeSet::new(),
+        };
+        divide(&mut specialised, &self.blocked, &self.wanted);
+        Ok(specialised)
+    }
+}
+
+/// Says which nodes outputs depend on through values that are not constants: now, and later.
+fn divide(known: &mut Specialised, blocked: &[usize], wanted: &BTreeSet<ValueId>) {
+    let blocked: BTreeSet<usize> = blocked.iter().copied().collect();
+    let mut needed = vec![false; known.graph.values.len()];
+    for output in &known.graph.outputs {
+        needed[output.0] = known.constant(*output).is_none();
+    }
+    let mut later = vec![false; known.graph.values.len()];
+    let (mut now_nodes, mut later_nodes) = (Vec::new(), Vec::new());
+    for (index, node) in known.graph.nodes.iter().enumerate().rev() {
+        if !node.outputs.iter().flatten().any(|v| needed[v.0]) {
+            continue;
+        }
+        let is_blocked = blocked.contains(&index);
+        if is_blocked { later_nodes.push(index) } else { now_nodes.push(index) }
+        for value in node.inputs.iter().flatten() {
+            needed[value.0] |= known.constant(*value).is_none();
+            later[value.0] |= is_blocked && known.constant(*value).is_none();
+        }
+    }
+    now_nodes.reverse();
+    later_nodes.reverse();
+    let written_later: BTreeSet<ValueId> =
+        later_nodes.iter().flat_map(|n| known.graph.nodes[*n].outputs.iter().flatten().copied()).collect();
+    let crossing = (0..later.len()).filter(|v| later[*v]).map(ValueId).filter(|v| !written_later.contains(v));
+    known.crossing = crossing.collect();
+    known.wanted = known.crossing.iter().copied().filter(|v| wanted.contains(v)).collect();
+    known.live = now_nodes;
+    known.blocked = later_nodes;
 }

@@ -56,6 +56,17 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// The graph with all its values and none of its nodes.
+    pub fn clone_without_nodes(&self) -> Self {
+        Self {
+            values: self.values.clone(),
+            nodes: Vec::new(),
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            signature: self.signature.clone(),
+        }
+    }
+
     /// Adds a value.
     pub fn add_value(&mut self, name: impl Into<String>, constant: Option<Tensor>) -> ValueId {
         self.values.push(ValueInfo { name: name.into(), constant });

@@ -2,10 +2,14 @@
 
 mod attributes;
 mod chain;
+mod expansion;
 mod fact;
+mod given;
 mod graph;
+mod infer;
 mod kernel;
 mod op;
+pub mod oracle;
 mod profile;
 mod program;
 mod recorder;
@@ -13,11 +17,14 @@ mod rows;
 
 pub use attributes::{Attribute, Attributes};
 pub use chain::{Access, Chain, ChainOperand, PointwiseBuilder, PointwiseInput, Reg};
+pub use expansion::{ExpandedNode, Expansion, Wire};
 pub use fact::Fact;
+pub use given::Given;
 pub use graph::{Graph, Node, ValueId, ValueInfo};
+pub use infer::infer;
 pub use kernel::{Binding, Define, Kernel, Library, Link, Shader};
 pub use op::{Affine, Cost, Op, Replacement, Source};
 pub use profile::{Class, Family, Profile, Storage};
-pub use program::{Buffer, BufferId, Dispatch, HostStep, Port, Program, Segment, Slot};
+pub use program::{Buffer, BufferId, Dispatch, HostStep, OutputPlace, Port, Program, Rest, Segment, Slot};
 pub use recorder::{Operand, Recorder, Scene, Work, linear_groups};
 pub use rows::{Rows, RowsQuery};

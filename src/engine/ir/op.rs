@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::chain::{PointwiseBuilder, Reg};
+use super::expansion::Expansion;
 use super::fact::Fact;
 use super::profile::Profile;
 use super::recorder::Recorder;
@@ -30,6 +31,29 @@ pub trait Op: Debug + Send + Sync {
     /// # Errors
     /// `INVALID_ARGUMENT` for inputs that the operator cannot take.
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>>;
+
+    /// Inputs whose values must be known before the outputs' extents, or the device work, can be: shapes, axes, conditions.
+    fn shape_inputs(&self) -> &'static [usize] {
+        &[]
+    }
+
+    /// Whether the outputs depend on what the inputs hold, not on their shapes alone.
+    fn reads_values(&self) -> bool {
+        true
+    }
+
+    /// Whether equal inputs always give equal outputs, so that it may be computed beforehand.
+    fn is_pure(&self) -> bool {
+        true
+    }
+
+    /// The operator as others, for inputs of known shapes, where that is how it runs on a device of this profile.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for inputs that the operator cannot take.
+    fn expand(&self, _inputs: &[Option<&Fact>], _profile: &Profile) -> Result<Option<Expansion>> {
+        Ok(None)
+    }
 
     /// Where the rows of a batch go. The default never claims that rows stay apart.
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
@@ -62,6 +86,11 @@ pub trait Op: Debug + Send + Sync {
     /// Says the operator as a scalar expression over its inputs, if it is one for these types; such operators fuse.
     fn pointwise(&self, _builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
         None
+    }
+
+    /// Whether every element of output 0 is stored once, so that elementwise work can be done on it there.
+    fn takes_epilogue(&self) -> bool {
+        true
     }
 
     /// The output axis whose coordinate this operator's kernels pass to the epilogue.

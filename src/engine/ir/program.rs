@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::graph::Graph;
 use super::kernel::Kernel;
 use super::op::Op;
 use super::profile::Storage;
@@ -81,6 +82,13 @@ pub struct HostStep {
     pub outputs: Vec<Option<Slot>>,
 }
 
+impl HostStep {
+    /// `Operator:node:reason`.
+    pub fn describe(&self) -> String {
+        format!("{}:{}:{}", self.op.name(), self.node, self.reason)
+    }
+}
+
 /// Device work that needs no word from the host: one encoder, one pass, one submit.
 #[derive(Clone, Debug, Default)]
 pub struct Segment {
@@ -92,6 +100,24 @@ pub struct Segment {
     pub downloads: Vec<Port>,
     /// Host steps that follow it, in order.
     pub host_steps: Vec<HostStep>,
+}
+
+/// Where an output is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputPlace {
+    /// In host memory when the program has run.
+    Slot(Slot),
+    /// Among the outputs of the rest.
+    Rest(usize),
+}
+
+/// The part of a graph behind a value that must be seen first.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    /// Its nodes; its inputs are what the program hands over.
+    pub graph: Arc<Graph>,
+    /// Where each of its inputs is found, and whether the value must be known to compile (else the extents suffice).
+    pub inputs: Vec<(Slot, bool)>,
 }
 
 /// A compiled graph for concrete shapes.
@@ -106,7 +132,9 @@ pub struct Program {
     /// Where the request's inputs go, in the signature's order.
     pub inputs: Vec<Slot>,
     /// Where the outputs are found, in the signature's order.
-    pub outputs: Vec<Slot>,
+    pub outputs: Vec<OutputPlace>,
+    /// What can be compiled only when this program has run: shapes or control flow depend on what it gives.
+    pub rest: Option<Rest>,
     /// Host tensors known beforehand: constants that host steps or outputs read.
     pub known: Vec<(Slot, Tensor)>,
     /// Graph nodes left after folding and fusion.
@@ -136,7 +164,12 @@ impl Program {
     /// Every host step as `Operator:node:reason`.
     pub fn host_steps(&self) -> Vec<String> {
         let steps = self.segments.iter().flat_map(|s| &s.host_steps);
-        steps.map(|s| format!("{}:{}:{}", s.op.name(), s.node, s.reason)).collect()
+        steps.map(HostStep::describe).collect()
+    }
+
+    /// Whether one submission is all there is.
+    pub fn is_plain(&self) -> bool {
+        self.segments.len() == 1 && !self.has_host_steps() && self.rest.is_none()
     }
 
     /// Bytes of the weights read, each counted once.

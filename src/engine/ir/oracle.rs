@@ -1,6 +1,6 @@
 //! Whole graphs on the host, operator by operator: what devices are held against.
 
-use super::ir::{Graph, Node, ValueId};
+use super::graph::{Graph, Node, ValueId};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
