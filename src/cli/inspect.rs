@@ -14,7 +14,7 @@ use super::output;
 use super::shapes::{declared_shape, pairs, parse_shape};
 use crate::engine::compile::{compile, optimise};
 use crate::engine::device::{Adapter, Mask};
-use crate::engine::ir::{Family, Graph, Profile, Program};
+use crate::engine::ir::{Family, Given, Graph, Profile, Program};
 use crate::formats::onnx;
 use crate::tensor::{Dim, Shape, Signature, Spec};
 
@@ -146,7 +146,8 @@ fn report(args: &Args, file: &Path, graph: Graph) -> anyhow::Result<Report> {
                 break;
             }
         };
-        let program = compile(&graph, &shapes.iter().map(Given::from).collect::<Vec<_>>(), &profile).with_context(|| format!("batch {batch}"))?;
+        let program = compile(&graph, &shapes.iter().map(Given::from).collect::<Vec<_>>(), &profile)
+            .with_context(|| format!("batch {batch}"))?;
         if report.batches.is_empty() {
             report.host_steps = program.host_steps();
             report.kernels = steps(&program);

@@ -17,7 +17,7 @@ use crate::engine::ir::oracle;
 use crate::engine::{Engine, LoadOptions, Session};
 use crate::error::{Code, Error};
 use crate::formats::onnx;
-use crate::tensor::{Shape, Spec, Tensor};
+use crate::tensor::{Spec, Tensor};
 
 /// Bytes of a case's stack: hostile models nest deeply.
 const STACK_BYTES: usize = 16 << 20;

@@ -128,7 +128,11 @@ impl Engine {
             return Ok(Arc::new(session));
         }
         let given: Vec<Given> = shapes.iter().map(Given::from).collect();
-        let proof = if options.single { Err("merging is switched off".into()) } else { prove_rows(&graph, &shapes, &self.profile) };
+        let proof = if options.single {
+            Err("merging is switched off".into())
+        } else {
+            prove_rows(&graph, &shapes, &self.profile)
+        };
         match proof {
             Ok(()) => plans.warm_batches(&given, &options.batch_sizes)?,
             Err(reason) => {

@@ -197,7 +197,8 @@ impl Run {
 
     /// Segments, host steps and what follows them in turn, on this thread.
     fn alternate(self, inputs: Vec<Tensor>) {
-        let mut output = RunOutput { stats: RunStats { lane: self.index, ..RunStats::default() }, ..Default::default() };
+        let mut output =
+            RunOutput { stats: RunStats { lane: self.index, ..RunStats::default() }, ..Default::default() };
         let result = self.stages(inputs, &mut output);
         self.sender.send(result.map(|outputs| RunOutput { outputs, ..output }));
     }

@@ -8,7 +8,7 @@ use super::device::Lane;
 use super::ir::{Attribute, Attributes, Given, Graph, Node, Op, Profile};
 use super::ops::{OpSpec, build};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
+use crate::tensor::{DType, Dim, Signature, Spec, Tensor};
 
 /// How far, relative to the largest expected magnitude, a device may be off: sums of hundreds of products in 32 bits.
 const TOLERANCE: f64 = 1e-4;

@@ -88,7 +88,11 @@ impl Model for Adding {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
             let values = inputs[0].values::<f32>()?.iter().map(|v| v + version).collect();
-            Ok(RunOutput { outputs: vec![Tensor::from_vec(shape, values)?], stats: RunStats::default() })
+            Ok(RunOutput {
+                outputs: vec![Tensor::from_vec(shape, values)?],
+                stats: RunStats::default(),
+                host_steps: Vec::new(),
+            })
         })
     }
 }

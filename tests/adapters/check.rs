@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use coracle::engine::compile::{compile, optimise};
 use coracle::engine::device::Lane;
-use coracle::engine::ir::{Attributes, Graph, Node, Op, Profile, Program, Slot};
+use coracle::engine::ir::{Attributes, Given, Graph, Node, Op, OutputPlace, Profile, Program, Slot, oracle};
 use coracle::engine::ops::{OpSpec, build};
-use coracle::engine::ir::oracle;
 use coracle::error::{Error, Result};
 use coracle::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
 

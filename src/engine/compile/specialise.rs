@@ -73,7 +73,15 @@ pub fn specialise(graph: &Graph, inputs: &[Given], profile: &Profile) -> Result<
     }
     let known = Graph { nodes: Vec::with_capacity(graph.nodes.len()), ..graph.clone_without_nodes() };
     let unknown = vec![false; facts.len()];
-    let mut walk = Walk { graph: known, profile, facts, unknown, alias: HashMap::new(), blocked: Vec::new(), wanted: BTreeSet::new() };
+    let mut walk = Walk {
+        graph: known,
+        profile,
+        facts,
+        unknown,
+        alias: HashMap::new(),
+        blocked: Vec::new(),
+        wanted: BTreeSet::new(),
+    };
     for node in &graph.nodes {
         walk.node(node.clone(), 0).map_err(|e| e.at(node.describe()))?;
     }
@@ -104,8 +112,7 @@ impl Walk<'_> {
             self.block(node);
             return Ok(());
         }
-        let facts: Vec<Option<&Fact>> =
-            node.inputs.iter().map(|v| v.and_then(|v| self.facts[v.0].as_ref())).collect();
+        let facts: Vec<Option<&Fact>> = node.inputs.iter().map(|v| v.and_then(|v| self.facts[v.0].as_ref())).collect();
         let outputs = infer(&*node.op, &facts)?;
         let folded = outputs.iter().all(|f| f.value.is_some());
         if !folded && let Some(expansion) = node.op.expand(&facts, self.profile)? {
@@ -229,7 +236,11 @@ fn divide(known: &mut Specialised, blocked: &[usize], wanted: &BTreeSet<ValueId>
             continue;
         }
         let is_blocked = blocked.contains(&index);
-        if is_blocked { later_nodes.push(index) } else { now_nodes.push(index) }
+        if is_blocked {
+            later_nodes.push(index)
+        } else {
+            now_nodes.push(index)
+        }
         for value in node.inputs.iter().flatten() {
             needed[value.0] |= known.constant(*value).is_none();
             later[value.0] |= is_blocked && known.constant(*value).is_none();

@@ -1,6 +1,6 @@
 use super::super::adapter::Mask;
 use super::*;
-use crate::engine::ir::{Buffer, BufferId, Chain, Dispatch, Link, Port, Segment, Slot, Storage};
+use crate::engine::ir::{Buffer, BufferId, Chain, Dispatch, Link, OutputPlace, Port, Segment, Slot, Storage};
 use crate::engine::kernels::{self, map};
 use crate::error::Code;
 use crate::tensor::DType;
@@ -40,7 +40,8 @@ fn relu(dtype: DType, storage: Storage) -> Arc<Program> {
         }],
         slots: 2,
         inputs: vec![Slot(0)],
-        outputs: vec![Slot(1)],
+        outputs: vec![OutputPlace::Slot(Slot(1))],
+        rest: None,
         known: Vec::new(),
         nodes: 1,
         flops: 0.0,
