@@ -26,6 +26,7 @@ mod gemm;
 mod grid_sample;
 mod host_product;
 mod host_window;
+mod image_decoder;
 mod lrn;
 mod matmul;
 mod max_unpool;

@@ -82,6 +82,7 @@ const OPERATORS: &[(&str, &str, Constructor)] = &[
     ("", "HardSigmoid", super::unary::unary),
     ("", "HardSwish", super::unary::unary),
     ("", "Identity", super::views::identity),
+    ("", "ImageDecoder", super::image_decoder::image_decoder),
     ("", "ImageScaler", super::frames::image_scaler),
     ("", "IsInf", super::unary::unary),
     ("", "IsNaN", super::unary::unary),
