@@ -7,7 +7,7 @@ use super::boxes::{signed, word};
 use super::composed::{Composed, composed, push, same_rank};
 use super::conv_window::{AutoPad, Geometry, Window};
 use super::registry::OpSpec;
-use crate::engine::ir::{Attributes, Define, Expansion, Fact, Op, Profile, Recorder, Wire, Work, linear_groups};
+use crate::engine::ir::{Attributes, Define, Expansion, Fact, Op, Profile, Recorder, Rows, Wire, Work, linear_groups};
 use crate::engine::kernels::deform_columns as kernel;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
@@ -26,7 +26,6 @@ pub(super) fn deform_conv(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
         compose: Box::new(move |inputs| compose(&window, groups, offset_groups, inputs)),
         open: same_rank,
         rows: Box::new(|query| {
-            use crate::engine::ir::Rows;
             // The image, its offsets and masks hold rows; weights and bias do not.
             let fits = query.rows.iter().enumerate().all(|(i, rows)| match i {
                 0 | 2 | 4 => *rows == Rows::LEADING || optional(query.inputs, i).is_none(),
