@@ -162,3 +162,6 @@ fn erf(a: f32) -> f32 {
 }
 fn gelu(a: f32) -> f32 { return 0.5 * a * (1.0 + erf(a * 0.70710678)); }
 fn gelu_tanh(a: f32) -> f32 { return 0.5 * a * (1.0 + tanh_f(0.7978845608 * (a + 0.044715 * a * a * a))); }
+fn affine(a: f32, alpha: f32, beta: f32) -> f32 { return alpha * a + beta; }
+fn parametric_softplus(a: f32, alpha: f32, beta: f32) -> f32 { return alpha * softplus(beta * a); }
+fn scaled_tanh(a: f32, alpha: f32, beta: f32) -> f32 { return alpha * tanh_f(beta * a); }

@@ -19,6 +19,8 @@ enum Kind {
     Average {
         padding: bool,
     },
+    /// The norm of this order.
+    Norm(f32),
 }
 
 pub(super) fn max_pool(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
@@ -27,6 +29,10 @@ pub(super) fn max_pool(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
 
 pub(super) fn average_pool(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     pool_op(spec, Kind::Average { padding: spec.attributes.flag_or("count_include_pad", false)? })
+}
+
+pub(super) fn lp_pool(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
+    pool_op(spec, Kind::Norm(super::norms::order(spec)?))
 }
 
 fn pool_op(spec: &OpSpec<'_>, kind: Kind) -> Result<Arc<dyn Op>> {
@@ -137,7 +143,11 @@ fn index(geometry: &Geometry, at: [i64; 3]) -> Option<usize> {
 
 impl Op for Pool {
     fn name(&self) -> &'static str {
-        if self.kind == Kind::Max { "MaxPool" } else { "AveragePool" }
+        match self.kind {
+            Kind::Max => "MaxPool",
+            Kind::Average { .. } => "AveragePool",
+            Kind::Norm(_) => "LpPool",
+        }
     }
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
@@ -191,6 +201,11 @@ impl Op for Pool {
                         let count = if padding { taps(&geometry, start).filter(within).count() } else { inside.len() };
                         output.push(sum / count.max(1) as f64);
                     }
+                    Kind::Norm(p) => {
+                        let p = f64::from(p);
+                        let sum: f64 = inside.iter().map(|i| plane_values[*i].abs().powf(p)).sum();
+                        output.push(sum.powf(1.0 / p));
+                    }
                 }
             }
         }
@@ -213,10 +228,12 @@ impl Op for Pool {
 
     fn host_reason(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
         let dtype = inputs.first().copied().flatten()?.dtype;
-        if self.indices {
-            return Some("its indices are asked for".into());
-        }
-        (!dtype.is_float()).then(|| format!("{dtype} values"))
+        let device = match self.kind {
+            // Small integers are exact as floats.
+            Kind::Max => matches!(dtype, DType::F32 | DType::F16 | DType::I8 | DType::U8),
+            _ => matches!(dtype, DType::F32 | DType::F16),
+        };
+        (!device).then(|| format!("{dtype} values"))
     }
 
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
@@ -231,7 +248,7 @@ impl Op for Pool {
             total: word(total)?,
             channels: word(input.shape[1])?,
             lowest: f32::NEG_INFINITY.to_bits(),
-            unused: 0,
+            order: if let Kind::Norm(p) = self.kind { p } else { 1.0 },
             input: extents(geometry.input)?,
             output: [word(oz)?, word(oy)?, word(ox)?, 1],
             kernel: extents(geometry.kernel)?,
@@ -239,19 +256,35 @@ impl Op for Pool {
             dilation: extents(geometry.dilation)?,
             pad: extents(geometry.pad)?,
             padded: extents(self.padded_end(&geometry))?,
+            columns_first: u32::from(self.column_major),
+            ..pool::Params::default()
         };
         let mode = match self.kind {
             Kind::Max => 0,
             Kind::Average { padding: false } => 1,
             Kind::Average { padding: true } => 2,
+            Kind::Norm(_) => 4,
         };
+        let groups = linear_groups(total, 64, recorder.profile.max_workgroups);
         recorder.dispatch(&Work {
             shader: &pool::SHADER,
             defines: &[Define::Scalar("In", input.storage), Define::Const("MODE", mode)],
             buffers: &[input.buffer, output.buffer],
             params: params.words(),
-            groups: linear_groups(total, 64, recorder.profile.max_workgroups),
-        })
+            groups,
+        })?;
+        if !self.indices || recorder.output_count() < 2 {
+            return Ok(());
+        }
+        let places = recorder.output(1).clone();
+        let work = Work {
+            shader: &pool::SHADER,
+            defines: &[Define::Scalar("In", input.storage), Define::Const("MODE", 3)],
+            buffers: &[input.buffer, places.buffer],
+            params: params.words(),
+            groups,
+        };
+        recorder.dispatch_plain(&work, places.storage)
     }
 }
 

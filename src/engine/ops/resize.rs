@@ -307,6 +307,10 @@ impl Op for Resize {
         Ok(vec![Tensor::from_f64s(x.dtype(), shape, &values)?])
     }
 
+    fn shape_inputs(&self) -> &'static [usize] {
+        if self.sizes_input.is_some() { &[1, 2, 3] } else { &[1] }
+    }
+
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
         let lines = optional(query.inputs, 0).and_then(Fact::shape).map(|s| self.lines(query.inputs, &s));
         let Some(Ok(Some(lines))) = lines else { return query.default_answer() };

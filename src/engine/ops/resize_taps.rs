@@ -57,6 +57,15 @@ pub(super) struct Line {
     pub(super) region: (f32, f32),
 }
 
+impl Line {
+    /// The output extent before it was rounded down to whole elements.
+    fn stretched(&self) -> f32 {
+        let (exact, whole) = (self.scale * self.input as f32, self.output as f32);
+        // Scales that come from sizes give the size back but for rounding.
+        if (exact - whole).abs() < 1e-4 * whole { whole } else { exact }
+    }
+}
+
 /// An output element: `constant + Σ weight × input[index]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Taps {
@@ -81,7 +90,7 @@ impl Interpolation {
                 let adjustment = line.output as f32 / (line.scale * line.input as f32);
                 line.input as f32 / 2.0 * (1.0 - adjustment) + half_pixel
             }
-            Transform::AlignCorners if line.output > 1 => x * last / (line.output as f32 - 1.0),
+            Transform::AlignCorners if line.stretched() > 1.0 => x * last / (line.stretched() - 1.0),
             Transform::AlignCorners => 0.0,
             Transform::Asymmetric => x / line.scale,
             Transform::TfHalfPixelForNearest => (x + 0.5) / line.scale,

@@ -243,6 +243,28 @@ static KINDS: &[Kind] = &[
         parameters: &[("bias", 0.0), ("lambd", 0.5)],
         ..FLOAT
     },
+    // The first opsets had these.
+    Kind {
+        name: "Affine",
+        real: |x, [alpha, beta]| alpha * x + beta,
+        function: "affine",
+        parameters: &[("alpha", 1.0), ("beta", 0.0)],
+        ..FLOAT
+    },
+    Kind {
+        name: "ParametricSoftplus",
+        real: |x, [alpha, beta]| alpha * softplus(beta * x),
+        function: "parametric_softplus",
+        parameters: &[("alpha", 1.0), ("beta", 1.0)],
+        ..FLOAT
+    },
+    Kind {
+        name: "ScaledTanh",
+        real: |x, [alpha, beta]| alpha * (beta * x).tanh(),
+        function: "scaled_tanh",
+        parameters: &[("alpha", 1.0), ("beta", 1.0)],
+        ..FLOAT
+    },
 ];
 
 static GELU: Kind = Kind {

@@ -1,6 +1,8 @@
 //! All cases together.
 
-use super::{arithmetic, batch_normalization, cast, choice, compare, join, movement, products, unary, views};
+use super::{
+    arithmetic, batch_normalization, cast, choice, compare, join, movement, products, signals, unary, views, vision,
+};
 use crate::case::Case;
 
 /// Every case.
@@ -14,8 +16,10 @@ pub(crate) fn all() -> Vec<Case> {
         join::cases,
         movement::cases,
         products::cases,
+        signals::cases,
         unary::cases,
         views::cases,
+        vision::cases,
     ];
     files.into_iter().flat_map(|cases| cases()).collect()
 }

@@ -8,8 +8,10 @@ mod compare;
 mod join;
 mod movement;
 mod products;
+mod signals;
 mod unary;
 mod views;
+mod vision;
 
 mod listing;
 

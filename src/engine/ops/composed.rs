@@ -1,0 +1,116 @@
+//! Operators that are compositions of others.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::arguments::required;
+use super::registry::{OpSpec, build};
+use crate::engine::ir::{Attributes, Expansion, Fact, Op, Profile, Rows, RowsQuery, Wire};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+/// Makes the composition for these inputs; `None` while their shapes, or values that give shapes, are not known.
+type Compose = dyn Fn(&[Option<&Fact>]) -> Result<Option<Expansion>> + Send + Sync;
+/// What is known of the output before the composition is.
+type Open = fn(&[Option<&Fact>]) -> Result<Fact>;
+/// Where the rows of a batch go.
+type RowsOf = dyn Fn(&RowsQuery<'_>) -> Vec<Rows> + Send + Sync;
+
+/// An operator of one output that is a composition of others, whatever the device.
+pub(super) struct Composed {
+    pub(super) name: &'static str,
+    pub(super) shape_inputs: &'static [usize],
+    pub(super) compose: Box<Compose>,
+    pub(super) open: Open,
+    pub(super) rows: Box<RowsOf>,
+}
+
+impl fmt::Debug for Composed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Composed").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The output has input 0's type and extents.
+pub(super) fn same_extents(inputs: &[Option<&Fact>]) -> Result<Fact> {
+    Ok(Fact { value: None, ..required(inputs, 0)?.clone() })
+}
+
+/// The output has input 0's type and rank.
+pub(super) fn same_rank(inputs: &[Option<&Fact>]) -> Result<Fact> {
+    let input = required(inputs, 0)?;
+    let dims = input.dims.as_ref().map(|d| super::arguments::unknown(d.len()));
+    Ok(Fact { dtype: input.dtype, dims, value: None })
+}
+
+/// The output has input 0's type; its rank is given by values.
+pub(super) fn same_type(inputs: &[Option<&Fact>]) -> Result<Fact> {
+    Ok(Fact::of_unknown_rank(required(inputs, 0)?.dtype))
+}
+
+/// Adds operator `name` of opset 13 to `expansion`.
+pub(super) fn push(
+    expansion: &mut Expansion,
+    name: &str,
+    attributes: &Attributes,
+    inputs: Vec<Option<Wire>>,
+) -> Result<Wire> {
+    let spec = OpSpec { domain: "", name, opset: 13, attributes, inputs: inputs.len(), outputs: 1 };
+    Ok(expansion.push(build(&spec)?, inputs, 1))
+}
+
+impl Composed {
+    fn composition(&self, inputs: &[Option<&Fact>]) -> Result<Option<Expansion>> {
+        if required(inputs, 0)?.shape().is_none() {
+            return Ok(None);
+        }
+        (self.compose)(inputs)
+    }
+}
+
+impl Op for Composed {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
+        match self.composition(inputs)? {
+            Some(expansion) => expansion.infer(inputs),
+            None => Ok(vec![(self.open)(inputs)?]),
+        }
+    }
+
+    fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
+        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+        let expansion = self.composition(&facts)?;
+        expansion.ok_or_else(|| Error::internal(format!("{} of constants is not known", self.name)))?.evaluate(inputs)
+    }
+
+    fn shape_inputs(&self) -> &'static [usize] {
+        self.shape_inputs
+    }
+
+    fn expand(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Result<Option<Expansion>> {
+        self.composition(inputs)
+    }
+
+    fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
+        (self.rows)(query)
+    }
+}
+
+/// `compose` with the shape of input 0.
+pub(super) fn over_shape(
+    compose: impl Fn(&[usize], &Fact) -> Result<Expansion> + Send + Sync + 'static,
+) -> Box<Compose> {
+    Box::new(move |inputs| {
+        let input = required(inputs, 0)?;
+        input.shape().map(|shape| compose(&shape, input)).transpose()
+    })
+}
+
+/// A composed operator, ready for the registry.
+pub(super) fn composed(op: Composed) -> Result<Arc<dyn Op>> {
+    Ok(Arc::new(op))
+}
