@@ -4,6 +4,7 @@ use half::{bf16, f16};
 
 use crate::engine::ir::Storage;
 use crate::error::{Error, Result};
+use crate::tensor::small_float::{PowerRounding, Rounding};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// `tensor`'s elements as they lie on the device, padded to whole words.
@@ -68,7 +69,10 @@ pub(super) fn from_device(bytes: &[u8], storage: Storage, dtype: DType, shape: &
         (Storage::F32, DType::F16) => Tensor::from_vec(shape, words::<f32>(bytes).map(f16::from_f32).collect()),
         (Storage::F32, DType::BF16) => Tensor::from_vec(shape, words::<f32>(bytes).map(bf16::from_f32).collect()),
         (Storage::F32, small) if small.is_small_float() => {
-            Tensor::from_f64s(small, shape, &words::<f32>(bytes).map(f64::from).collect::<Vec<_>>())
+            // What stored them has rounded: infinities are meant.
+            // The least power of two is subnormal, which an adapter may store as 0: only saturation brings that back.
+            let exact = Rounding { saturate: small == DType::F8E8M0, power: PowerRounding::Nearest };
+            Tensor::from_rounded(small, shape, &words::<f32>(bytes).map(f64::from).collect::<Vec<_>>(), exact)
         }
         (Storage::I32, DType::I4 | DType::I2) | (Storage::U32, DType::U4 | DType::U2) => {
             Tensor::from_bytes(dtype, shape, words::<u32>(bytes).map(|v| v as u8).collect::<Vec<u8>>())

@@ -89,7 +89,7 @@ impl Op for Cast {
             (Class::I32 | Class::U32, DType::BF16) if from.bits() > 16 => None,
             (_, DType::BF16) => narrow::round(builder, value, to, self.rounding),
             (_, small) if small.is_small_float() => narrow::round(builder, value, to, self.rounding),
-            (Class::F32, small) if narrow::is_narrow(small) => narrow::saturate(builder, value, small),
+            (Class::F32, small) if narrow::is_narrow(small) => narrow::truncate(builder, value, small),
             (_, small) if narrow::is_narrow(small) => narrow::wrap(builder, value, small),
             // Floats and 32-bit unsigned integers may leave 32 bits with a sign on the way to 64.
             (Class::I32 | Class::U32, DType::I64) if from != DType::U32 => Some(builder.convert(value, class)),
@@ -98,7 +98,7 @@ impl Op for Cast {
     }
 }
 
-/// `tensor` as `to`: floats to integers truncate and saturate, integers wrap, strings are decimal numbers.
+/// `tensor` as `to`: floats to integers truncate and saturate (wrap below 8 bits), integers wrap, strings are decimal numbers.
 pub(super) fn converted(tensor: &Tensor, to: DType) -> Result<Tensor> {
     let (from, shape) = (tensor.dtype(), tensor.shape().clone());
     if from == to {
@@ -121,6 +121,10 @@ pub(super) fn converted(tensor: &Tensor, to: DType) -> Result<Tensor> {
             Tensor::from_f64s(to, shape, &values)
         }
         Numbers::Whole(values) => wrapped(to, shape, &values),
+        Numbers::Real(values) if to.is_integer() && to.bits() < 8 => {
+            let limit = f64::from(narrow::WRAPPING_LIMIT);
+            wrapped(to, shape, &values.iter().map(|v| v.clamp(-limit, limit) as i64).collect::<Vec<_>>())
+        }
         // A double between two 32-bit floats is rounded once only.
         Numbers::Real(values) => Tensor::from_f64s(to, shape, &values),
     }
@@ -140,6 +144,13 @@ fn texts(tensor: &Tensor) -> Result<Vec<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn floats_wrap_below_8_bits() {
+        let real = Tensor::from_vec([3], vec![-9.5f32, 7.9, f32::NAN]).expect("three");
+        assert_eq!(converted(&real, DType::I4).expect("casts").to_i64s().expect("integers"), [7, 7, 0]);
+        assert_eq!(converted(&real, DType::U4).expect("casts").to_i64s().expect("integers"), [7, 7, 0]);
+    }
 
     #[test]
     fn integers_wrap_and_floats_saturate() {

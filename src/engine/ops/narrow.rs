@@ -25,9 +25,19 @@ pub(super) fn wrap(builder: &mut PointwiseBuilder<'_>, value: Reg, dtype: DType)
     Some(builder.call(function, &[value, unused], class))
 }
 
-/// The float `value` as the narrow integer type `dtype`: truncated and saturated, NaN as 0.
-pub(super) fn saturate(builder: &mut PointwiseBuilder<'_>, value: Reg, dtype: DType) -> Option<Reg> {
+/// Beyond this size floats have no bits that integers below 8 bits keep: what is larger may stop here.
+pub(super) const WRAPPING_LIMIT: f32 = 1_073_741_824.0;
+
+/// The float `value` as the integer type `dtype` below 32 bits: truncated, and saturated, or wrapped below 8 bits as the
+/// ONNX test suite expects; NaN as 0.
+pub(super) fn truncate(builder: &mut PointwiseBuilder<'_>, value: Reg, dtype: DType) -> Option<Reg> {
     let class = builder.class_of(dtype)?;
+    if dtype.bits() < 8 {
+        let limits = [builder.constant_f32(-WRAPPING_LIMIT), builder.constant_f32(WRAPPING_LIMIT)];
+        let inside = builder.call("clamp_number", &[value, limits[0], limits[1]], Class::F32);
+        let whole = builder.convert(inside, Class::I32);
+        return wrap(builder, whole, dtype);
+    }
     let (low, high) = dtype.small_range();
     let (low, high) = (builder.constant_f32(low as f32), builder.constant_f32(high as f32));
     let inside = builder.call("clamp_number", &[value, low, high], Class::F32);
@@ -51,8 +61,7 @@ pub(super) fn round(builder: &mut PointwiseBuilder<'_>, value: Reg, dtype: DType
         return Some(builder.call("round_power", &[value, threshold, saturate], Class::F32));
     }
     let format = SmallFloat::of(dtype)?;
-    // A type without NaN holds its largest value instead.
-    let nan = if format.nan.is_some() { f32::NAN } else { format.max };
+    let nan = if format.nan.is_some() { f32::NAN } else { -0.0 };
     let beyond = match (rounding.saturate || format.nan.is_none(), format.infinity) {
         (true, _) => format.max,
         (false, Some(_)) => f32::INFINITY,
