@@ -81,7 +81,7 @@ impl Grid {
             Layout::Whole => builder.input_viewed(i, &[], values),
             Layout::Axis(axis) => builder.input_at(i, axis),
             Layout::Blocks { axis, block } => {
-                if values[axis] % block != 0 {
+                if !values[axis].is_multiple_of(block) {
                     return None;
                 }
                 let (mut input, mut output) = (scales.dims().to_vec(), values.dims().to_vec());

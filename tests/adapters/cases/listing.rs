@@ -1,6 +1,8 @@
 //! All cases together.
 
-use super::{arithmetic, batch_normalization, cast, choice, compare, join, movement, products, unary, views};
+use super::{
+    arithmetic, batch_normalization, bits, cast, choice, compare, join, movement, products, quantize, unary, views,
+};
 use crate::case::Case;
 
 /// Every case.
@@ -8,12 +10,14 @@ pub(crate) fn all() -> Vec<Case> {
     let files = [
         arithmetic::cases,
         batch_normalization::cases,
+        bits::cases,
         cast::cases,
         choice::cases,
         compare::cases,
         join::cases,
         movement::cases,
         products::cases,
+        quantize::cases,
         unary::cases,
         views::cases,
     ];
