@@ -7,7 +7,7 @@ use crate::tensor::DType;
 /// The element type of `code`.
 ///
 /// # Errors
-/// `UNIMPLEMENTED` for 8-bit floats and types below 8 bits; `INVALID_ARGUMENT` for codes that do not exist.
+/// `UNIMPLEMENTED` for 6-bit floats; `INVALID_ARGUMENT` for codes that do not exist.
 pub(super) fn from_code(code: i32) -> Result<DType> {
     let known = DataType::try_from(code)
         .ok()

@@ -15,7 +15,7 @@ use crate::tensor::{DType, Element, Shape, Tensor};
 /// Decodes a TensorProto file, such as test data: its name and contents. Raw data is borrowed from `bytes`.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for bytes that are not a tensor, `UNIMPLEMENTED` for element types below 8 bits.
+/// `INVALID_ARGUMENT` for bytes that are not a tensor, `UNIMPLEMENTED` for 6-bit floats.
 pub fn decode(bytes: Bytes) -> Result<(String, Tensor)> {
     let proto = TensorProto::decode(bytes)
         .map_err(|e| Error::invalid_argument("the file is not an ONNX tensor").with_source(e))?;
