@@ -165,3 +165,111 @@ fn gelu_tanh(a: f32) -> f32 { return 0.5 * a * (1.0 + tanh_f(0.7978845608 * (a +
 fn affine(a: f32, alpha: f32, beta: f32) -> f32 { return alpha * a + beta; }
 fn parametric_softplus(a: f32, alpha: f32, beta: f32) -> f32 { return alpha * softplus(beta * a); }
 fn scaled_tanh(a: f32, alpha: f32, beta: f32) -> f32 { return alpha * tanh_f(beta * a); }
+
+fn wrap_i(a: i32, unused: u32) -> i32 { return (a << unused) >> unused; }
+fn wrap_u(a: u32, unused: u32) -> u32 { return (a << unused) >> unused; }
+fn clamp_number(a: f32, low: f32, high: f32) -> f32 {
+    if nan_bits(a) { return 0.0; }
+    return trunc(clamp(a, low, high));
+}
+fn round_bf16(a: f32) -> f32 {
+    let bits = bitcast<u32>(a);
+    if nan_bits(a) { return a; }
+    return bitcast<f32>((bits + 0x7fffu + ((bits >> 16u) & 1u)) & 0xffff0000u);
+}
+// The nearest float with `fraction` bits behind the point and no exponent below `least`. The step is a power of two, so that
+// dividing by it and multiplying again are exact.
+fn round_small(a: f32, least: i32, fraction: i32, largest: f32, beyond: u32, nan: u32) -> f32 {
+    let bits = bitcast<u32>(a);
+    if nan_bits(a) { return bitcast<f32>(nan); }
+    let sign = bits & 0x80000000u;
+    if (bits & 0x7fffffffu) == 0x7f800000u { return bitcast<f32>(beyond | sign); }
+    let exponent = max(i32((bits >> 23u) & 0xffu) - 127, least);
+    let step = bitcast<f32>(u32(exponent - fraction + 127) << 23u);
+    let inverse = bitcast<f32>(u32(127 - exponent + fraction) << 23u);
+    let rounded = round(abs(a) * inverse) * step;
+    if exponent > 20 || rounded > largest { return bitcast<f32>(beyond | sign); }
+    return bitcast<f32>(bitcast<u32>(rounded) | sign);
+}
+// A power of two: the next larger where the fraction reaches `threshold`.
+fn round_power(a: f32, threshold: u32, saturates: u32) -> f32 {
+    let bits = bitcast<u32>(a);
+    let nan = bits | 0x7fc00000u;
+    if nan_bits(a) { return a; }
+    if (bits >> 31u) == 1u || bits < 0x400000u {
+        return bitcast<f32>(select(nan, 0x400000u, saturates != 0u));
+    }
+    var code = bits >> 23u;
+    let fraction = select(bits, bits << 1u, code == 0u) & 0x7fffffu;
+    code += u32(fraction >= threshold);
+    if code > 254u {
+        if saturates == 0u { return bitcast<f32>(nan); }
+        code = 254u;
+    }
+    return bitcast<f32>(select(code << 23u, 0x400000u, code == 0u));
+}
+
+fn bits_and_i(a: i32, b: i32) -> i32 { return a & b; }
+fn bits_or_i(a: i32, b: i32) -> i32 { return a | b; }
+fn bits_xor_i(a: i32, b: i32) -> i32 { return a ^ b; }
+fn bits_not_i(a: i32) -> i32 { return ~a; }
+fn bits_not_u(a: u32) -> u32 { return ~a; }
+fn bits_f_i(a: f32) -> i32 { return bitcast<i32>(a); }
+fn bits_f_u(a: f32) -> u32 { return bitcast<u32>(a); }
+fn bits_i_f(a: i32) -> f32 { return bitcast<f32>(a); }
+fn bits_u_f(a: u32) -> f32 { return bitcast<f32>(a); }
+fn shift_left_i(a: i32, b: i32, width: u32) -> i32 {
+    if u32(b) >= width { return 0; }
+    return a << u32(b);
+}
+fn shift_left_u(a: u32, b: u32, width: u32) -> u32 {
+    if b >= width { return 0u; }
+    return a << b;
+}
+fn shift_right_i(a: i32, b: i32, width: u32) -> i32 {
+    if u32(b) >= width { return a >> 31u; }
+    return a >> u32(b);
+}
+fn shift_right_u(a: u32, b: u32, width: u32) -> u32 {
+    if b >= width { return 0u; }
+    return a >> b;
+}
+
+fn fmod_i(a: i32, b: i32) -> i32 { return a % b; }
+fn mod_i(a: i32, b: i32) -> i32 {
+    let rest = a % b;
+    return select(rest, rest + b, rest != 0 && (rest < 0) != (b < 0));
+}
+fn mod_u(a: u32, b: u32) -> u32 { return a % b; }
+// Long division, each step of which is exact: the built-in remainder rounds the quotient.
+fn fmod_f(a: f32, b: f32) -> f32 {
+    let sign = bitcast<u32>(a) & 0x80000000u;
+    let high = bitcast<u32>(a) & 0x7fffffffu;
+    let low = bitcast<u32>(b) & 0x7fffffffu;
+    if high >= 0x7f800000u || low > 0x7f800000u || low == 0u { return bitcast<f32>(high | 0x7fc00000u); }
+    if high < low { return a; }
+    var rest = bitcast<f32>(high);
+    let divisor = bitcast<f32>(low);
+    var shift = i32(high >> 23u) - i32(low >> 23u);
+    while shift >= 0 {
+        // Two factors, as one alone may be too large for a float.
+        let half = shift / 2;
+        let step = divisor * bitcast<f32>(u32(half + 127) << 23u) * bitcast<f32>(u32(shift - half + 127) << 23u);
+        if rest >= step { rest -= step; }
+        shift -= 1;
+    }
+    return bitcast<f32>(bitcast<u32>(rest) | sign);
+}
+fn mod_f(a: f32, b: f32) -> f32 {
+    let rest = fmod_f(a, b);
+    if nan_bits(rest) { return rest; }
+    if rest == 0.0 { return bitcast<f32>(bitcast<u32>(b) & 0x80000000u); }
+    if (rest < 0.0) != (b < 0.0) { return rest + b; }
+    return rest;
+}
+
+fn round_half(a: f32) -> f32 { return unpack2x16float(pack2x16float(vec2<f32>(clamp(a, -65504.0, 65504.0), 0.0))).x; }
+fn quantize(a: f32, zero: i32, low: i32, high: i32) -> i32 {
+    if nan_bits(a) { return clamp(zero, low, high); }
+    return clamp(i32(round(clamp(a, -1048576.0, 1048576.0))) + zero, low, high);
+}

@@ -53,7 +53,7 @@ pub(super) fn write(tensor: &Tensor) -> anyhow::Result<Vec<u8>> {
         DType::Complex64 => "<c8".into(),
         DType::Complex128 => "<c16".into(),
         DType::String => format!("|S{width}"),
-        DType::BF16 => bail!("bf16 has no NumPy form"),
+        other => bail!("{other} has no NumPy form"),
     };
     let dims: String = tensor.shape().iter().map(|d| format!("{d}, ")).collect();
     let dims = if tensor.shape().rank() == 1 { dims.trim_end() } else { dims.trim_end_matches(", ") };

@@ -81,12 +81,16 @@ fn converted(tensor: Tensor, wanted: DType) -> anyhow::Result<Tensor> {
 }
 
 fn integer_max(dtype: DType) -> i128 {
-    let signed = matches!(dtype, DType::I8 | DType::I16 | DType::I32 | DType::I64);
+    let signed = matches!(dtype.carrier(), DType::I8 | DType::I16 | DType::I32 | DType::I64);
     (1i128 << (dtype.bits() - usize::from(signed))) - 1
 }
 
 fn integer_min(dtype: DType) -> i128 {
-    if matches!(dtype, DType::I8 | DType::I16 | DType::I32 | DType::I64) { -integer_max(dtype) - 1 } else { 0 }
+    if matches!(dtype.carrier(), DType::I8 | DType::I16 | DType::I32 | DType::I64) {
+        -integer_max(dtype) - 1
+    } else {
+        0
+    }
 }
 
 /// Integers of any width from values that fit: the low bytes of each.

@@ -35,6 +35,26 @@ pub enum DType {
     Complex64,
     /// Two binary64: real, imaginary.
     Complex128,
+    /// Unsigned 2-bit integer.
+    U2,
+    /// Signed 2-bit integer.
+    I2,
+    /// Unsigned 4-bit integer.
+    U4,
+    /// Signed 4-bit integer.
+    I4,
+    /// Float of 4 bits, 2 of them the exponent: no infinity, no NaN.
+    F4E2M1,
+    /// Float of 8 bits, 4 of them the exponent: no infinity.
+    F8E4M3FN,
+    /// The same with one zero and one NaN.
+    F8E4M3FNUZ,
+    /// Float of 8 bits, 5 of them the exponent.
+    F8E5M2,
+    /// The same without infinity, with one zero and one NaN.
+    F8E5M2FNUZ,
+    /// A power of two in 8 bits.
+    F8E8M0,
     /// Byte strings of any length.
     String,
 }
@@ -44,7 +64,10 @@ impl DType {
     pub fn bits(self) -> usize {
         match self {
             DType::String => 0,
+            DType::U2 | DType::I2 => 2,
+            DType::U4 | DType::I4 | DType::F4E2M1 => 4,
             DType::Bool | DType::U8 | DType::I8 => 8,
+            DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ | DType::F8E8M0 => 8,
             DType::U16 | DType::I16 | DType::F16 | DType::BF16 => 16,
             DType::U32 | DType::I32 | DType::F32 => 32,
             DType::U64 | DType::I64 | DType::F64 | DType::Complex64 => 64,
@@ -52,22 +75,60 @@ impl DType {
         }
     }
 
-    /// Bytes of one element in host memory; 0 for strings.
+    /// Bytes of one element in host memory, where types below 8 bits take a byte each; 0 for strings.
     pub fn bytes(self) -> usize {
-        self.bits() / 8
+        self.bits().div_ceil(8)
     }
 
     /// Whether values are real floating-point numbers.
     pub fn is_float(self) -> bool {
-        matches!(self, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
+        matches!(self, DType::F16 | DType::BF16 | DType::F32 | DType::F64) || self.is_small_float()
+    }
+
+    /// Whether values are floats of at most 8 bits, held as their codes.
+    pub fn is_small_float(self) -> bool {
+        use DType::{F4E2M1, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0};
+        matches!(self, F4E2M1 | F8E4M3FN | F8E4M3FNUZ | F8E5M2 | F8E5M2FNUZ | F8E8M0)
+    }
+
+    /// The type whose form elements have in host memory: integers below 8 bits are widened, floats of at most 8 bits are
+    /// their codes.
+    pub fn carrier(self) -> DType {
+        match self {
+            DType::I2 | DType::I4 => DType::I8,
+            DType::Bool | DType::U2 | DType::U4 => DType::U8,
+            small if small.is_small_float() => DType::U8,
+            other => other,
+        }
     }
 
     /// Whether values are integers (bool is not).
     pub fn is_integer(self) -> bool {
         matches!(
             self,
-            DType::U8 | DType::I8 | DType::U16 | DType::I16 | DType::U32 | DType::I32 | DType::U64 | DType::I64
+            DType::U2
+                | DType::I2
+                | DType::U4
+                | DType::I4
+                | DType::U8
+                | DType::I8
+                | DType::U16
+                | DType::I16
+                | DType::U32
+                | DType::I32
+                | DType::U64
+                | DType::I64
         )
+    }
+
+    /// The least and greatest value of an integer type of at most 16 bits; of a bool 0 and 1; 0 and 0 for other types.
+    pub fn small_range(self) -> (i64, i64) {
+        match self {
+            DType::Bool => (0, 1),
+            DType::U2 | DType::U4 | DType::U8 | DType::U16 => (0, (1 << self.bits()) - 1),
+            DType::I2 | DType::I4 | DType::I8 | DType::I16 => (-(1 << (self.bits() - 1)), (1 << (self.bits() - 1)) - 1),
+            _ => (0, 0),
+        }
     }
 
     /// Lower-case name, e.g. `f32`.
@@ -88,6 +149,16 @@ impl DType {
             DType::F64 => "f64",
             DType::Complex64 => "complex64",
             DType::Complex128 => "complex128",
+            DType::U2 => "u2",
+            DType::I2 => "i2",
+            DType::U4 => "u4",
+            DType::I4 => "i4",
+            DType::F4E2M1 => "f4e2m1",
+            DType::F8E4M3FN => "f8e4m3fn",
+            DType::F8E4M3FNUZ => "f8e4m3fnuz",
+            DType::F8E5M2 => "f8e5m2",
+            DType::F8E5M2FNUZ => "f8e5m2fnuz",
+            DType::F8E8M0 => "f8e8m0",
             DType::String => "string",
         }
     }

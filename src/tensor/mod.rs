@@ -4,6 +4,7 @@ mod dtype;
 mod element;
 mod shape;
 mod signature;
+pub mod small_float;
 mod value;
 
 pub use dtype::DType;

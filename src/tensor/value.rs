@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::dtype::DType;
 use super::element::Element;
 use super::shape::Shape;
+use super::small_float::{self, Rounding};
 use crate::error::{Error, Result};
 
 /// A tensor's elements.
@@ -112,12 +113,13 @@ impl Tensor {
         }
     }
 
-    /// The elements as `T`, copied only when the bytes are not aligned for it. Bool reads as `u8`.
+    /// The elements as `T`, copied only when the bytes are not aligned for it. Types that lie in memory as
+    /// another (bool, those below 8 bits, 8-bit floats) read as their [`DType::carrier`].
     ///
     /// # Errors
     /// `INTERNAL` when the dtype is another one.
     pub fn values<T: Element>(&self) -> Result<Cow<'_, [T]>> {
-        let same = self.dtype == T::DTYPE || (self.dtype == DType::Bool && T::DTYPE == DType::U8);
+        let same = self.dtype == T::DTYPE || self.dtype.carrier() == T::DTYPE;
         match &self.data {
             Data::Bytes(bytes) if same => Ok(match bytemuck::try_cast_slice(bytes) {
                 Ok(aligned) => Cow::Borrowed(aligned),
@@ -136,8 +138,8 @@ impl Tensor {
             Ok(t.values::<T>()?.iter().map(|v| (*v).into()).collect())
         }
         match self.dtype {
-            DType::Bool | DType::U8 => widen::<u8>(self),
-            DType::I8 => widen::<i8>(self),
+            DType::Bool | DType::U8 | DType::U4 | DType::U2 => widen::<u8>(self),
+            DType::I8 | DType::I4 | DType::I2 => widen::<i8>(self),
             DType::U16 => widen::<u16>(self),
             DType::I16 => widen::<i16>(self),
             DType::U32 => widen::<u32>(self),
@@ -159,6 +161,10 @@ impl Tensor {
             DType::F16 => Ok(self.values::<half::f16>()?.iter().map(|v| v.to_f64()).collect()),
             DType::BF16 => Ok(self.values::<half::bf16>()?.iter().map(|v| v.to_f64()).collect()),
             DType::U64 => Ok(self.values::<u64>()?.iter().map(|v| *v as f64).collect()),
+            small if small.is_small_float() => {
+                let codes = self.values::<u8>()?;
+                Ok(codes.iter().filter_map(|code| small_float::decode(small, *code)).map(f64::from).collect())
+            }
             DType::String | DType::Complex64 | DType::Complex128 => {
                 Err(Error::invalid_argument(format!("expected real numbers, got a {} tensor", self.dtype)))
             }
@@ -203,8 +209,24 @@ impl Tensor {
             DType::BF16 => cast!(bf16, |v| bf16::from_f64(*v)),
             DType::F32 => cast!(f32, |v| *v as f32),
             DType::F64 => cast!(f64, |v| *v),
+            DType::U4 | DType::I4 | DType::U2 | DType::I2 => {
+                let (low, high) = dtype.small_range();
+                let clamp = |v: &f64| (*v as i64).clamp(low, high) as u8;
+                Self::from_bytes(dtype, shape, values.iter().map(clamp).collect::<Vec<u8>>())
+            }
+            small if small.is_small_float() => Self::from_rounded(small, shape, values, Rounding::default()),
             other => Err(Error::invalid_argument(format!("{other} is not a real number type"))),
         }
+    }
+
+    /// A tensor of floats of at most 8 bits, rounded as asked.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when the count is wrong or the dtype another one.
+    pub fn from_rounded(dtype: DType, shape: impl Into<Shape>, values: &[f64], rounding: Rounding) -> Result<Self> {
+        let codes: Option<Vec<u8>> = values.iter().map(|v| small_float::encode(dtype, *v, rounding)).collect();
+        let codes = codes.ok_or_else(|| Error::invalid_argument(format!("{dtype} is no float of 8 bits or fewer")))?;
+        Self::from_bytes(dtype, shape, codes)
     }
 
     /// The same elements under another shape.

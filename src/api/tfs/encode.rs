@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::proto::tensorflow::{DataType, TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
 /// Where the elements go.
@@ -15,7 +15,7 @@ pub(in crate::api) enum Form {
     Content,
 }
 
-/// The number that stands for `dtype` on the wire.
+/// The number that stands for `dtype` on the wire: `DT_INVALID` for types that this protocol cannot carry here.
 pub(in crate::api) fn data_type(dtype: DType) -> DataType {
     match dtype {
         DType::Bool => DataType::DtBool,
@@ -34,10 +34,14 @@ pub(in crate::api) fn data_type(dtype: DType) -> DataType {
         DType::Complex64 => DataType::DtComplex64,
         DType::Complex128 => DataType::DtComplex128,
         DType::String => DataType::DtString,
+        _ => DataType::DtInvalid,
     }
 }
 
 /// `tensor` as a message.
+///
+/// # Errors
+/// `UNIMPLEMENTED` for integers below 8 bits and floats of 8 bits or fewer.
 pub(in crate::api) fn encode(tensor: &Tensor, form: Form) -> Result<TensorProto> {
     let dim = tensor.shape().iter().map(|d| Dim { size: *d as i64, name: String::new() }).collect();
     let mut proto = TensorProto {
@@ -45,6 +49,9 @@ pub(in crate::api) fn encode(tensor: &Tensor, form: Form) -> Result<TensorProto>
         tensor_shape: Some(TensorShapeProto { dim, unknown_rank: false }),
         ..TensorProto::default()
     };
+    if data_type(tensor.dtype()) == DataType::DtInvalid {
+        return Err(Error::unimplemented(format!("{} tensors cannot be sent", tensor.dtype())));
+    }
     if form == Form::Content && tensor.dtype() != DType::String {
         proto.tensor_content = tensor.bytes().clone();
         return Ok(proto);
@@ -66,6 +73,7 @@ pub(in crate::api) fn encode(tensor: &Tensor, form: Form) -> Result<TensorProto>
         DType::String => proto.string_val = tensor.strings().to_vec(),
         // No element type of ours is complex: the bytes go as they are.
         DType::Complex64 | DType::Complex128 => proto.tensor_content = tensor.bytes().clone(),
+        _ => return Err(Error::internal(format!("{} has no field", tensor.dtype()))),
     }
     Ok(proto)
 }

@@ -4,6 +4,7 @@ use half::{bf16, f16};
 
 use crate::engine::ir::Storage;
 use crate::error::{Error, Result};
+use crate::tensor::small_float::{PowerRounding, Rounding};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// `tensor`'s elements as they lie on the device, padded to whole words.
@@ -19,12 +20,15 @@ pub(super) fn to_device(tensor: &Tensor, storage: Storage, target: &mut Vec<u8>)
         | (DType::U32, Storage::U32) => target.extend_from_slice(tensor.bytes()),
         (DType::F16, Storage::F32) => extend(target, tensor.values::<f16>()?.iter().map(|v| v.to_f32())),
         (DType::BF16, Storage::F32) => extend(target, tensor.values::<bf16>()?.iter().map(|v| v.to_f32())),
-        (DType::I8, Storage::I32) => extend(target, tensor.values::<i8>()?.iter().map(|v| i32::from(*v))),
+        (DType::I8 | DType::I4 | DType::I2, Storage::I32) => {
+            extend(target, tensor.values::<i8>()?.iter().map(|v| i32::from(*v)))
+        }
         (DType::I16, Storage::I32) => extend(target, tensor.values::<i16>()?.iter().map(|v| i32::from(*v))),
-        (DType::U8 | DType::Bool, Storage::U32) => {
+        (DType::U8 | DType::U4 | DType::U2 | DType::Bool, Storage::U32) => {
             extend(target, tensor.values::<u8>()?.iter().map(|v| u32::from(*v)));
         }
         (DType::U16, Storage::U32) => extend(target, tensor.values::<u16>()?.iter().map(|v| u32::from(*v))),
+        (small, Storage::F32) if small.is_small_float() => extend(target, tensor.to_f32s()?.iter().copied()),
         (DType::I64, Storage::I32) => {
             let values = tensor.values::<i64>()?;
             if let Some(value) = values.iter().find(|v| i32::try_from(**v).is_err()) {
@@ -63,6 +67,16 @@ pub(super) fn from_device(bytes: &[u8], storage: Storage, dtype: DType, shape: &
         | (Storage::I32, DType::I32)
         | (Storage::U32, DType::U32) => Tensor::from_bytes(dtype, shape, bytes.to_vec()),
         (Storage::F32, DType::F16) => Tensor::from_vec(shape, words::<f32>(bytes).map(f16::from_f32).collect()),
+        (Storage::F32, DType::BF16) => Tensor::from_vec(shape, words::<f32>(bytes).map(bf16::from_f32).collect()),
+        (Storage::F32, small) if small.is_small_float() => {
+            // What stored them has rounded: infinities are meant.
+            // The least power of two is subnormal, which an adapter may store as 0: only saturation brings that back.
+            let exact = Rounding { saturate: small == DType::F8E8M0, power: PowerRounding::Nearest };
+            Tensor::from_rounded(small, shape, &words::<f32>(bytes).map(f64::from).collect::<Vec<_>>(), exact)
+        }
+        (Storage::I32, DType::I4 | DType::I2) | (Storage::U32, DType::U4 | DType::U2) => {
+            Tensor::from_bytes(dtype, shape, words::<u32>(bytes).map(|v| v as u8).collect::<Vec<u8>>())
+        }
         (Storage::I32, DType::I8) => Tensor::from_vec(shape, words::<i32>(bytes).map(|v| v as i8).collect()),
         (Storage::I32, DType::I16) => Tensor::from_vec(shape, words::<i32>(bytes).map(|v| v as i16).collect()),
         (Storage::I32, DType::I64) => Tensor::from_vec(shape, words::<i32>(bytes).map(i64::from).collect()),

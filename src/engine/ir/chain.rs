@@ -287,6 +287,19 @@ impl<'a> PointwiseBuilder<'a> {
 
     /// Input `i` with its first axis aligned to output axis `first_axis`.
     pub fn input_at(&mut self, i: usize, first_axis: usize) -> Option<Reg> {
+        let shape = self.fact(i)?.shape()?;
+        let (output, channel_axis) = (self.output_shape.clone(), self.channel_axis);
+        self.read(i, || Access::new(&shape, first_axis, &output, channel_axis))
+    }
+
+    /// Input `i` as if it had the shape `input` and the output the shape `output`, of as many elements each as they have,
+    /// broadcast by trailing axes.
+    pub fn input_viewed(&mut self, i: usize, input: &[usize], output: &[usize]) -> Option<Reg> {
+        let first_axis = output.len().checked_sub(input.len())?;
+        self.read(i, || Access::new(input, first_axis, output, None))
+    }
+
+    fn read(&mut self, i: usize, access: impl FnOnce() -> Access) -> Option<Reg> {
         let input = self.inputs.get(i)?.as_ref()?;
         if let Some(reg) = input.reg {
             return Some(reg);
@@ -300,7 +313,7 @@ impl<'a> PointwiseBuilder<'a> {
             };
         }
         let storage = self.profile.storage(input.fact.dtype)?;
-        let access = Access::new(&shape, first_axis, &self.output_shape, self.channel_axis);
+        let access = access();
         let words = match &access {
             Access::Cycle { inner, count } => vec![*inner, *count],
             Access::Strided(axes) => axes.iter().flat_map(|(n, s)| [*n, *s]).collect(),

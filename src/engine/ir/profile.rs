@@ -102,8 +102,11 @@ impl Profile {
             // Software adapters convert 16-bit floats at every load, slowly: there all are widened.
             DType::F16 if self.f16 && self.family == Family::Gpu => Some(Storage::F16),
             DType::F16 => Some(Storage::F32),
-            DType::I64 | DType::I32 | DType::I16 | DType::I8 => Some(Storage::I32),
-            DType::U32 | DType::U16 | DType::U8 | DType::Bool => Some(Storage::U32),
+            // Exact in 32-bit floats. What is computed from them is rounded when it is read back, casts round at once.
+            DType::BF16 => Some(Storage::F32),
+            small if small.is_small_float() => Some(Storage::F32),
+            DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::I4 | DType::I2 => Some(Storage::I32),
+            DType::U32 | DType::U16 | DType::U8 | DType::U4 | DType::U2 | DType::Bool => Some(Storage::U32),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::required;
 use super::broadcast::{Numbers, common_dims, common_shape, indices, wrapped};
+use super::narrow;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
 use crate::error::{Error, Result};
@@ -208,8 +209,9 @@ impl Op for Arithmetic {
     fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
         let dtype = builder.output_dtype();
         let class = builder.class_of(dtype)?;
-        // 64-bit results may leave the 32 bits they lie in, smaller ones must wrap where 32 bits do not.
-        let wide_enough = self.kind.bounded || matches!(dtype, DType::F32 | DType::F16 | DType::I32 | DType::U32);
+        // 64-bit results may leave the 32 bits they lie in.
+        let wide_enough = self.kind.bounded || class == Class::F32 || dtype.bits() <= 32;
+        let wraps = !self.kind.bounded && narrow::is_narrow(dtype);
         let function = self.kind.functions[match class {
             Class::F32 => 0,
             Class::I32 => 1,
@@ -224,6 +226,9 @@ impl Op for Arithmetic {
             let next = builder.input(i)?;
             let next = builder.convert(next, class);
             result = builder.call(function, &[result, next], class);
+            if wraps {
+                result = narrow::wrap(builder, result, dtype)?;
+            }
         }
         if self.is_mean() {
             let count = builder.constant_f32(1.0 / count as f32);

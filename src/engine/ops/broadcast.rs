@@ -39,6 +39,15 @@ pub(super) fn wrapped(dtype: DType, shape: Shape, values: &[i64]) -> Result<Tens
         DType::I16 => cast!(i16),
         DType::U32 => cast!(u32),
         DType::I32 => cast!(i32),
+        DType::U2 | DType::U4 => {
+            let mask = (1i64 << dtype.bits()) - 1;
+            Tensor::from_bytes(dtype, shape, values.iter().map(|v| (v & mask) as u8).collect::<Vec<u8>>())
+        }
+        DType::I2 | DType::I4 => {
+            let unused = 64 - dtype.bits();
+            let wrap = |v: &i64| ((v << unused) >> unused) as u8;
+            Tensor::from_bytes(dtype, shape, values.iter().map(wrap).collect::<Vec<u8>>())
+        }
         DType::U64 => cast!(u64),
         DType::I64 => cast!(i64),
         float => {

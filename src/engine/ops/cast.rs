@@ -6,25 +6,40 @@ use bytes::Bytes;
 
 use super::arguments::required;
 use super::broadcast::{Numbers, wrapped};
+use super::narrow;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
 use crate::error::{Error, Result};
+use crate::tensor::small_float::{PowerRounding, Rounding};
 use crate::tensor::{DType, Tensor};
 
 pub(super) fn cast(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     let to = spec.attributes.dtype("to")?;
     let to = to.ok_or_else(|| Error::invalid_argument("Cast without the attribute to"))?;
-    Ok(Arc::new(Cast { to: Some(to) }))
+    Ok(Arc::new(Cast { to: Some(to), rounding: rounding(spec)? }))
 }
 
-pub(super) fn cast_like(_spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
-    Ok(Arc::new(Cast { to: None }))
+pub(super) fn cast_like(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
+    Ok(Arc::new(Cast { to: None, rounding: rounding(spec)? }))
+}
+
+/// What the attributes `saturate` and `round_mode` say.
+fn rounding(spec: &OpSpec<'_>) -> Result<Rounding> {
+    let power = match spec.attributes.string_or("round_mode", "up")?.as_str() {
+        "up" => PowerRounding::Up,
+        "down" => PowerRounding::Down,
+        "nearest" => PowerRounding::Nearest,
+        other => return Err(Error::invalid_argument(format!("round_mode {other:?} does not exist"))),
+    };
+    Ok(Rounding { saturate: spec.attributes.flag_or("saturate", true)?, power })
 }
 
 /// To a given type, or to that of input 1.
 #[derive(Debug)]
 struct Cast {
     to: Option<DType>,
+    /// For floats of at most 8 bits.
+    rounding: Rounding,
 }
 
 impl Op for Cast {
@@ -45,7 +60,11 @@ impl Op for Cast {
             Some(dtype) => dtype,
             None => required(inputs, 1)?.dtype(),
         };
-        Ok(vec![converted(required(inputs, 0)?, to)?])
+        let input = required(inputs, 0)?;
+        if to.is_small_float() && input.dtype() != DType::String {
+            return Ok(vec![Tensor::from_rounded(to, input.shape().clone(), &input.to_f64s()?, self.rounding)?]);
+        }
+        Ok(vec![converted(input, to)?])
     }
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
@@ -64,16 +83,22 @@ impl Op for Cast {
             (Class::F32, DType::Bool) => Some(builder.call("to_bool_f", &[value], Class::U32)),
             (Class::I32, DType::Bool) => Some(builder.call("to_bool_i", &[value], Class::U32)),
             (Class::U32, DType::Bool) => Some(builder.call("to_bool_u", &[value], Class::U32)),
-            (_, DType::F32 | DType::F16 | DType::I32) => Some(builder.convert(value, class)),
-            (_, DType::I64) if source != Class::F32 => Some(builder.convert(value, class)),
-            // Narrow targets are exact only from narrower sources; floats may leave 32 bits on the way to 64.
             _ if from == to => Some(value),
+            (_, DType::F32 | DType::F16 | DType::I32 | DType::U32) => Some(builder.convert(value, class)),
+            // 32-bit floats round wide integers, which would then be rounded twice.
+            (Class::I32 | Class::U32, DType::BF16) if from.bits() > 16 => None,
+            (_, DType::BF16) => narrow::round(builder, value, to, self.rounding),
+            (_, small) if small.is_small_float() => narrow::round(builder, value, to, self.rounding),
+            (Class::F32, small) if narrow::is_narrow(small) => narrow::truncate(builder, value, small),
+            (_, small) if narrow::is_narrow(small) => narrow::wrap(builder, value, small),
+            // Floats and 32-bit unsigned integers may leave 32 bits with a sign on the way to 64.
+            (Class::I32 | Class::U32, DType::I64) if from != DType::U32 => Some(builder.convert(value, class)),
             _ => None,
         }
     }
 }
 
-/// `tensor` as `to`: floats to integers truncate and saturate, integers wrap, strings are decimal numbers.
+/// `tensor` as `to`: floats to integers truncate and saturate (wrap below 8 bits), integers wrap, strings are decimal numbers.
 pub(super) fn converted(tensor: &Tensor, to: DType) -> Result<Tensor> {
     let (from, shape) = (tensor.dtype(), tensor.shape().clone());
     if from == to {
@@ -96,6 +121,10 @@ pub(super) fn converted(tensor: &Tensor, to: DType) -> Result<Tensor> {
             Tensor::from_f64s(to, shape, &values)
         }
         Numbers::Whole(values) => wrapped(to, shape, &values),
+        Numbers::Real(values) if to.is_integer() && to.bits() < 8 => {
+            let limit = f64::from(narrow::WRAPPING_LIMIT);
+            wrapped(to, shape, &values.iter().map(|v| v.clamp(-limit, limit) as i64).collect::<Vec<_>>())
+        }
         // A double between two 32-bit floats is rounded once only.
         Numbers::Real(values) => Tensor::from_f64s(to, shape, &values),
     }
@@ -115,6 +144,13 @@ fn texts(tensor: &Tensor) -> Result<Vec<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn floats_wrap_below_8_bits() {
+        let real = Tensor::from_vec([3], vec![-9.5f32, 7.9, f32::NAN]).expect("three");
+        assert_eq!(converted(&real, DType::I4).expect("casts").to_i64s().expect("integers"), [7, 7, 0]);
+        assert_eq!(converted(&real, DType::U4).expect("casts").to_i64s().expect("integers"), [7, 7, 0]);
+    }
 
     #[test]
     fn integers_wrap_and_floats_saturate() {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::required;
 use super::broadcast::{Numbers, wrapped};
+use super::narrow;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
 use crate::error::{Error, Result};
@@ -354,8 +355,8 @@ impl Op for Unary {
         let class = builder.class_of(dtype)?;
         let function = match (class, dtype) {
             (Class::F32, _) => self.kind.function,
-            // Narrower results would have to wrap, wider ones could leave the range.
-            (Class::I32, DType::I32) => self.kind.function_i,
+            // Wider results could leave the range.
+            (Class::I32, small) if small.bits() <= 32 => self.kind.function_i,
             (Class::U32, DType::Bool) => self.kind.function_u,
             _ => "",
         };
@@ -368,7 +369,11 @@ impl Op for Unary {
             arguments.extend(parameters.map(|p| builder.constant_f32(*p as f32)).collect::<Vec<_>>());
         }
         let class = if self.kind.gives == Gives::Bool { Class::U32 } else { class };
-        Some(builder.call(function, &arguments, class))
+        let value = builder.call(function, &arguments, class);
+        if builder.output_dtype() == dtype && narrow::is_narrow(dtype) {
+            return narrow::wrap(builder, value, dtype);
+        }
+        Some(value)
     }
 }
 

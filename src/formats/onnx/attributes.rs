@@ -10,7 +10,7 @@ use crate::engine::ir::{Attribute, Attributes};
 use crate::error::{Error, Result};
 
 /// Integer attributes that mean an element type.
-const ELEMENT_TYPES: &[&str] = &["to", "dtype", "output_dtype", "output_datatype"];
+const ELEMENT_TYPES: &[&str] = &["to", "dtype", "output_dtype", "output_datatype", "precision"];
 
 /// The attributes of `node`.
 ///

@@ -7,7 +7,7 @@ use crate::tensor::DType;
 /// The element type of `code`.
 ///
 /// # Errors
-/// `UNIMPLEMENTED` for 8-bit floats and types below 8 bits; `INVALID_ARGUMENT` for codes that do not exist.
+/// `UNIMPLEMENTED` for 6-bit floats; `INVALID_ARGUMENT` for codes that do not exist.
 pub(super) fn from_code(code: i32) -> Result<DType> {
     let known = DataType::try_from(code)
         .ok()
@@ -30,6 +30,16 @@ pub(super) fn from_code(code: i32) -> Result<DType> {
         DataType::Complex64 => DType::Complex64,
         DataType::Complex128 => DType::Complex128,
         DataType::Bfloat16 => DType::BF16,
+        DataType::Uint2 => DType::U2,
+        DataType::Int2 => DType::I2,
+        DataType::Uint4 => DType::U4,
+        DataType::Int4 => DType::I4,
+        DataType::Float4e2m1 => DType::F4E2M1,
+        DataType::Float8e4m3fn => DType::F8E4M3FN,
+        DataType::Float8e4m3fnuz => DType::F8E4M3FNUZ,
+        DataType::Float8e5m2 => DType::F8E5M2,
+        DataType::Float8e5m2fnuz => DType::F8E5M2FNUZ,
+        DataType::Float8e8m0 => DType::F8E8M0,
         other => return Err(Error::unimplemented(format!("element type {} is not supported", other.as_str_name()))),
     })
 }
@@ -53,6 +63,16 @@ pub(super) fn code(dtype: DType) -> i32 {
         DType::Complex64 => DataType::Complex64,
         DType::Complex128 => DataType::Complex128,
         DType::BF16 => DataType::Bfloat16,
+        DType::U2 => DataType::Uint2,
+        DType::I2 => DataType::Int2,
+        DType::U4 => DataType::Uint4,
+        DType::I4 => DataType::Int4,
+        DType::F4E2M1 => DataType::Float4e2m1,
+        DType::F8E4M3FN => DataType::Float8e4m3fn,
+        DType::F8E4M3FNUZ => DataType::Float8e4m3fnuz,
+        DType::F8E5M2 => DataType::Float8e5m2,
+        DType::F8E5M2FNUZ => DataType::Float8e5m2fnuz,
+        DType::F8E8M0 => DataType::Float8e8m0,
     };
     known as i32
 }

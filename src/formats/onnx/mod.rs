@@ -10,6 +10,7 @@ mod locate;
 mod nodes;
 mod opset;
 mod order;
+mod packed;
 mod proto;
 mod signature;
 mod sparse;

@@ -6,6 +6,7 @@ use prost::Message as _;
 use super::dtype;
 use super::external::ExternalFiles;
 use super::limits;
+use super::packed;
 use super::proto::TensorProto;
 use super::proto::tensor_proto::DataLocation;
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::tensor::{DType, Element, Shape, Tensor};
 /// Decodes a TensorProto file, such as test data: its name and contents. Raw data is borrowed from `bytes`.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for bytes that are not a tensor, `UNIMPLEMENTED` for element types below 8 bits.
+/// `INVALID_ARGUMENT` for bytes that are not a tensor, `UNIMPLEMENTED` for 6-bit floats.
 pub fn decode(bytes: Bytes) -> Result<(String, Tensor)> {
     let proto = TensorProto::decode(bytes)
         .map_err(|e| Error::invalid_argument("the file is not an ONNX tensor").with_source(e))?;
@@ -28,7 +29,7 @@ pub fn encode(name: &str, tensor: &Tensor) -> Vec<u8> {
         dims: tensor.shape().iter().map(|d| i64::try_from(*d).unwrap_or(i64::MAX)).collect(),
         data_type: dtype::code(tensor.dtype()),
         name: name.to_owned(),
-        raw_data: (tensor.dtype() != DType::String).then(|| tensor.bytes().clone()),
+        raw_data: (tensor.dtype() != DType::String).then(|| packed::pack(tensor)),
         string_data: tensor.strings().to_vec(),
         ..Default::default()
     };
@@ -79,11 +80,14 @@ pub(super) fn shape(dims: &[i64]) -> Result<Shape> {
 }
 
 fn byte_length(dtype: DType, shape: &Shape) -> Result<usize> {
-    let bytes = shape.elements().checked_mul(dtype.bytes()).filter(|_| dtype != DType::String);
+    let bytes = shape.elements().checked_mul(dtype.bits()).map(|b| b.div_ceil(8)).filter(|_| dtype != DType::String);
     bytes.ok_or_else(|| Error::invalid_argument(format!("{dtype} of shape {shape} cannot be raw data")))
 }
 
 fn from_raw(dtype: DType, shape: Shape, raw: Bytes) -> Result<Tensor> {
+    if dtype.bits() < 8 && dtype != DType::String {
+        return packed::unpack(dtype, shape, &raw);
+    }
     if dtype == DType::Bool && raw.iter().any(|b| *b > 1) {
         let bools: Vec<u8> = raw.iter().map(|b| u8::from(*b != 0)).collect();
         return Tensor::from_bools(shape, bools);
@@ -107,6 +111,13 @@ fn from_typed(dtype: DType, shape: Shape, proto: &TensorProto) -> Result<Tensor>
         DType::U8 => typed(shape, narrow, |v| v as u8),
         DType::F16 => typed(shape, narrow, |v| f16::from_bits(v as u16)),
         DType::BF16 => typed(shape, narrow, |v| bf16::from_bits(v as u16)),
+        // Several elements lie in each entry, as they do in a byte of raw data.
+        DType::U2 | DType::I2 | DType::U4 | DType::I4 | DType::F4E2M1 => {
+            packed::unpack(dtype, shape, &narrow.iter().map(|v| *v as u8).collect::<Vec<u8>>())
+        }
+        DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ | DType::F8E8M0 => {
+            Tensor::from_bytes(dtype, shape, narrow.iter().map(|v| *v as u8).collect::<Vec<u8>>())
+        }
         DType::Bool => Tensor::from_bools(shape, narrow.iter().map(|v| u8::from(*v != 0)).collect()),
         DType::String => Tensor::from_strings(shape, proto.string_data.clone()),
         // Pairs lie flat in the field of their parts, as they do in memory.

@@ -1,7 +1,8 @@
 //! All cases together.
 
 use super::{
-    arithmetic, batch_normalization, cast, choice, compare, join, movement, products, signals, unary, views, vision,
+    arithmetic, batch_normalization, bits, cast, choice, compare, join, movement, products, quantize, signals, unary,
+    views, vision,
 };
 use crate::case::Case;
 
@@ -10,6 +11,7 @@ pub(crate) fn all() -> Vec<Case> {
     let files = [
         arithmetic::cases,
         batch_normalization::cases,
+        bits::cases,
         cast::cases,
         choice::cases,
         compare::cases,
@@ -17,6 +19,7 @@ pub(crate) fn all() -> Vec<Case> {
         movement::cases,
         products::cases,
         signals::cases,
+        quantize::cases,
         unary::cases,
         views::cases,
         vision::cases,

@@ -2,12 +2,14 @@
 
 mod arithmetic;
 mod batch_normalization;
+mod bits;
 mod cast;
 mod choice;
 mod compare;
 mod join;
 mod movement;
 mod products;
+mod quantize;
 mod signals;
 mod unary;
 mod views;
