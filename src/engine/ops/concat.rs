@@ -146,6 +146,10 @@ impl Movement for Split {
         "Split"
     }
 
+    fn shape_inputs(&self) -> &'static [usize] {
+        &[1]
+    }
+
     fn dims(&self, facts: &[Option<&Fact>]) -> Result<Vec<Option<Vec<Dim>>>> {
         let Some(dims) = &required(facts, 0)?.dims else { return Ok(vec![None; self.outputs]) };
         let axis = axis_of(self.axis, dims.len())?;

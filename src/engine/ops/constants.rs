@@ -33,6 +33,10 @@ impl Op for ShapeOf {
         "Shape"
     }
 
+    fn reads_values(&self) -> bool {
+        false
+    }
+
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let Some(dims) = &required(inputs, 0)?.dims else { return Ok(vec![Fact::new(DType::I64, unknown(1))]) };
         let dims = &dims[self.range(dims.len())];
@@ -67,6 +71,10 @@ struct Size;
 impl Op for Size {
     fn name(&self) -> &'static str {
         "Size"
+    }
+
+    fn reads_values(&self) -> bool {
+        false
     }
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
@@ -138,6 +146,10 @@ impl Op for ConstantOfShape {
         "ConstantOfShape"
     }
 
+    fn shape_inputs(&self) -> &'static [usize] {
+        &[0]
+    }
+
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let shape = required(inputs, 0)?;
         Ok(vec![match known_ints(inputs, 0)?.flatten() {
@@ -187,6 +199,10 @@ const MAX_RANGE: f64 = 1e8;
 impl Op for Range {
     fn name(&self) -> &'static str {
         "Range"
+    }
+
+    fn shape_inputs(&self) -> &'static [usize] {
+        &[0, 1, 2]
     }
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {

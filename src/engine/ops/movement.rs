@@ -24,6 +24,11 @@ pub(super) trait Movement: std::fmt::Debug + Send + Sync + 'static {
     /// Where rows go.
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows>;
 
+    /// Inputs that say how elements move.
+    fn shape_inputs(&self) -> &'static [usize] {
+        &[]
+    }
+
     /// How many leading inputs hold elements to move; the others say how.
     fn moved(&self, inputs: usize) -> usize {
         inputs.min(1)
@@ -78,6 +83,10 @@ impl<M: Movement> Op for Moving<M> {
             copy.apply(required(inputs, *input)?.bytes(), &mut outputs[*output], size);
         }
         shapes.into_iter().zip(outputs).map(|(shape, bytes)| Tensor::from_bytes(dtype, shape, bytes)).collect()
+    }
+
+    fn shape_inputs(&self) -> &'static [usize] {
+        self.0.shape_inputs()
     }
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {

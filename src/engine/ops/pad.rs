@@ -103,6 +103,10 @@ impl Op for Pad {
         "Pad"
     }
 
+    fn shape_inputs(&self) -> &'static [usize] {
+        &[1, 3]
+    }
+
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let input = required(inputs, 0)?;
         let Some(dims) = &input.dims else { return Ok(vec![Fact::of_unknown_rank(input.dtype)]) };

@@ -79,6 +79,10 @@ impl Movement for Expand {
         "Expand"
     }
 
+    fn shape_inputs(&self) -> &'static [usize] {
+        &[1]
+    }
+
     fn dims(&self, facts: &[Option<&Fact>]) -> Result<Vec<Option<Vec<Dim>>>> {
         let input = required(facts, 0)?;
         Ok(vec![match known_ints(facts, 1)?.flatten() {
@@ -142,6 +146,10 @@ impl Tile {
 impl Movement for Tile {
     fn name(&self) -> &'static str {
         "Tile"
+    }
+
+    fn shape_inputs(&self) -> &'static [usize] {
+        &[1]
     }
 
     fn dims(&self, facts: &[Option<&Fact>]) -> Result<Vec<Option<Vec<Dim>>>> {

@@ -79,6 +79,10 @@ impl Movement for Slice {
         "Slice"
     }
 
+    fn shape_inputs(&self) -> &'static [usize] {
+        &[1, 2, 3, 4]
+    }
+
     fn dims(&self, facts: &[Option<&Fact>]) -> Result<Vec<Option<Vec<Dim>>>> {
         let Some(dims) = &required(facts, 0)?.dims else { return Ok(vec![None]) };
         let Some(cuts) = self.cuts(facts, dims.len())? else { return Ok(vec![Some(unknown(dims.len()))]) };

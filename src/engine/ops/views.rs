@@ -288,6 +288,13 @@ impl Op for View {
         query.all(regrouped(&input, axis, &output, query.batch))
     }
 
+    fn shape_inputs(&self) -> &'static [usize] {
+        match self.0 {
+            Kind::Reshape { .. } | Kind::Squeeze(_) | Kind::Unsqueeze(_) => &[1],
+            _ => &[],
+        }
+    }
+
     fn is_view(&self) -> bool {
         true
     }
