@@ -138,8 +138,9 @@ impl Slots {
     }
 }
 
+/// Uploads count: a later segment may be the one that reads them.
 fn idle(segment: &Segment) -> bool {
-    segment.dispatches.is_empty() && segment.downloads.is_empty()
+    segment.uploads.is_empty() && segment.dispatches.is_empty() && segment.downloads.is_empty()
 }
 
 impl Run {
