@@ -1,7 +1,10 @@
 //! Typed operator attributes as an importer hands them to an operator's constructor.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
+use super::graph::Graph;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -24,6 +27,30 @@ pub enum Attribute {
     Tensor(Tensor),
     /// An element type.
     DType(DType),
+    /// A graph inside the node.
+    Graph(Subgraph),
+}
+
+/// A graph inside a node: a branch, a loop's body. Its last inputs are the values around the node that it, or another graph
+/// of the node, reads; the node has them as its last inputs.
+#[derive(Clone)]
+pub struct Subgraph {
+    /// The graph; its signature is not filled in.
+    pub graph: Arc<Graph>,
+    /// How many of its inputs, and of the node's, are values around the node.
+    pub captures: usize,
+}
+
+impl fmt::Debug for Subgraph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a graph of {} nodes", self.graph.nodes.len())
+    }
+}
+
+impl PartialEq for Subgraph {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.graph, &other.graph)
+    }
 }
 
 /// The attributes of one node. Reading one of the wrong type is an error that names it.
@@ -95,6 +122,8 @@ impl Attributes {
         tensor: Tensor => Tensor;
         /// An element type.
         dtype: DType => DType;
+        /// A graph.
+        graph: Graph => Subgraph;
     }
 
     /// An integer, or `default`.

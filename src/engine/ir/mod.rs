@@ -15,7 +15,7 @@ mod program;
 mod recorder;
 mod rows;
 
-pub use attributes::{Attribute, Attributes};
+pub use attributes::{Attribute, Attributes, Subgraph};
 pub use chain::{Access, Chain, ChainOperand, PointwiseBuilder, PointwiseInput, Reg};
 pub use expansion::{ExpandedNode, Expansion, Wire};
 pub use fact::Fact;

@@ -104,7 +104,9 @@ pub(super) fn constant(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
         Attribute::Floats(v) => Tensor::from_vec([v.len()], v.clone())?,
         Attribute::String(v) => Tensor::from_strings(Shape::scalar(), vec![v.clone().into()])?,
         Attribute::Strings(v) => Tensor::from_strings([v.len()], v.iter().map(|s| s.clone().into()).collect())?,
-        Attribute::DType(_) => return Err(Error::invalid_argument("a type is no Constant")),
+        Attribute::DType(_) | Attribute::Graph(_) => {
+            return Err(Error::invalid_argument("neither a type nor a graph is a Constant"));
+        }
     })))
 }
 

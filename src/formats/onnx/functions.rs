@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use prost::Message as _;
 
+use super::attributes::kind;
 use super::limits::{MAX_CALL_DEPTH, MAX_INLINED_BYTES, MAX_NODES};
 use super::nodes::{FlatNode, label};
 use super::opset::{Versions, domain};
-use super::proto::{AttributeProto, FunctionProto, NodeProto};
+use super::proto::attribute_proto::AttributeType;
+use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
+use super::subgraph::FlatGraph;
 use crate::engine::ops;
 use crate::error::{Error, Result};
 
@@ -20,7 +23,7 @@ pub(super) fn flatten(
     nodes: Vec<NodeProto>,
     versions: &Versions,
 ) -> Result<Vec<FlatNode>> {
-    let mut inliner = Inliner { functions: HashMap::new(), nodes: Vec::new(), calls: 0, bytes: 0 };
+    let mut inliner = Inliner { functions: HashMap::new(), nodes: Vec::new(), count: 0, calls: 0, bytes: 0 };
     for function in functions {
         // An operator that exists here is the same function, faster.
         let own = (domain(&function.domain), function.name.as_str());
@@ -38,6 +41,8 @@ struct Inliner<'a> {
     /// By domain, name and overload.
     functions: HashMap<(&'a str, &'a str, &'a str), &'a FunctionProto>,
     nodes: Vec<FlatNode>,
+    /// Nodes so far, in all graphs.
+    count: usize,
     calls: usize,
     bytes: usize,
 }
@@ -45,18 +50,41 @@ struct Inliner<'a> {
 impl Inliner<'_> {
     fn expand(&mut self, mut node: NodeProto, versions: &Versions, depth: usize) -> Result<()> {
         if node.name.is_empty() {
-            node.name = format!("{}_{}", node.op_type, self.nodes.len());
+            node.name = format!("{}_{}", node.op_type, self.count);
         }
         let called = (domain(&node.domain), node.op_type.as_str(), node.overload.as_str());
         let Some(function) = self.functions.get(&called).copied() else {
-            if self.nodes.len() >= MAX_NODES {
+            if self.count >= MAX_NODES {
                 return Err(Error::resource_exhausted(format!("the model has more than {MAX_NODES} nodes")));
             }
+            self.count += 1;
+            let graphs = self.subgraphs(&mut node, versions, depth)?;
             let opset = versions.of(&node.domain);
-            self.nodes.push(FlatNode { proto: node, opset });
+            self.nodes.push(FlatNode { proto: node, opset, graphs });
             return Ok(());
         };
         self.call(&node, function, depth).map_err(|e| if depth == 0 { e.at(label(&node)) } else { e })
+    }
+
+    /// Takes the graphs out of the attributes of `node`.
+    fn subgraphs(&mut self, node: &mut NodeProto, versions: &Versions, depth: usize) -> Result<Vec<FlatGraph>> {
+        let (graphs, others) = std::mem::take(&mut node.attribute)
+            .into_iter()
+            .partition::<Vec<_>, _>(|a| kind(a) == AttributeType::Graph && a.g.is_some());
+        node.attribute = others;
+        let mut flat = Vec::with_capacity(graphs.len());
+        for attribute in graphs {
+            let Some(mut graph) = attribute.g else { continue };
+            if depth >= MAX_CALL_DEPTH {
+                return Err(Error::resource_exhausted(format!("graphs inside {} are nested too deep", label(node))));
+            }
+            let around = std::mem::take(&mut self.nodes);
+            for inner in std::mem::take(&mut graph.node) {
+                self.expand(inner, versions, depth + 1)?;
+            }
+            flat.push(FlatGraph::new(attribute.name, graph, std::mem::replace(&mut self.nodes, around)));
+        }
+        Ok(flat)
     }
 
     fn call(&mut self, node: &NodeProto, function: &FunctionProto, depth: usize) -> Result<()> {
@@ -129,22 +157,40 @@ impl<'a> Scope<'a> {
     }
 
     fn apply(&self, inner: &NodeProto) -> NodeProto {
-        let rename = |name: &String| match self.values.get(name.as_str()) {
-            _ if name.is_empty() => String::new(),
-            Some(actual) => (*actual).to_owned(),
-            None => format!("{}/{name}", self.prefix),
-        };
         let name = if inner.name.is_empty() { &inner.op_type } else { &inner.name };
         NodeProto {
-            input: inner.input.iter().map(rename).collect(),
-            output: inner.output.iter().map(rename).collect(),
+            input: inner.input.iter().map(|n| self.rename(n)).collect(),
+            output: inner.output.iter().map(|n| self.rename(n)).collect(),
             name: format!("{}/{name}", self.prefix),
             attribute: inner.attribute.iter().filter_map(|a| self.attribute(a)).collect(),
             ..inner.clone()
         }
     }
 
+    fn rename(&self, name: &str) -> String {
+        match self.values.get(name) {
+            _ if name.is_empty() => String::new(),
+            Some(actual) => (*actual).to_owned(),
+            None => format!("{}/{name}", self.prefix),
+        }
+    }
+
+    /// A graph inside the function: its own values are renamed as the function's are, so that none hides another.
+    fn graph(&self, inner: &GraphProto) -> GraphProto {
+        let mut graph = GraphProto { node: inner.node.iter().map(|n| self.apply(n)).collect(), ..inner.clone() };
+        let dense = graph.initializer.iter_mut().map(|t| &mut t.name);
+        let sparse = graph.sparse_initializer.iter_mut().filter_map(|t| Some(&mut t.values.as_mut()?.name));
+        let ends = graph.input.iter_mut().chain(&mut graph.output).map(|v| &mut v.name);
+        for name in dense.chain(sparse).chain(ends) {
+            *name = self.rename(name);
+        }
+        graph
+    }
+
     fn attribute(&self, attribute: &AttributeProto) -> Option<AttributeProto> {
+        if let Some(graph) = &attribute.g {
+            return Some(AttributeProto { g: Some(self.graph(graph)), ..attribute.clone() });
+        }
         if attribute.ref_attr_name.is_empty() {
             return Some(attribute.clone());
         }

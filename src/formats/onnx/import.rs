@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::limits::MAX_FILE_BYTES;
-use super::nodes::GraphBuilder;
+use super::nodes::{Context, FlatNode, GraphBuilder};
 use super::opset::{self, Versions};
 use super::proto::{GraphProto, ModelProto};
 use super::weights::Weights;
@@ -74,22 +74,24 @@ fn load(bytes: Bytes, folder: &Path, options: ImportOptions) -> Result<Graph> {
     let nodes = order::sort(nodes, &outputs)?;
     opset::check(&nodes)?;
 
-    let read: HashSet<&str> =
-        nodes.iter().flat_map(|n| &n.proto.input).map(String::as_str).chain(outputs.iter().copied()).collect();
-    let mut builder = GraphBuilder::new(Weights::new(folder, options.strict_paths));
+    let read: HashSet<&str> = nodes.iter().flat_map(FlatNode::reads).chain(outputs.iter().copied()).collect();
+    let mut context = Context::new(Weights::new(folder, options.strict_paths));
+    let mut builder = GraphBuilder::new(&mut context);
     let constants = builder.declare_constants(&proto, |name| read.contains(name))?;
     let inputs = add_inputs(&mut builder, &proto)?;
-    for node in &nodes {
+    for node in nodes {
         builder.add_node(node)?;
     }
-    let mut graph = builder.finish(&constants, &outputs)?;
+    let graph = builder.finish(&constants, &outputs)?;
+    context.into_result()?;
+    let mut graph = graph.ok_or_else(|| Error::internal("a graph without a reason to be missing"))?;
     graph.signature.inputs = inputs;
     graph.signature.outputs = signature::outputs(&graph, &proto.output)?;
     Ok(graph)
 }
 
 /// Adds the inputs that are not constants: old files list those too.
-fn add_inputs(builder: &mut GraphBuilder, proto: &GraphProto) -> Result<Vec<Spec>> {
+fn add_inputs(builder: &mut GraphBuilder<'_>, proto: &GraphProto) -> Result<Vec<Spec>> {
     let dense = proto.initializer.iter().map(|t| t.name.as_str());
     let constants: HashSet<&str> = dense.chain(proto.sparse_initializer.iter().map(sparse::name)).collect();
     let mut specs = Vec::new();

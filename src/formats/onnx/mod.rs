@@ -14,6 +14,7 @@ mod packed;
 mod proto;
 mod signature;
 mod sparse;
+mod subgraph;
 mod tensor;
 mod unsupported;
 mod weights;

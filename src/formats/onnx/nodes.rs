@@ -1,15 +1,18 @@
 //! The nodes and values of a graph, built from ordered protos.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::attributes::{self, kind};
 use super::opset::domain;
+use super::order;
 use super::proto::attribute_proto::AttributeType;
 use super::proto::{GraphProto, NodeProto, SparseTensorProto, TensorProto};
+use super::subgraph::{self, FlatGraph};
 use super::unsupported::Unsupported;
 use super::weights::Weights;
 use super::{dtype, sparse};
-use crate::engine::ir::{Attribute, Graph, Node, ValueId};
+use crate::engine::ir::{Attribute, Graph, Node, Subgraph, ValueId};
 use crate::engine::ops::{self, OpSpec};
 use crate::error::{Code, Error, Result};
 use crate::tensor::{DType, Signature, Tensor};
@@ -19,6 +22,15 @@ use crate::tensor::{DType, Signature, Tensor};
 pub(super) struct FlatNode {
     pub(super) proto: NodeProto,
     pub(super) opset: i64,
+    /// Its attributes that are graphs.
+    pub(super) graphs: Vec<FlatGraph>,
+}
+
+impl FlatNode {
+    /// The values that it reads, graphs inside it included.
+    pub(super) fn reads(&self) -> impl Iterator<Item = &str> {
+        self.proto.input.iter().chain(self.graphs.iter().flat_map(|g| &g.captures)).map(String::as_str)
+    }
 }
 
 /// `Conv node "x"`, for messages.
@@ -49,21 +61,42 @@ impl<'a> Declared<'a> {
     }
 }
 
-/// Builds a graph, value by value.
+/// What the graphs of one model share.
 #[derive(Debug)]
-pub(super) struct GraphBuilder {
-    graph: Graph,
-    names: HashMap<String, ValueId>,
+pub(super) struct Context {
     weights: Weights,
     unsupported: Unsupported,
 }
 
-impl GraphBuilder {
-    /// An empty graph whose constants come from `weights`.
+impl Context {
+    /// Constants come from `weights`.
     pub(super) fn new(weights: Weights) -> Self {
+        Self { weights, unsupported: Unsupported::default() }
+    }
+
+    /// Nothing, when all of the model can run.
+    ///
+    /// # Errors
+    /// `UNIMPLEMENTED` listing all that cannot.
+    pub(super) fn into_result(self) -> Result<()> {
+        self.unsupported.into_result()
+    }
+}
+
+/// Builds a graph, value by value.
+#[derive(Debug)]
+pub(super) struct GraphBuilder<'a> {
+    graph: Graph,
+    names: HashMap<String, ValueId>,
+    context: &'a mut Context,
+}
+
+impl<'a> GraphBuilder<'a> {
+    /// An empty graph.
+    pub(super) fn new(context: &'a mut Context) -> Self {
         let signature = Signature { inputs: Vec::new(), outputs: Vec::new() };
         let graph = Graph { values: Vec::new(), nodes: Vec::new(), inputs: Vec::new(), outputs: Vec::new(), signature };
-        Self { graph, names: HashMap::new(), weights, unsupported: Unsupported::default() }
+        Self { graph, names: HashMap::new(), context }
     }
 
     /// Adds the constants of `proto` for which `is_read` holds; their contents are read by [`GraphBuilder::finish`], once it
@@ -71,11 +104,11 @@ impl GraphBuilder {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for names given twice and element types that do not exist.
-    pub(super) fn declare_constants<'a>(
+    pub(super) fn declare_constants<'p>(
         &mut self,
-        proto: &'a GraphProto,
+        proto: &'p GraphProto,
         is_read: impl Fn(&str) -> bool,
-    ) -> Result<Vec<Declared<'a>>> {
+    ) -> Result<Vec<Declared<'p>>> {
         let dense = proto.initializer.iter().map(Declared::Dense);
         let all = dense.chain(proto.sparse_initializer.iter().map(Declared::Sparse));
         let read: Vec<_> = all.filter(|c| is_read(c.name())).collect();
@@ -84,7 +117,7 @@ impl GraphBuilder {
             match constant.element_type().map_or(Ok(DType::F32), dtype::from_code) {
                 Ok(_) => {}
                 Err(e) if e.code() == Code::Unimplemented => {
-                    self.unsupported.other(format!("tensor {:?}: {}", constant.name(), e.message()));
+                    self.context.unsupported.other(format!("tensor {:?}: {}", constant.name(), e.message()));
                 }
                 Err(e) => return Err(e.at(format_args!("tensor {:?}", constant.name()))),
             }
@@ -104,21 +137,21 @@ impl GraphBuilder {
 
     /// Notes something that cannot run here; [`GraphBuilder::finish`] says it with the rest.
     pub(super) fn note_unsupported(&mut self, what: String) {
-        self.unsupported.other(what);
+        self.context.unsupported.other(what);
     }
 
     /// Adds a node, or the constant that it is.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` naming the node. Operators that do not exist are noted instead.
-    pub(super) fn add_node(&mut self, node: &FlatNode) -> Result<()> {
+    pub(super) fn add_node(&mut self, node: FlatNode) -> Result<()> {
         let proto = &node.proto;
         if domain(&proto.domain).is_empty() && proto.op_type == "Constant" {
             let name = proto.output.first().map(String::as_str).unwrap_or_default();
             let constant = match self.constant_node(proto) {
                 Ok(tensor) => Some(tensor),
                 Err(e) if e.code() == Code::Unimplemented => {
-                    self.unsupported.operator("Constant".into(), Some(e.message().to_owned()), &proto.name);
+                    self.context.unsupported.operator("Constant".into(), Some(e.message().to_owned()), &proto.name);
                     None
                 }
                 Err(e) => return Err(e.at(label(proto))),
@@ -126,13 +159,25 @@ impl GraphBuilder {
             self.add_value(name, constant)?;
             return Ok(());
         }
-        let inputs = self.inputs(proto)?;
+        let captures = subgraph::union(&node.graphs);
+        let inputs = self.inputs(proto, &captures)?;
+        let mut subgraphs = Vec::with_capacity(node.graphs.len());
+        for graph in &node.graphs {
+            let built = self.subgraph(graph, &captures).map_err(|e| e.at(label(proto)))?;
+            subgraphs.push((graph.attribute.as_str(), built));
+        }
         let outputs = trim(&proto.output)
             .iter()
             .map(|name| if name.is_empty() { Ok(None) } else { self.add_value(name, None).map(Some) })
             .collect::<Result<Vec<_>>>()
             .map_err(|e| e.at(label(proto)))?;
-        let op = attributes::convert(proto, &mut self.weights).and_then(|attributes| {
+        let op = attributes::convert(proto, &mut self.context.weights).and_then(|mut attributes| {
+            for (name, graph) in subgraphs {
+                // What a graph inside cannot do has been noted.
+                let Some(graph) = graph else { return Ok(None) };
+                let graph = Subgraph { graph: Arc::new(graph), captures: captures.len() };
+                attributes.set(name, Attribute::Graph(graph));
+            }
             ops::build(&OpSpec {
                 domain: domain(&proto.domain),
                 name: &proto.op_type,
@@ -141,29 +186,61 @@ impl GraphBuilder {
                 inputs: inputs.len(),
                 outputs: outputs.len(),
             })
+            .map(Some)
         });
         match op {
-            Ok(op) => self.graph.nodes.push(Node { name: proto.name.clone(), op, inputs, outputs }),
+            Ok(Some(op)) => self.graph.nodes.push(Node { name: proto.name.clone(), op, inputs, outputs }),
+            Ok(None) => {}
             Err(e) if e.code() == Code::Unimplemented => self.note_operator(proto, e.message()),
             Err(e) => return Err(e.at(label(proto))),
         }
         Ok(())
     }
 
-    fn inputs(&self, proto: &NodeProto) -> Result<Vec<Option<ValueId>>> {
-        let find = |name: &String| match self.names.get(name) {
+    /// The node's inputs, then what graphs inside it read.
+    fn inputs(&self, proto: &NodeProto, captures: &[&str]) -> Result<Vec<Option<ValueId>>> {
+        let find = |name: &str| match self.names.get(name) {
             _ if name.is_empty() => Ok(None),
             Some(value) => Ok(Some(*value)),
             None => Err(Error::invalid_argument(format!("{} reads {name:?}, which nothing writes", label(proto)))),
         };
-        trim(&proto.input).iter().map(find).collect()
+        // Behind inputs that are left out captured ones still have their places.
+        let own = if captures.is_empty() { trim(&proto.input) } else { &proto.input };
+        own.iter().map(String::as_str).chain(captures.iter().copied()).map(find).collect()
+    }
+
+    /// A graph inside a node as a graph of its own, whose last inputs are `captures`; `None` when something in it, which has
+    /// been noted, cannot run here.
+    fn subgraph(&mut self, flat: &FlatGraph, captures: &[&str]) -> Result<Option<Graph>> {
+        let outputs: Vec<&str> = flat.proto.output.iter().map(|o| o.name.as_str()).collect();
+        let nodes = order::sort(flat.nodes.clone(), &outputs)?;
+        let read: HashSet<&str> = nodes.iter().flat_map(FlatNode::reads).chain(outputs.iter().copied()).collect();
+        let mut builder = GraphBuilder::new(&mut *self.context);
+        for input in &flat.proto.input {
+            builder.add_input(&input.name)?;
+        }
+        let own: HashSet<&str> = flat.captures.iter().map(String::as_str).collect();
+        for name in captures {
+            if own.contains(name) {
+                builder.add_input(name)?;
+            } else {
+                // What only another graph of the node reads; the name may be a value of this one's own.
+                let value = builder.graph.add_value(*name, None);
+                builder.graph.inputs.push(value);
+            }
+        }
+        let constants = builder.declare_constants(&flat.proto, |name| read.contains(name))?;
+        for node in nodes {
+            builder.add_node(node)?;
+        }
+        builder.finish(&constants, &outputs)
     }
 
     fn note_operator(&mut self, proto: &NodeProto, reason: &str) {
         let own = domain(&proto.domain);
         let known = ops::names().any(|known| known == (own, proto.op_type.as_str()));
         let operator = if own.is_empty() { proto.op_type.clone() } else { format!("{own}:{}", proto.op_type) };
-        self.unsupported.operator(operator, known.then(|| reason.to_owned()), &proto.name);
+        self.context.unsupported.operator(operator, known.then(|| reason.to_owned()), &proto.name);
     }
 
     fn constant_node(&mut self, proto: &NodeProto) -> Result<Tensor> {
@@ -177,7 +254,7 @@ impl GraphBuilder {
         if kind(attribute) == AttributeType::Strings {
             return Tensor::from_strings([attribute.strings.len()], attribute.strings.clone());
         }
-        match attributes::convert(proto, &mut self.weights)?.get(&attribute.name) {
+        match attributes::convert(proto, &mut self.context.weights)?.get(&attribute.name) {
             Some(Attribute::Tensor(tensor)) => Ok(tensor.clone()),
             Some(Attribute::Int(value)) => Ok(Tensor::scalar(*value)),
             Some(Attribute::Float(value)) => Ok(Tensor::scalar(*value)),
@@ -196,17 +273,18 @@ impl GraphBuilder {
         Ok(value)
     }
 
-    /// The graph with these constants, returning the values of these names.
+    /// The graph with these constants, returning the values of these names; `None` when something noted cannot run here.
     ///
     /// # Errors
-    /// `UNIMPLEMENTED` listing all that cannot run here; `INVALID_ARGUMENT` for damaged constants, and for an output that
-    /// nothing writes.
-    pub(super) fn finish(mut self, constants: &[Declared<'_>], outputs: &[&str]) -> Result<Graph> {
-        self.unsupported.into_result()?;
+    /// `INVALID_ARGUMENT` for damaged constants, and for an output that nothing writes.
+    pub(super) fn finish(mut self, constants: &[Declared<'_>], outputs: &[&str]) -> Result<Option<Graph>> {
+        if !self.context.unsupported.is_empty() {
+            return Ok(None);
+        }
         for constant in constants {
             let tensor = match constant {
-                Declared::Dense(proto) => self.weights.dense(proto)?,
-                Declared::Sparse(proto) => self.weights.sparse(proto)?,
+                Declared::Dense(proto) => self.context.weights.dense(proto)?,
+                Declared::Sparse(proto) => self.context.weights.sparse(proto)?,
             };
             if let Some(value) = self.names.get(constant.name()) {
                 self.graph.values[value.0].constant = Some(tensor);
@@ -218,7 +296,7 @@ impl GraphBuilder {
             self.graph.outputs.push(*value);
         }
         self.graph.check()?;
-        Ok(self.graph)
+        Ok(Some(self.graph))
     }
 }
 

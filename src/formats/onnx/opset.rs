@@ -39,6 +39,9 @@ pub(super) fn domain(name: &str) -> &str {
 /// `UNIMPLEMENTED` naming the node and what changed.
 pub(super) fn check(nodes: &[FlatNode]) -> Result<()> {
     let own = || nodes.iter().filter(|n| domain(&n.proto.domain).is_empty());
+    for graph in nodes.iter().flat_map(|n| &n.graphs) {
+        check(&graph.nodes)?;
+    }
     for node in own().filter(|n| n.opset < OLDEST) {
         if let Some(change) = changed(&node.proto, node.opset) {
             return Err(Error::unimplemented(format!(
@@ -89,7 +92,11 @@ mod tests {
             .iter()
             .map(|(name, i)| AttributeProto { name: (*name).into(), i: Some(*i), ..Default::default() })
             .collect();
-        FlatNode { proto: NodeProto { op_type: op_type.into(), attribute, ..Default::default() }, opset }
+        FlatNode {
+            proto: NodeProto { op_type: op_type.into(), attribute, ..Default::default() },
+            opset,
+            graphs: Vec::new(),
+        }
     }
 
     #[test]

@@ -20,10 +20,8 @@ pub(super) fn sort(nodes: Vec<FlatNode>, outputs: &[&str]) -> Result<Vec<FlatNod
             }
         }
     }
-    let sources: Vec<Vec<usize>> = nodes
-        .iter()
-        .map(|n| n.proto.input.iter().filter_map(|i| producers.get(i.as_str()).copied()).collect())
-        .collect();
+    let sources: Vec<Vec<usize>> =
+        nodes.iter().map(|n| n.reads().filter_map(|i| producers.get(i).copied()).collect()).collect();
     let live = live(&sources, outputs.iter().filter_map(|o| producers.get(o).copied()));
     let order = topological(&sources, &live).map_err(|on_cycle| {
         Error::invalid_argument(format!("{} depends on its own output", label(&nodes[on_cycle].proto)))
@@ -90,7 +88,7 @@ mod tests {
             output: names(output),
             ..Default::default()
         };
-        FlatNode { proto, opset: 13 }
+        FlatNode { proto, opset: 13, graphs: Vec::new() }
     }
 
     fn names(nodes: &[FlatNode]) -> Vec<&str> {

@@ -26,6 +26,11 @@ impl Unsupported {
         self.others.push(what);
     }
 
+    /// Whether there is nothing of the kind so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.operators.is_empty() && self.others.is_empty()
+    }
+
     /// Nothing, or the one error.
     ///
     /// # Errors
