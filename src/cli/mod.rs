@@ -6,6 +6,7 @@ mod bench_server;
 mod cases;
 mod compare;
 mod device_args;
+mod expectations;
 mod images;
 mod inspect_text;
 mod npy;

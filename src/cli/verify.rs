@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::cases::{self, Case};
 use super::device_args::DeviceArgs;
+use super::expectations::Expectations;
 use super::output;
 use super::verify_case::{self, Judge, Outcome, Runtime};
 
@@ -18,7 +19,7 @@ use super::verify_case::{self, Judge, Outcome, Runtime};
 /// A case is a folder with model.onnx (or saved_model/) and test_data_set_N/{input,output}_I.pb, the layout of ONNX's own
 /// test data. Floats must be within --rtol and --atol, else within what index.json beside the case says, else within
 /// 10⁻⁴ of the expected output's range or ten times the noise_max_abs of the case's cases.json, whichever is larger.
-/// Exits with 0 if all passed, 1 if any did not, 2 if no case was found.
+/// Exits with 0 if all passed or, with --expect, gave what was recorded; 1 if any did not; 2 if no case was found.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   coracle verify models/digits
@@ -40,6 +41,10 @@ pub struct Args {
     /// Difference that a float may have.
     #[arg(long)]
     pub atol: Option<f64>,
+    /// A file of recorded results, lines of case, tab and result (device, host, fail, unsupported, error or timeout): every
+    /// difference, for better or worse, is told and counts as a failure; nothing else does.
+    #[arg(long, value_name = "FILE")]
+    pub expect: Option<PathBuf>,
     /// Evaluate on the host, operator by operator, instead of on a device: slow, and what devices are held against.
     #[arg(long)]
     pub host: bool,
@@ -76,12 +81,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         tracing::error!("no case was found: no folder with a model and test_data_set_N");
         return Ok(ExitCode::from(2));
     }
+    let mut expected = args.expect.as_deref().map(Expectations::read).transpose()?;
     let runtime = Runtime::start(args.host, &args.device);
     let judge = Judge { rtol: args.rtol, atol: args.atol };
     let mut counts = Counts::default();
     for case in &cases {
         verify_case::run(case, &runtime, judge, timeout.clone()?, &mut |data_set, outcome| {
             counts.add(outcome.status.name());
+            if let Some(expected) = &mut expected {
+                expected.compare(&case.folder, outcome);
+            }
             print(args.json, case, data_set, outcome, runtime.device());
         });
     }
@@ -89,7 +98,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         output::line(&counts.summary());
     }
     let all_there = args.paths.iter().all(|p| p.exists());
-    Ok(if counts.passed_all() && all_there { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let as_expected = match expected.map(Expectations::finish) {
+        Some(differences) => {
+            differences.iter().for_each(|d| tracing::error!("{d}"));
+            differences.is_empty()
+        }
+        None => counts.passed_all(),
+    };
+    Ok(if as_expected && all_there { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print(json: bool, case: &Case, data_set: u64, outcome: &Outcome, device: &str) {
