@@ -123,6 +123,7 @@ fn software_profile() -> Profile {
         max_binding_bytes: 1 << 27,
         max_workgroups: 65535,
         max_invocations: 1024,
+        half_precision: false,
         max_workgroup_bytes: 32768,
     }
 }

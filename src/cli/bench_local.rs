@@ -14,6 +14,7 @@ use super::bench_inputs;
 use crate::engine::device::{Adapter, Mask, measure_ceilings};
 use crate::engine::{Engine, LoadOptions, RunStats, Session};
 use crate::formats::onnx;
+use crate::model::Settings;
 use crate::tensor::{Shape, Tensor};
 
 /// One line of `--json`; times in microseconds.
@@ -66,7 +67,7 @@ pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
     let engine = Engine::start(&options)?;
     let name = path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let load = LoadOptions { name: name.clone(), single: true, warm: false, ..LoadOptions::default() };
-    let session = engine.load(graph, load)?;
+    let session = engine.load(graph, Settings::beside(&file)?.apply(load))?;
 
     let start = Instant::now();
     let (_, _) = once(&session, &inputs)?;

@@ -12,10 +12,11 @@ use super::device_args::DeviceArgs;
 use super::inspect_text;
 use super::output;
 use super::shapes::{declared_shape, pairs, parse_shape};
-use crate::engine::compile::{compile, optimise};
+use crate::engine::compile::{compile, optimise, prove_rows, rebatch};
 use crate::engine::device::{Adapter, Mask};
 use crate::engine::ir::{Family, Given, Graph, Profile, Program};
 use crate::formats::onnx;
+use crate::model::Settings;
 use crate::tensor::{Dim, Shape, Signature, Spec};
 
 /// Batch sizes planned unless the command line says which.
@@ -68,6 +69,10 @@ pub(super) struct Report {
     pub(super) kernels: Vec<Step>,
     /// `Operator:node:reason` of what runs on the host.
     pub(super) host_steps: Vec<String>,
+    /// Values that decide how the graph goes on: what follows them is compiled when they are there.
+    pub(super) waits_for: Vec<String>,
+    /// Why requests are never merged; `None` when they may be, or when that depends on their shapes.
+    pub(super) not_merged: Option<String>,
 }
 
 /// An input or output.
@@ -117,7 +122,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn report(args: &Args, file: &Path, graph: Graph) -> anyhow::Result<Report> {
-    let (device, profile) = target(&args.device)?;
+    let (device, mut profile) = target(&args.device)?;
+    let settings = Settings::beside(file)?;
+    let graph = if settings.batch_axis.is_some() { rebatch(graph)? } else { graph };
+    profile.apply(settings.precision.map(Into::into));
     let constants = || graph.values.iter().filter_map(|v| v.constant.as_ref());
     let mut report = Report {
         model: file.display().to_string(),
@@ -132,6 +140,8 @@ fn report(args: &Args, file: &Path, graph: Graph) -> anyhow::Result<Report> {
         not_planned: None,
         kernels: Vec::new(),
         host_steps: Vec::new(),
+        waits_for: Vec::new(),
+        not_merged: None,
     };
     for node in &graph.nodes {
         *report.operators.entry(node.op.name().to_owned()).or_default() += 1;
@@ -150,11 +160,19 @@ fn report(args: &Args, file: &Path, graph: Graph) -> anyhow::Result<Report> {
             .with_context(|| format!("batch {batch}"))?;
         if report.batches.is_empty() {
             report.host_steps = program.host_steps();
+            report.waits_for = waits_for(&program);
+            report.not_merged = prove_rows(&graph, &shapes, &profile).err();
             report.kernels = steps(&program);
         }
         report.batches.push(planned(batch, &program));
     }
     Ok(report)
+}
+
+fn waits_for(program: &Program) -> Vec<String> {
+    let Some(rest) = &program.rest else { return Vec::new() };
+    let deciding = rest.graph.inputs.iter().zip(&rest.inputs).filter(|(_, (_, decides))| *decides);
+    deciding.map(|(value, _)| rest.graph.values[value.0].name.clone()).collect()
 }
 
 fn ports(specs: &[Spec]) -> Vec<Port> {
@@ -206,6 +224,7 @@ fn plain() -> Profile {
         max_binding_bytes: 128 << 20,
         max_workgroups: 65_535,
         max_invocations: 256,
+        half_precision: false,
         max_workgroup_bytes: 16 << 10,
     }
 }

@@ -39,6 +39,11 @@ fn write(text: &mut String, report: &Report) -> std::fmt::Result {
         let none = if report.host_steps.is_empty() { "  none" } else { "" };
         writeln!(text, "\nhost steps{none}")?;
         report.host_steps.iter().try_for_each(|step| writeln!(text, "  {step}"))?;
+        if !report.waits_for.is_empty() {
+            writeln!(text, "\nwhat follows is compiled when these are known\n  {}", report.waits_for.join(", "))?;
+        }
+        let merged = report.not_merged.as_ref().map_or("yes".to_owned(), |reason| format!("no: {reason}"));
+        writeln!(text, "\nrequests are merged  {merged}")?;
     }
     if let Some(reason) = &report.not_planned {
         writeln!(text, "\nnot planned: {reason}")?;

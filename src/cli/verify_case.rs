@@ -17,6 +17,7 @@ use crate::engine::ir::oracle;
 use crate::engine::{Engine, LoadOptions, Session};
 use crate::error::{Code, Error};
 use crate::formats::onnx;
+use crate::model::Settings;
 use crate::tensor::{Spec, Tensor};
 
 /// Bytes of a case's stack: hostile models nest deeply.
@@ -132,9 +133,8 @@ impl Runtime {
             Runtime::Host => Ok(Model::Host(graph)),
             Runtime::Device(engine) => {
                 let name = folder.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
-                Ok(Model::Device(
-                    engine.load(graph, LoadOptions { name, single: true, warm: false, ..LoadOptions::default() })?,
-                ))
+                let options = LoadOptions { name, single: true, warm: false, ..LoadOptions::default() };
+                Ok(Model::Device(engine.load(graph, Settings::beside(folder)?.apply(options))?))
             }
             Runtime::None(error) => Err(error.clone().into()),
         }

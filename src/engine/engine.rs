@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::compile::{optimise, prove_rows};
+use super::compile::{optimise, prove_rows, rebatch};
 use super::device::{Adapter, Lane, LaneOptions, Mask};
-use super::ir::{Given, Graph, Profile};
+use super::ir::{Given, Graph, Precision, Profile};
 use super::plans::{Limits, Plans};
 use super::self_test::self_test;
 use super::session::{Session, declared_shapes};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Which devices to use and how.
 #[derive(Clone, Debug)]
@@ -48,6 +48,10 @@ pub struct LoadOptions {
     pub max_shapes_per_minute: usize,
     /// Requests that may wait for one compile at a time.
     pub max_waiting: usize,
+    /// How floats are stored; `None`: as the model has them, where the adapter can.
+    pub precision: Option<Precision>,
+    /// Let requests for a model exported with batch 1 be merged, or refuse the model.
+    pub rebatch: bool,
 }
 
 impl Default for LoadOptions {
@@ -59,6 +63,8 @@ impl Default for LoadOptions {
             warm: true,
             max_shapes_per_minute: 64,
             max_waiting: 1024,
+            precision: None,
+            rebatch: false,
         }
     }
 }
@@ -104,41 +110,59 @@ impl Engine {
         &self.lanes
     }
 
+    /// What kernels of a model loaded under `options` may use.
+    fn profile_for(&self, options: &LoadOptions) -> Profile {
+        let mut profile = self.profile.clone();
+        profile.apply(options.precision);
+        if options.precision == Some(Precision::F16) && !profile.half_precision {
+            tracing::warn!(model = options.name, "this adapter stores no 16-bit floats: precision f16 has no effect");
+        }
+        profile
+    }
+
     /// Makes `graph` runnable: optimised, weights uploaded, its two smallest batch sizes warm on one lane. The rest warm in
     /// the background. Blocks for seconds; call it on a thread of its own.
     ///
     /// # Errors
     /// `UNIMPLEMENTED` for what cannot run here, `RESOURCE_EXHAUSTED` naming the numbers when memory does not suffice.
     pub fn load(self: &Arc<Self>, graph: Graph, options: LoadOptions) -> Result<Arc<Session>> {
-        let graph = Arc::new(optimise(graph, &self.profile)?);
+        let profile = self.profile_for(&options);
+        let graph = if options.rebatch { rebatch(graph)? } else { graph };
+        let graph = Arc::new(optimise(graph, &profile)?);
         let limits = Limits {
             name: options.name.clone(),
             max_shapes_per_minute: options.max_shapes_per_minute,
             max_waiting: options.max_waiting,
             memory_bytes: self.memory_bytes,
         };
-        let plans = Plans::start(Arc::clone(&graph), self.profile.clone(), self.lanes.clone(), limits)?;
+        let plans = Plans::start(Arc::clone(&graph), profile.clone(), self.lanes.clone(), limits)?;
         let single = options.single.then(|| "merging is switched off".to_owned());
-        let session = Session::new(Arc::clone(&graph), Arc::clone(&plans), self.profile.clone(), single);
+        let session = Session::new(Arc::clone(&graph), Arc::clone(&plans), profile.clone(), single);
         let Some(shapes) = declared_shapes(&graph.signature, 1, None) else {
+            if options.rebatch {
+                return Err(Error::failed_precondition("batch_axis is set, but extents other than axis 0's are open"));
+            }
             tracing::info!(model = options.name, "input shapes are open: each is compiled when it first comes");
             return Ok(Arc::new(session));
         };
+        let proven = prove_rows(&graph, &shapes, &profile);
+        if let (true, Err(reason)) = (options.rebatch, &proven) {
+            return Err(Error::failed_precondition(format!("batch_axis is set, but rows do not stay apart: {reason}")));
+        }
         if !options.warm {
             return Ok(Arc::new(session));
         }
         let given: Vec<Given> = shapes.iter().map(Given::from).collect();
-        let proof = if options.single {
-            Err("merging is switched off".into())
-        } else {
-            prove_rows(&graph, &shapes, &self.profile)
-        };
+        let proof = if options.single { Err("merging is switched off".into()) } else { proven };
         match proof {
             Ok(()) => plans.warm_batches(&given, &options.batch_sizes)?,
             Err(reason) => {
                 tracing::info!(model = options.name, reason, "requests are not merged");
                 plans.pin(&given)?;
             }
+        }
+        if let Some(steps) = session.host_steps(&shapes).filter(|s| !s.is_empty()) {
+            tracing::info!(model = options.name, ?steps, "some operators run on the host");
         }
         Ok(Arc::new(session))
     }

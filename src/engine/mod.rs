@@ -15,4 +15,5 @@ pub mod kernels;
 pub mod ops;
 
 pub use engine::{Engine, EngineOptions, LoadOptions};
+pub use ir::Precision;
 pub use session::{Merging, RunOutput, RunStats, Session};

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::config::ModelConfig;
 use super::id::ServableId;
+use super::settings::Settings;
 use crate::batch::Parameters;
 use crate::engine::{Engine, LoadOptions, Merging, RunOutput, Session};
 use crate::error::{Error, Result};
@@ -106,14 +107,20 @@ impl Loader for EngineLoader {
             let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no model.onnx in the folder");
             return Err(Error::from(missing).at(path.display()));
         };
+        let settings = Settings::beside(path)?;
+        let batch_sizes = match &config.batching {
+            Some(_) if !settings.batch_sizes.is_empty() => settings.batch_sizes.clone(),
+            batching => batching.as_ref().map_or_else(Vec::new, Parameters::batch_sizes),
+        };
         let options = LoadOptions {
             name: id.to_string(),
-            batch_sizes: config.batching.as_ref().map_or_else(Vec::new, Parameters::batch_sizes),
+            batch_sizes,
             single: config.batching.is_none(),
             warm: true,
             max_shapes_per_minute: self.bounds.per_minute_max,
             max_waiting: self.bounds.waiting_max,
+            ..LoadOptions::default()
         };
-        Ok(self.engine.load(graph, options)?)
+        Ok(self.engine.load(graph, settings.apply(options))?)
     }
 }

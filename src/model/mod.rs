@@ -11,6 +11,7 @@ mod observer;
 mod reconcile;
 mod repository;
 mod servable;
+mod settings;
 mod state;
 
 pub use binding::{bind, dtype_name, select_outputs};
@@ -21,4 +22,5 @@ pub use manager::{Manager, ManagerOptions};
 pub use observer::{Observer, Silent};
 pub use repository::scan;
 pub use servable::{Context, DEFAULT_SIGNATURE, Prediction, Servable};
+pub use settings::{Named, Settings};
 pub use state::{Board, ModelStatus, State, Status};

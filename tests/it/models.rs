@@ -77,6 +77,36 @@ async fn each_model_answers_as_the_reference_does_and_a_fixed_batch_is_never_mer
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_exported_for_one_row_takes_more_where_its_settings_say_so() {
+    if !has_adapter() {
+        return;
+    }
+    let server = Server::start(&["rebatched"], &[]);
+    let client = Client::connect(&server.grpc, None).await.expect("the server answers");
+    let ((name, one), (_, expected)) = data_set("rebatched");
+    let three = Tensor::from_bytes(one.dtype(), [3, 1, 8, 8], one.bytes().repeat(3)).expect("three times the row");
+    let reply = client.predict("rebatched", "", &[(name, three)], &[]).await.expect("an answer");
+    let thrice = Tensor::from_bytes(expected.dtype(), [3, 3], expected.bytes().repeat(3)).expect("three times the row");
+    assert_near(&reply.outputs[0].1, &thrice, ROUNDING, "three rows");
+}
+
+#[tokio::test]
+async fn loops_and_branches_follow_the_data() {
+    if !has_adapter() {
+        return;
+    }
+    let server = Server::start(&["control_flow"], &[]);
+    let client = Client::connect(&server.grpc, None).await.expect("the server answers");
+    let inputs = [tensor("control_flow", "input_0.pb"), tensor("control_flow", "input_1.pb")];
+    let outputs = client.predict("control_flow", "", &inputs, &[]).await.expect("an answer").outputs;
+    for file in ["output_0.pb", "output_1.pb"] {
+        let (name, expected) = tensor("control_flow", file);
+        let (_, found) = outputs.iter().find(|(n, _)| *n == name).expect("the output is there");
+        assert_near(found, &expected, ROUNDING, &name);
+    }
+}
+
 #[tokio::test]
 async fn new_shapes_are_compiled_on_demand_within_the_allowance() {
     if !has_adapter() {

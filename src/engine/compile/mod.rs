@@ -5,9 +5,11 @@ mod lower;
 mod optimise;
 mod plan;
 mod prove;
+mod rebatch;
 mod specialise;
 
 pub use lower::compile;
 pub use optimise::optimise;
 pub use prove::prove_rows;
+pub use rebatch::rebatch;
 pub use specialise::{Specialised, specialise};

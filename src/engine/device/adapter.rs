@@ -150,6 +150,7 @@ impl Adapter {
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             max_invocations: limits.max_compute_invocations_per_workgroup,
+            half_precision: false,
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         }
     }

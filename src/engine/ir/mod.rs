@@ -24,7 +24,7 @@ pub use graph::{Graph, Node, ValueId, ValueInfo};
 pub use infer::infer;
 pub use kernel::{Binding, Define, Kernel, Library, Link, Shader};
 pub use op::{Affine, Cost, Op, Replacement, Source};
-pub use profile::{Class, Family, Profile, Storage};
+pub use profile::{Class, Family, Precision, Profile, Storage};
 pub use program::{Buffer, BufferId, Dispatch, HostStep, OutputPlace, Port, Program, Rest, Segment, Slot};
 pub use recorder::{Operand, Recorder, Scene, Work, linear_groups};
 pub use rows::{Rows, RowsQuery};

@@ -72,6 +72,15 @@ pub enum Family {
     Gpu,
 }
 
+/// How floats are stored on the device; they are computed with in 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// All in 32 bits.
+    F32,
+    /// All in 16 bits, where the adapter has them.
+    F16,
+}
+
 /// What an adapter can do, after masking. Equal profiles compile to equal programs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Profile {
@@ -91,16 +100,33 @@ pub struct Profile {
     pub max_invocations: u32,
     /// Bytes of workgroup memory.
     pub max_workgroup_bytes: u32,
+    /// Whether 32-bit floats are stored as 16-bit ones where those exist, because a model's settings say so.
+    pub half_precision: bool,
 }
 
 impl Profile {
+    /// Whether 16-bit floats are stored as such.
+    pub fn stores_f16(&self) -> bool {
+        self.f16 && self.family == Family::Gpu
+    }
+
+    /// Stores floats as `precision` says, where it says anything and the adapter can.
+    pub fn apply(&mut self, precision: Option<Precision>) {
+        match precision {
+            Some(Precision::F32) => self.f16 = false,
+            Some(Precision::F16) => self.half_precision = self.stores_f16(),
+            None => {}
+        }
+    }
+
     /// How values of `dtype` lie on this device; `None` when they stay on the host. 64-bit integers lie as 32-bit ones:
     /// operators that could leave that range do not run on the device, and uploads are checked.
     pub fn storage(&self, dtype: DType) -> Option<Storage> {
         match dtype {
+            DType::F32 if self.half_precision && self.stores_f16() => Some(Storage::F16),
             DType::F32 => Some(Storage::F32),
             // Software adapters convert 16-bit floats at every load, slowly: there all are widened.
-            DType::F16 if self.f16 && self.family == Family::Gpu => Some(Storage::F16),
+            DType::F16 if self.stores_f16() => Some(Storage::F16),
             DType::F16 => Some(Storage::F32),
             // Exact in 32-bit floats. What is computed from them is rounded when it is read back, casts round at once.
             DType::BF16 => Some(Storage::F32),

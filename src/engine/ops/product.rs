@@ -225,6 +225,7 @@ mod tests {
             max_binding_bytes: 1 << 27,
             max_workgroups: 65535,
             max_invocations: 256,
+            half_precision: false,
             max_workgroup_bytes: 16384,
         }
     }

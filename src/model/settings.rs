@@ -1,0 +1,125 @@
+//! What `coracle.toml` beside a model says about how to run it.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::engine::{LoadOptions, Precision};
+use crate::error::{Error, Result};
+
+/// The file's name.
+const FILE: &str = "coracle.toml";
+/// Bytes that such a file may have.
+const MAX_BYTES: u64 = 64 << 10;
+/// The largest batch that may be asked for.
+const MAX_BATCH: usize = 1 << 16;
+
+/// The settings of one model; everything is optional, and what is not known is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// `"f32"`: store every float in 32 bits, those of 16-bit models too. `"f16"`: store floats in 16 bits where the adapter
+    /// can. Without it each float is stored as the model has it, where the adapter can.
+    pub precision: Option<Named>,
+    /// Batch sizes to compile at load, ascending; they go before those of the server's batching parameters.
+    #[serde(default)]
+    pub batch_sizes: Vec<usize>,
+    /// The axis along which requests for a model exported with batch 1 may be merged: 0. The model is refused when its rows
+    /// cannot be proven to stay apart.
+    pub batch_axis: Option<usize>,
+}
+
+/// A precision as the file spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Named {
+    /// 32 bits.
+    F32,
+    /// 16 bits.
+    F16,
+}
+
+impl From<Named> for Precision {
+    fn from(named: Named) -> Self {
+        match named {
+            Named::F32 => Precision::F32,
+            Named::F16 => Precision::F16,
+        }
+    }
+}
+
+impl Settings {
+    /// Those beside the model file or in the version's folder `path`; the defaults where there is no file.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` naming the key or value that is wrong, and what the system reports on reading.
+    pub fn beside(path: &Path) -> Result<Self> {
+        let folder = if path.is_file() { path.parent().unwrap_or(Path::new("")) } else { path };
+        let file = folder.join(FILE);
+        match std::fs::metadata(&file) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(e) => return Err(Error::from(e).at(file.display())),
+            Ok(metadata) if metadata.len() > MAX_BYTES => {
+                let message = format!("{}: {} bytes, at most {MAX_BYTES}", file.display(), metadata.len());
+                return Err(Error::invalid_argument(message));
+            }
+            Ok(_) => {}
+        }
+        let text = std::fs::read_to_string(&file).map_err(|e| Error::from(e).at(file.display()))?;
+        Self::parse(&text).map_err(|e| e.at(file.display()))
+    }
+
+    /// `options` under these settings; batch sizes are left as they are.
+    pub fn apply(&self, options: LoadOptions) -> LoadOptions {
+        LoadOptions { precision: self.precision.map(Into::into), rebatch: self.batch_axis.is_some(), ..options }
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let settings: Self = toml::from_str(text).map_err(|e| Error::invalid_argument(e.to_string().trim_end()))?;
+        let ascending = settings.batch_sizes.windows(2).all(|pair| pair[0] < pair[1]);
+        if !ascending || settings.batch_sizes.iter().any(|n| *n == 0 || *n > MAX_BATCH) {
+            return Err(Error::invalid_argument(format!(
+                "batch_sizes {:?} are not ascending numbers from 1 to {MAX_BATCH}",
+                settings.batch_sizes
+            )));
+        }
+        if let Some(axis) = settings.batch_axis.filter(|a| *a != 0) {
+            return Err(Error::invalid_argument(format!("batch_axis {axis}: requests are merged along axis 0 only")));
+        }
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_say_what_they_know_and_nothing_else() {
+        let settings =
+            Settings::parse("precision = \"f16\"\nbatch_sizes = [1, 8, 32]\nbatch_axis = 0\n").expect("all keys");
+        assert_eq!((settings.precision, settings.batch_axis), (Some(Named::F16), Some(0)));
+        assert_eq!(settings.batch_sizes, [1, 8, 32]);
+        assert_eq!(Settings::parse("").expect("empty"), Settings::default());
+        for (text, named) in [
+            ("max_batch = 3", "max_batch"),
+            ("precision = \"int8\"", "int8"),
+            ("batch_sizes = [4, 2]", "[4, 2]"),
+            ("batch_sizes = [0]", "[0]"),
+            ("batch_axis = 1", "batch_axis 1"),
+        ] {
+            let error = Settings::parse(text).expect_err(text);
+            assert!(error.message().contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_file_means_the_defaults() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(Settings::beside(folder.path()).expect("no file"), Settings::default());
+        std::fs::write(folder.path().join(FILE), "batch_sizes = [2]").expect("writable");
+        assert_eq!(Settings::beside(folder.path()).expect("a file").batch_sizes, [2]);
+        let error = std::fs::write(folder.path().join(FILE), "colour = 1").map(|()| Settings::beside(folder.path()));
+        assert!(error.expect("writable").expect_err("unknown").message().contains("coracle.toml"));
+    }
+}
