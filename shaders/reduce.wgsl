@@ -6,9 +6,11 @@
 // Grid: GROUP 0 linear over `kept`, 64 a workgroup; GROUP 1 linear over `kept`, one a workgroup.
 // uses: index
 // target: y
-// variants: In = f32 f16
+// variants: In = f32 f16 i32 u32
+// variants: Out = f32 f16 i32 u32
 // variants: const MODE = 0 1 2 3 4 5 6 7 8 9
 // variants: const GROUP = 0 1
+// variants: const FLOAT = 0 1
 struct Params {
     kept: u32,
     reduced: u32,
@@ -23,11 +25,10 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<Out>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-var<workgroup> partial: array<f32, 64>;
+var<workgroup> partial: array<Value, 64>;
 
-const LOWEST: f32 = -3.40282347e+38;
-
-fn is_nan_value(a: f32) -> bool { return (bitcast<u32>(a) & 0x7fffffffu) > 0x7f800000u; }
+// Integers have no such values, whatever their bits.
+fn is_nan_value(a: Value) -> bool { return FLOAT == 1u && (bitcast<u32>(a) & 0x7fffffffu) > 0x7f800000u; }
 
 fn place(index: u32, extents: vec4<u32>, strides: vec4<u32>) -> u32 {
     var rest = index;
@@ -38,45 +39,42 @@ fn place(index: u32, extents: vec4<u32>, strides: vec4<u32>) -> u32 {
     return at + rest * strides.x;
 }
 
-fn larger(a: f32, b: f32) -> f32 {
+fn larger(a: Value, b: Value) -> Value {
     if is_nan_value(a) { return a; }
     if is_nan_value(b) { return b; }
     return max(a, b);
 }
 
-fn smaller(a: f32, b: f32) -> f32 {
+fn smaller(a: Value, b: Value) -> Value {
     if is_nan_value(a) { return a; }
     if is_nan_value(b) { return b; }
     return min(a, b);
 }
 
-fn start() -> f32 {
-    if MODE == 2u { return -bitcast<f32>(0x7f800000u + params.kept - params.kept); }
-    if MODE == 3u { return bitcast<f32>(0x7f800000u + params.kept - params.kept); }
-    if MODE == 4u { return 1.0; }
-    return 0.0;
-}
-
-fn joined(a: f32, b: f32) -> f32 {
+fn joined(a: Value, b: Value) -> Value {
     if MODE == 2u { return larger(a, b); }
     if MODE == 3u { return smaller(a, b); }
     if MODE == 4u { return a * b; }
     return a + b;
 }
 
-fn term(value: f32, shift: f32) -> f32 {
+fn term(value: Value, shift: Value) -> Value {
     if MODE == 5u { return abs(value); }
     if MODE == 6u || MODE == 8u { return value * value; }
-    if MODE == 9u { return exp(value - shift); }
+    if MODE == 9u { return Value(exp(f32(value - shift))); }
     return value;
 }
 
-fn finished(value: f32, shift: f32) -> f32 {
-    if MODE == 1u { return value / f32(params.reduced); }
-    if MODE == 6u { return sqrt(value); }
-    if MODE == 7u { return log(value); }
-    if MODE == 9u { return log(value) + shift; }
+fn finished(value: Value, shift: Value) -> Value {
+    if MODE == 1u { return value / Value(params.reduced); }
+    if MODE == 6u { return Value(sqrt(f32(value))); }
+    if MODE == 7u { return Value(log(f32(value))); }
+    if MODE == 9u { return Value(log(f32(value)) + f32(shift)); }
     return value;
+}
+
+fn element(base: u32, r: u32) -> Value {
+    return Value(x[base + place(r, params.reduced_extents, params.reduced_strides)]);
 }
 
 @compute @workgroup_size(64)
@@ -92,11 +90,12 @@ fn main(
     let first = select(0u, local, GROUP == 1u);
     let step = select(1u, 64u, GROUP == 1u);
     let base = place(at, params.kept_extents, params.kept_strides);
-    var shift = 0.0;
+    // There is at least one element for every invocation of a row.
+    var shift = Value(0);
     if MODE == 9u {
-        shift = LOWEST;
-        for (var r = first; r < params.reduced; r += step) {
-            shift = larger(shift, f32(x[base + place(r, params.reduced_extents, params.reduced_strides)]));
+        shift = element(base, first);
+        for (var r = first + step; r < params.reduced; r += step) {
+            shift = larger(shift, element(base, r));
         }
         if GROUP == 1u {
             partial[local] = shift;
@@ -112,13 +111,12 @@ fn main(
         }
         // Only infinities among the values: they are not subtracted from each other.
         if (bitcast<u32>(shift) & 0x7fffffffu) == 0x7f800000u {
-            shift = 0.0;
+            shift = Value(0);
         }
     }
-    var value = start();
-    for (var r = first; r < params.reduced; r += step) {
-        let element = f32(x[base + place(r, params.reduced_extents, params.reduced_strides)]);
-        value = joined(value, term(element, shift));
+    var value = term(element(base, first), shift);
+    for (var r = first + step; r < params.reduced; r += step) {
+        value = joined(value, term(element(base, r), shift));
     }
     if GROUP == 1u {
         partial[local] = value;

@@ -26,6 +26,11 @@ impl Given {
     /// What is known of an input of `dtype`.
     pub fn fact(&self, dtype: DType) -> Fact {
         match self {
+            // A tensor without elements is known.
+            Given::Shape(shape) if shape.elements() == 0 && dtype != DType::String => {
+                let empty = Tensor::from_bytes(dtype, shape.clone(), Vec::new());
+                empty.map_or_else(|_| Fact::of_shape(dtype, shape), Fact::constant)
+            }
             Given::Shape(shape) => Fact::of_shape(dtype, shape),
             Given::Value(tensor) => Fact::from(tensor),
         }

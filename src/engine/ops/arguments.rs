@@ -36,6 +36,25 @@ pub(super) fn axis_of(axis: i64, rank: usize) -> Result<usize> {
         .ok_or_else(|| Error::invalid_argument(format!("axis {axis} is outside rank {rank}")))
 }
 
+/// (outer, extent, inner): the elements before, along and behind `axis`.
+pub(super) fn around(shape: &[usize], axis: usize) -> [usize; 3] {
+    [shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product()]
+}
+
+/// Facts of tensors: their values are known.
+pub(super) fn known(inputs: &[Option<&Tensor>]) -> Vec<Option<Fact>> {
+    inputs.iter().map(|t| t.map(Fact::from)).collect()
+}
+
+/// The place that `index`, counted from the end when negative, names in an axis of `extent` entries.
+pub(super) fn place(index: i64, extent: usize) -> Result<usize> {
+    let counted = if index < 0 { index + extent as i64 } else { index };
+    usize::try_from(counted)
+        .ok()
+        .filter(|i| *i < extent)
+        .ok_or_else(|| Error::invalid_argument(format!("index {index} is outside an axis of extent {extent}")))
+}
+
 /// Extents that are all unknown.
 pub(super) fn unknown(rank: usize) -> Vec<Dim> {
     vec![Dim::Unknown; rank]

@@ -11,12 +11,12 @@ use crate::tensor::Tensor;
 
 /// Makes the composition for these inputs; `None` while their shapes, or values that give shapes, are not known.
 type Compose = dyn Fn(&[Option<&Fact>]) -> Result<Option<Expansion>> + Send + Sync;
-/// What is known of the output before the composition is.
-type Open = fn(&[Option<&Fact>]) -> Result<Fact>;
+/// What is known of the outputs before the composition is.
+type Open = fn(&[Option<&Fact>]) -> Result<Vec<Fact>>;
 /// Where the rows of a batch go.
 type RowsOf = dyn Fn(&RowsQuery<'_>) -> Vec<Rows> + Send + Sync;
 
-/// An operator of one output that is a composition of others, whatever the device.
+/// An operator that is a composition of others, whatever the device.
 pub(super) struct Composed {
     pub(super) name: &'static str,
     pub(super) shape_inputs: &'static [usize],
@@ -31,21 +31,21 @@ impl fmt::Debug for Composed {
     }
 }
 
-/// The output has input 0's type and extents.
-pub(super) fn same_extents(inputs: &[Option<&Fact>]) -> Result<Fact> {
-    Ok(Fact { value: None, ..required(inputs, 0)?.clone() })
+/// The one output has input 0's type and extents.
+pub(super) fn same_extents(inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
+    Ok(vec![Fact { value: None, ..required(inputs, 0)?.clone() }])
 }
 
-/// The output has input 0's type and rank.
-pub(super) fn same_rank(inputs: &[Option<&Fact>]) -> Result<Fact> {
+/// The one output has input 0's type and rank.
+pub(super) fn same_rank(inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
     let input = required(inputs, 0)?;
     let dims = input.dims.as_ref().map(|d| super::arguments::unknown(d.len()));
-    Ok(Fact { dtype: input.dtype, dims, value: None })
+    Ok(vec![Fact { dtype: input.dtype, dims, value: None }])
 }
 
-/// The output has input 0's type; its rank is given by values.
-pub(super) fn same_type(inputs: &[Option<&Fact>]) -> Result<Fact> {
-    Ok(Fact::of_unknown_rank(required(inputs, 0)?.dtype))
+/// The one output has input 0's type; its rank is given by values.
+pub(super) fn same_type(inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
+    Ok(vec![Fact::of_unknown_rank(required(inputs, 0)?.dtype)])
 }
 
 /// Adds operator `name` of opset 13 to `expansion`.
@@ -76,7 +76,7 @@ impl Op for Composed {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         match self.composition(inputs)? {
             Some(expansion) => expansion.infer(inputs),
-            None => Ok(vec![(self.open)(inputs)?]),
+            None => (self.open)(inputs),
         }
     }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::arguments::{axis_of, optional, required};
+use super::arguments::{axis_of, optional, place, required};
 use super::boxes::word;
 use super::registry::OpSpec;
 use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::gather;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::tensor::{DType, Tensor};
 
 pub(super) fn gather(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
@@ -18,14 +18,6 @@ pub(super) fn gather(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
 #[derive(Debug)]
 struct Gather {
     axis: i64,
-}
-
-fn place(index: i64, extent: usize) -> Result<usize> {
-    let counted = if index < 0 { index + extent as i64 } else { index };
-    usize::try_from(counted)
-        .ok()
-        .filter(|i| *i < extent)
-        .ok_or_else(|| Error::invalid_argument(format!("index {index} is outside an axis of extent {extent}")))
 }
 
 impl Op for Gather {

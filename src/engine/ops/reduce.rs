@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::arguments::{axis_of, known_ints, optional, required};
 use super::boxes::word;
 use super::registry::OpSpec;
-use crate::engine::ir::{Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
+use crate::engine::ir::{Class, Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::reduce;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
@@ -197,13 +197,26 @@ impl Op for Reduce {
         answers.into_iter().map(moved).collect()
     }
 
+    fn shape_inputs(&self) -> &'static [usize] {
+        &[1]
+    }
+
     fn channel_axis(&self, output_rank: usize) -> Option<usize> {
         (self.keep && output_rank >= 2).then_some(1)
     }
 
     fn host_reason(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
         let dtype = required(inputs, 0).ok()?.dtype;
-        (!matches!(dtype, DType::F32 | DType::F16)).then(|| format!("a reduction of {dtype} values"))
+        let extreme = matches!(self.kind.mode, 2 | 3);
+        let runs = match dtype {
+            DType::F32 | DType::F16 | DType::BF16 => true,
+            // Roots, logarithms and means of integers are rounded in ways of their own.
+            DType::I32 | DType::U32 => extreme || matches!(self.kind.mode, 0 | 4 | 5 | 8),
+            DType::Bool => extreme,
+            // What is as large as an element fits where elements do.
+            other => extreme && other.is_integer() && other != DType::U64,
+        };
+        (!runs).then(|| format!("a reduction of {dtype} values"))
     }
 
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
@@ -248,6 +261,7 @@ impl Op for Reduce {
                 Define::Scalar("In", input.storage),
                 Define::Const("MODE", self.kind.mode),
                 Define::Const("GROUP", u32::from(grouped)),
+                Define::Const("FLOAT", u32::from(input.storage.class() == Class::F32)),
             ],
             buffers: &[input.buffer, output.buffer],
             params: params.words(),

@@ -1,0 +1,38 @@
+// y[o, j, i] = x[o, indices[o, j, i], i]: x is [outer, extent, inner], indices and y are [outer, count, inner]. Negative indices
+// count from the end; those outside are clamped, so that nothing outside x is read.
+// Grid: linear over the elements of y, 64 a workgroup.
+// uses: index
+// target: y
+// variants: In = f32 f16 i32 u32
+// variants: Index = i32 u32
+// variants: Out = f32 f16 i32 u32
+struct Params {
+    total: u32,
+    extent: u32,
+    count: u32,
+    inner: u32,
+}
+@group(0) @binding(0) var<storage, read> x: array<In>;
+@group(0) @binding(1) var<storage, read> indices: array<Index>;
+@group(0) @binding(2) var<storage, read_write> y: array<Out>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let at = linear_index(group, groups, local, 64u);
+    if at >= params.total {
+        return;
+    }
+    let inner = at % params.inner;
+    let outer = at / params.inner / params.count;
+    var index = i32(indices[at]);
+    if index < 0 {
+        index += i32(params.extent);
+    }
+    let chosen = u32(clamp(index, 0, i32(params.extent) - 1));
+    store(Value(x[(outer * params.extent + chosen) * params.inner + inner]), at, 0u);
+}
