@@ -12,7 +12,7 @@ use crate::tensor::{DType, Tensor};
 
 pub(super) fn batch_normalization(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     if spec.attributes.flag_or("training_mode", false)? {
-        return Err(Error::unimplemented("BatchNormalization in training mode is not supported"));
+        return super::batch_statistics::batch_normalization_training(spec);
     }
     if !spec.attributes.flag_or("spatial", true)? {
         return Err(Error::unimplemented("BatchNormalization with spatial=0 is not supported"));

@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 /// Makes the composition for these inputs; `None` while their shapes, or values that give shapes, are not known.
 type Compose = dyn Fn(&[Option<&Fact>]) -> Result<Option<Expansion>> + Send + Sync;
 /// What is known of the outputs before the composition is.
-type Open = fn(&[Option<&Fact>]) -> Result<Vec<Fact>>;
+type Open = dyn Fn(&[Option<&Fact>]) -> Result<Vec<Fact>> + Send + Sync;
 /// Where the rows of a batch go.
 type RowsOf = dyn Fn(&RowsQuery<'_>) -> Vec<Rows> + Send + Sync;
 
@@ -21,7 +21,7 @@ pub(super) struct Composed {
     pub(super) name: &'static str,
     pub(super) shape_inputs: &'static [usize],
     pub(super) compose: Box<Compose>,
-    pub(super) open: Open,
+    pub(super) open: Box<Open>,
     pub(super) rows: Box<RowsOf>,
 }
 

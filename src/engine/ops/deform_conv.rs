@@ -24,7 +24,7 @@ pub(super) fn deform_conv(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
         name: "DeformConv",
         shape_inputs: &[],
         compose: Box::new(move |inputs| compose(&window, groups, offset_groups, inputs)),
-        open: same_rank,
+        open: Box::new(same_rank),
         rows: Box::new(|query| {
             // The image, its offsets and masks hold rows; weights and bias do not.
             let fits = query.rows.iter().enumerate().all(|(i, rows)| match i {

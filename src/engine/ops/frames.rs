@@ -44,7 +44,7 @@ pub(super) fn center_crop_pad(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             }
             padded(&amounts).map(Some)
         }),
-        open: same_rank,
+        open: Box::new(same_rank),
         rows: Box::new(|query| {
             let kept = |f: &[Option<&Fact>]| optional(f, 0).and_then(Fact::shape).map(|s| s.first().copied());
             let output = query.outputs.first().and_then(Fact::shape).map(|s| s.first().copied());
@@ -74,7 +74,7 @@ pub(super) fn crop(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             };
             padded(&[(0, 0), (0, 0), (-top, -bottom), (-left, -right)])
         }),
-        open: same_rank,
+        open: Box::new(same_rank),
         rows: Box::new(|query| query.leading_of_first()),
     })
 }
@@ -99,7 +99,7 @@ pub(super) fn image_scaler(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             expansion.outputs.push(Some(y));
             Ok(expansion)
         }),
-        open: same_extents,
+        open: Box::new(same_extents),
         rows: Box::new(|query| query.leading_of_first()),
     })
 }
@@ -153,7 +153,7 @@ pub(super) fn affine_grid(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             expansion.outputs.push(Some(y));
             Ok(Some(expansion))
         }),
-        open: same_type,
+        open: Box::new(same_type),
         rows: Box::new(|query| query.leading_of_first()),
     })
 }

@@ -116,7 +116,8 @@ impl Op for GatherNd {
             return Ok(vec![Tensor::from_strings(plan.output, strings)?]);
         }
         let size = data.dtype().bytes();
-        let bytes: Vec<u8> = starts.iter().flat_map(|s| &data.bytes()[s * size..(s + plan.block) * size]).copied().collect();
+        let bytes: Vec<u8> =
+            starts.iter().flat_map(|s| &data.bytes()[s * size..(s + plan.block) * size]).copied().collect();
         Ok(vec![Tensor::from_bytes(data.dtype(), plan.output, bytes)?])
     }
 

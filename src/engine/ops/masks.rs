@@ -42,7 +42,7 @@ pub(super) fn trilu(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             let y = sketch.op("Where", &[&Wire::Constant(mask), &Wire::Input(0), &Wire::Constant(zero)])?;
             Ok(Some(sketch.finish([y])))
         }),
-        open: same_extents,
+        open: Box::new(same_extents),
         rows: Box::new(|query| query.default_answer()),
     })
 }
@@ -87,10 +87,10 @@ pub(super) fn one_hot(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             let y = sketch.op("Where", &[&hot, &on, &off])?;
             Ok(Some(sketch.finish([y])))
         }),
-        open: |inputs| {
+        open: Box::new(|inputs| {
             let dims = optional(inputs, 0).and_then(Fact::rank).map(|rank| unknown(rank + 1));
             Ok(vec![Fact { dtype: required(inputs, 2)?.dtype, dims, value: None }])
-        },
+        }),
         rows: Box::new(|query| query.default_answer()),
     })
 }
@@ -121,7 +121,7 @@ pub(super) fn hardmax(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             let y = if flattens { sketch.reshape(&y, shape)? } else { y };
             Ok(sketch.finish([y]))
         }),
-        open: same_extents,
+        open: Box::new(same_extents),
         rows: Box::new(|query| query.default_answer()),
     })
 }

@@ -50,7 +50,7 @@ pub(super) fn global_lp_pool(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             expansion.outputs.push(Some(y));
             Ok(expansion)
         }),
-        open: same_rank,
+        open: Box::new(same_rank),
         rows: Box::new(|query| query.leading_of_first()),
     })
 }
@@ -72,7 +72,7 @@ pub(super) fn lp_normalization(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             expansion.outputs.push(Some(y));
             Ok(expansion)
         }),
-        open: same_extents,
+        open: Box::new(same_extents),
         rows: Box::new(move |query| {
             let rank = query.inputs.first().copied().flatten().and_then(Fact::rank).unwrap_or(0);
             axis_of(given, rank).map_or_else(|_| query.default_answer(), |axis| query.except_axes(&[axis]))
