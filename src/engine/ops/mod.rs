@@ -5,7 +5,6 @@ mod arguments;
 mod arithmetic;
 mod batch_normalization;
 mod batch_statistics;
-
 mod bits;
 mod boxes;
 mod branch;
@@ -53,6 +52,9 @@ mod quantize;
 mod quantize_dynamic;
 mod quantize_grid;
 mod rearrange;
+mod recurrence;
+mod recurrent;
+mod recurrent_activation;
 mod reduce;
 mod registry;
 mod repeat;

@@ -41,6 +41,13 @@ impl Sketch {
         self.expansion.push(op, inputs.iter().map(|w| Some((*w).clone())).collect(), 1)
     }
 
+    /// Adds `op`, of two outputs.
+    pub(super) fn push_two(&mut self, op: Arc<dyn Op>, inputs: Vec<Option<Wire>>) -> [Wire; 2] {
+        self.expansion.push(op, inputs, 2);
+        let node = self.expansion.nodes.len() - 1;
+        [0, 1].map(|output| Wire::Output { node, output })
+    }
+
     /// Adds operator `name` and returns its first output.
     pub(super) fn op(&mut self, name: &str, inputs: &[&Wire]) -> Result<Wire> {
         self.with(name, inputs, &[])
