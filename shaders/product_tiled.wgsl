@@ -5,10 +5,13 @@
 // Grid: tiles over x and y (linear, column tiles innermost), batch entries over z.
 // uses: index, product
 // target: y
-// variants: Left = f32 f16
-// variants: Right = f32 f16
+// variants: Left = f32 f16 i32 u32
+// variants: Right = f32 f16 i32 u32
 // variants: Bias = f32 f16
+// variants: Sum = f32 i32 u32
+// variants: Out = f32 f16 i32 u32
 // variants: const BIAS = 0 1 2
+// variants: const WHOLE = 0 1
 @group(0) @binding(0) var<storage, read> a: array<Left>;
 @group(0) @binding(1) var<storage, read> b: array<Right>;
 @group(0) @binding(2) var<storage, read> bias: array<Bias>;
@@ -16,8 +19,8 @@
 @group(0) @binding(4) var<storage, read_write> y: array<Out>;
 @group(0) @binding(5) var<uniform> params: Params;
 
-var<workgroup> left: array<f32, 1024>;
-var<workgroup> right: array<f32, 1024>;
+var<workgroup> left: array<Sum, 1024>;
+var<workgroup> right: array<Sum, 1024>;
 
 struct Term {
     channel: u32,
@@ -53,15 +56,15 @@ fn main(
     let corner = corner_of(pixel);
     let image = start.y + pixel.image * params.b_image;
 
-    var sums: array<vec4<f32>, 4>;
+    var sums: array<vec4<Sum>, 4>;
     for (var k = 0u; k < terms; k += 16u) {
         let term = term_at(k + a_term);
         let offset = start.x + term.channel * params.a_channel + dot(term.tap, params.a_tap.xyz);
         for (var i = 0u; i < 4u; i++) {
             let row = first_row + a_row + 16u * i;
-            var value = 0.0;
+            var value = Sum(0);
             if row < params.rows && k + a_term < terms {
-                value = f32(a[offset + row * params.a_row]);
+                value = Sum(a[offset + row * params.a_row]);
             }
             left[a_term * 64u + a_row + 16u * i] = value;
         }
@@ -69,18 +72,18 @@ fn main(
             let slot = b_term + 4u * i;
             let moved = term_at(k + slot);
             let at = corner + moved.tap * params.dilation.xyz;
-            var value = 0.0;
+            var value = Sum(0);
             if k + slot < terms && is_inside(at) {
-                value = f32(b[image + moved.channel * params.b_channel + input_offset(at)]);
+                value = Sum(b[image + moved.channel * params.b_channel + input_offset(at)]);
             }
             right[slot * 64u + b_column] = value;
         }
         workgroupBarrier();
         for (var t = 0u; t < 16u; t++) {
             let at = t * 64u + local.x * 4u;
-            let values = vec4<f32>(right[at], right[at + 1u], right[at + 2u], right[at + 3u]);
+            let values = vec4<Sum>(right[at], right[at + 1u], right[at + 2u], right[at + 3u]);
             for (var i = 0u; i < 4u; i++) {
-                sums[i] = fma(vec4<f32>(left[t * 64u + local.y * 4u + i]), values, sums[i]);
+                sums[i] = vec4<Sum>(left[t * 64u + local.y * 4u + i]) * values + sums[i];
             }
         }
         workgroupBarrier();
@@ -95,14 +98,19 @@ fn main(
         for (var i = 0u; i < 4u; i++) {
             let row = first_row + local.y * 4u + i;
             if row < params.rows {
-                var value = sums[i][j] * params.alpha;
+                let channel = start.w + row * params.channel_row + column * params.channel_column;
+                if WHOLE == 1u {
+                    // Integers are not scaled, and nothing is added to them.
+                    store(Value(sums[i][j]), base + row * params.y_row, channel);
+                    continue;
+                }
+                var value = f32(sums[i][j]) * params.alpha;
                 if BIAS == 1u {
                     value += params.beta * f32(bias[start.w + row]);
                 } else if BIAS == 2u {
                     value += params.beta * f32(bias[row * params.bias_row + column * params.bias_column]);
                 }
-                let channel = start.w + row * params.channel_row + column * params.channel_column;
-                store(value, base + row * params.y_row, channel);
+                store(Value(value), base + row * params.y_row, channel);
             }
         }
     }

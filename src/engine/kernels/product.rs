@@ -46,6 +46,8 @@ pub struct ProductTile {
     pub padded: bool,
     /// How the bias is added.
     pub bias: BiasAccess,
+    /// Whether sums are integers, which wrap: nothing is scaled or added to them.
+    pub whole: bool,
 }
 
 impl ProductTile {
@@ -86,9 +88,9 @@ impl ProductTile {
 
     fn vector_type(&self) -> &'static str {
         match self.width() {
-            1 => "f32",
-            2 => "vec2<f32>",
-            _ => "vec4<f32>",
+            1 => "Sum",
+            2 => "vec2<Sum>",
+            _ => "vec4<Sum>",
         }
     }
 
@@ -194,18 +196,18 @@ impl ProductTile {
     fn emit_channels(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "for (var k = 0u; k < params.channels; k++) {{")?;
         for load in 0..self.left_loads() {
-            writeln!(text, "let a{load} = f32(a[row{load} + left]);")?;
+            writeln!(text, "let a{load} = Sum(a[row{load} + left]);")?;
         }
         for vector in 0..self.vectors() {
             let first = vector * self.width();
             if self.wide {
-                writeln!(text, "let b{vector} = vec4<f32>(b[at{first}]);\nat{first} += step;")?;
+                writeln!(text, "let b{vector} = vec4<Sum>(b[at{first}]);\nat{first} += step;")?;
                 continue;
             }
             let loads: Vec<String> = (first..first + self.width())
                 .map(|c| match self.padded {
-                    true => format!("select(0.0, f32(b[at{c}]), inside{c})"),
-                    false => format!("f32(b[at{c}])"),
+                    true => format!("select(Sum(0), Sum(b[at{c}]), inside{c})"),
+                    false => format!("Sum(b[at{c}])"),
                 })
                 .collect();
             writeln!(text, "let b{vector} = {}({});", self.vector_type(), loads.join(", "))?;
@@ -221,7 +223,12 @@ impl ProductTile {
                 writeln!(text, "let x{row} = {}(a{row});", self.vector_type())?;
             }
             for vector in 0..self.vectors() {
-                writeln!(text, "s{row}_{vector} = fma(x{row}, b{vector}, s{row}_{vector});")?;
+                let sum = if self.whole {
+                    format!("x{row} * b{vector} + s{row}_{vector}")
+                } else {
+                    format!("fma(x{row}, b{vector}, s{row}_{vector})")
+                };
+                writeln!(text, "s{row}_{vector} = {sum};")?;
             }
         }
         writeln!(text, "left += params.a_channel;\n}}")
@@ -270,6 +277,13 @@ impl ProductTile {
     fn emit_store(&self, text: &mut String, column: u32) -> std::fmt::Result {
         let vector = column / self.width();
         let component = if self.width() == 1 { "" } else { [".x", ".y", ".z", ".w"][(column % self.width()) as usize] };
+        if self.whole {
+            return writeln!(
+                text,
+                "if first_column + {column}u < params.columns {{ \
+                 store(v{vector}{component}, out{column} + line, channel + (first_column + {column}u) * params.channel_column); }}"
+            );
+        }
         let bias = match self.bias {
             BiasAccess::None => String::new(),
             BiasAccess::Channel => " + c".to_owned(),
@@ -313,7 +327,26 @@ mod tests {
                     for (wide, padded) in [(false, false), (false, true), (true, false)] {
                         let bias = biases[(rows + columns) as usize % 4];
                         if !wide || columns % 4 == 0 {
-                            tiles.push(ProductTile { lanes, broadcast, rows, columns, wide, padded, bias });
+                            tiles.push(ProductTile {
+                                lanes,
+                                broadcast,
+                                rows,
+                                columns,
+                                wide,
+                                padded,
+                                bias,
+                                whole: false,
+                            });
+                            tiles.push(ProductTile {
+                                lanes,
+                                broadcast,
+                                rows,
+                                columns,
+                                wide,
+                                padded,
+                                bias: BiasAccess::None,
+                                whole: true,
+                            });
                         }
                     }
                 }
@@ -327,16 +360,20 @@ mod tests {
             wide: false,
             padded: true,
             bias,
+            whole: false,
         }));
         tiles
     }
 
     fn linked(tile: &ProductTile, storage: Storage) -> String {
-        let defines = ["Left", "Right", "Bias"].map(|name| Define::Scalar(name, storage));
-        let chain = Chain::identity(Class::F32);
+        let sum = if tile.whole { Storage::I32 } else { Storage::F32 };
+        let storage = if tile.whole { Storage::I32 } else { storage };
+        let [left, right, bias] = ["Left", "Right", "Bias"].map(|name| Define::Scalar(name, storage));
+        let defines = [left, right, bias, Define::Scalar("Sum", sum)];
+        let chain = Chain::identity(sum.class());
         let link = Link {
             defines: &defines,
-            class: Class::F32,
+            class: sum.class(),
             out: storage,
             chain: &chain,
             library: &super::super::library::function,
@@ -407,6 +444,7 @@ mod tests {
             wide: false,
             padded: true,
             bias: BiasAccess::Channel,
+            whole: false,
         };
         let text = tile.text();
         insta::assert_snapshot!(text[text.find("@compute").expect("an entry point")..]);

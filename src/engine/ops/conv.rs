@@ -8,7 +8,7 @@ use super::host_window::convolve;
 use super::product::{Params, Product, Source, Start, word};
 use super::registry::OpSpec;
 use crate::engine::ir::Source as Input;
-use crate::engine::ir::{Affine, Cost, Fact, Op, Profile, Recorder, Replacement, Rows, RowsQuery};
+use crate::engine::ir::{Affine, Class, Cost, Fact, Op, Profile, Recorder, Replacement, Rows, RowsQuery};
 use crate::engine::kernels::BiasAccess;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
@@ -213,7 +213,9 @@ impl Op for Conv {
     }
 
     fn host_reason(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
-        host_reason(inputs)
+        // Integers are convolved for quantised convolutions.
+        let dtype = inputs.first()?.as_ref()?.dtype;
+        host_reason(inputs).filter(|_| dtype != DType::I32)
     }
 
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
@@ -221,7 +223,12 @@ impl Op for Conv {
         let plan = Plan::new(self, &x.shape, &w.shape)?;
         let (x, w) = (Source::from(x), Source::from(w));
         let bias = recorder.optional_input(2).map(Source::from);
-        if plan.input_channels == 1 && plan.output_channels < MIN_PRODUCT_ROWS && depthwise::fits(&plan.geometry) {
+        let floats = recorder.output(0).storage.class() == Class::F32;
+        if floats
+            && plan.input_channels == 1
+            && plan.output_channels < MIN_PRODUCT_ROWS
+            && depthwise::fits(&plan.geometry)
+        {
             let (channels, multiplier) = (plan.groups * plan.output_channels, plan.output_channels);
             let (geometry, images) = (&plan.geometry, plan.images);
             return Depthwise { x, weights: w, bias, geometry, images, channels, multiplier }.record(recorder);

@@ -127,7 +127,8 @@ impl Op for MatMul {
 
     fn host_reason(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
         let dtype = inputs.first()?.as_ref()?.dtype;
-        (!matches!(dtype, DType::F32 | DType::F16)).then(|| format!("products of {dtype} have no kernel"))
+        let runs = matches!(dtype, DType::F32 | DType::F16 | DType::BF16 | DType::I32 | DType::U32);
+        (!runs).then(|| format!("products of {dtype} have no kernel"))
     }
 
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {

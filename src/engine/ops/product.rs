@@ -1,6 +1,6 @@
 //! What convolutions and matrix products share on the device: one strided product, and the choice of its kernel.
 
-use crate::engine::ir::{BufferId, Define, Family, Operand, Profile, Recorder, Storage, Work, linear_groups};
+use crate::engine::ir::{BufferId, Class, Define, Family, Operand, Profile, Recorder, Storage, Work, linear_groups};
 use crate::engine::kernels::{BiasAccess, ProductTile, product_tiled};
 use crate::error::{Error, Result};
 
@@ -60,6 +60,16 @@ impl Product {
             Define::Scalar("Right", self.b.storage),
             Define::Scalar("Bias", bias.storage),
         ];
+        let sum = match recorder.output(0).storage.class() {
+            Class::F32 => Storage::F32,
+            Class::I32 => Storage::I32,
+            Class::U32 => Storage::U32,
+        };
+        let whole = sum != Storage::F32;
+        if whole && self.bias.is_some() {
+            return Err(Error::unimplemented("an integer product with a bias"));
+        }
+        defines.push(Define::Scalar("Sum", sum));
         let made;
         let (shader, tile_rows, tile_columns) = match recorder.profile.family {
             Family::Gpu => {
@@ -69,10 +79,11 @@ impl Product {
                     BiasAccess::Column | BiasAccess::Element => 2,
                 };
                 defines.push(Define::Const("BIAS", code));
+                defines.push(Define::Const("WHOLE", u32::from(whole)));
                 (&product_tiled::SHADER, GPU_TILE, GPU_TILE)
             }
             Family::Software => {
-                let tile = self.tile(recorder.profile, access);
+                let tile = self.tile(recorder.profile, access, whole);
                 made = tile.shader();
                 (&made, tile.rows, tile.tile_columns())
             }
@@ -92,7 +103,7 @@ impl Product {
         Ok(())
     }
 
-    fn tile(&self, profile: &Profile, bias: BiasAccess) -> ProductTile {
+    fn tile(&self, profile: &Profile, bias: BiasAccess, whole: bool) -> ProductTile {
         let Params { rows, columns, channels, taps, .. } = self.params;
         let broadcast = profile.subgroup.is_some();
         let lanes = profile.subgroup.unwrap_or(8);
@@ -109,7 +120,7 @@ impl Product {
             tile_rows /= 2;
         }
         let wide = tile_columns >= 4 && self.is_wide();
-        ProductTile { lanes, broadcast, rows: tile_rows, columns: tile_columns, wide, padded: self.padded, bias }
+        ProductTile { lanes, broadcast, rows: tile_rows, columns: tile_columns, wide, padded: self.padded, bias, whole }
     }
 
     /// Whether every group of four columns lies side by side in b, at a multiple of four elements.
