@@ -1,11 +1,13 @@
 // Softmax (LOGARITHM 0) or its logarithm (1) along the middle axis of x: [outer, extent, inner], shifted by the maximum.
 // GROUP 0: an invocation a row. GROUP 1: a workgroup a row, joined in workgroup memory.
+// MASKED 1: a row of minus infinities alone gives zeros rather than NaN.
 // Grid: GROUP 0 linear over the rows (outer × inner), 64 a workgroup; GROUP 1 one row a workgroup.
 // uses: index
 // target: y
 // variants: In = f32 f16
 // variants: const LOGARITHM = 0 1
 // variants: const GROUP = 0 1
+// variants: const MASKED = 0 1
 struct Params {
     rows: u32,
     extent: u32,
@@ -63,7 +65,10 @@ fn main(
         }
         sum = partial[0];
     }
-    let scale = select(1.0 / sum, log(sum), LOGARITHM == 1u);
+    var scale = select(1.0 / sum, log(sum), LOGARITHM == 1u);
+    if MASKED == 1u && sum == 0.0 {
+        scale = 0.0;
+    }
     for (var i = first; i < params.extent; i += step) {
         let at = base + i * params.inner;
         let value = f32(x[at]) - largest;

@@ -17,7 +17,12 @@ pub(super) fn softmax(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     // Before opset 13 all axes from the given one on are one.
     let flattens = spec.opset < 13;
     let axis = spec.attributes.int_or("axis", if flattens { 1 } else { -1 })?;
-    Ok(Arc::new(Softmax { axis, flattens, logarithm: spec.name == "LogSoftmax" }))
+    Ok(Arc::new(Softmax { axis, flattens, logarithm: spec.name == "LogSoftmax", masked: false }))
+}
+
+/// Softmax along the last axis, of attention scores: a row of minus infinities alone, where nothing is attended to, gives zeros.
+pub(super) fn masked_softmax() -> Arc<dyn Op> {
+    Arc::new(Softmax { axis: -1, flattens: false, logarithm: false, masked: true })
 }
 
 #[derive(Debug)]
@@ -25,6 +30,7 @@ struct Softmax {
     axis: i64,
     flattens: bool,
     logarithm: bool,
+    masked: bool,
 }
 
 impl Softmax {
@@ -67,6 +73,10 @@ impl Op for Softmax {
             let base = row / inner * extent * inner + row % inner;
             let at = |i: usize| base + i * inner;
             let largest = (0..extent).map(|i| values[at(i)]).fold(f64::NEG_INFINITY, f64::max);
+            if self.masked && largest == f64::NEG_INFINITY {
+                (0..extent).for_each(|i| values[at(i)] = 0.0);
+                continue;
+            }
             let sum: f64 = (0..extent).map(|i| (values[at(i)] - largest).exp()).sum();
             for i in 0..extent {
                 let shifted = values[at(i)] - largest;
@@ -87,7 +97,7 @@ impl Op for Softmax {
 
     fn host_reason(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
         let dtype = required(inputs, 0).ok()?.dtype;
-        (!matches!(dtype, DType::F32 | DType::F16)).then(|| format!("{dtype} values"))
+        (!matches!(dtype, DType::F32 | DType::F16 | DType::BF16)).then(|| format!("{dtype} values"))
     }
 
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
@@ -102,6 +112,7 @@ impl Op for Softmax {
                 Define::Scalar("In", input.storage),
                 Define::Const("LOGARITHM", u32::from(self.logarithm)),
                 Define::Const("GROUP", u32::from(grouped)),
+                Define::Const("MASKED", u32::from(self.masked)),
             ],
             buffers: &[input.buffer, output.buffer],
             params: params.words(),
