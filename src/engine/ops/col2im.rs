@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{known_ints, optional, required};
+use super::arguments::{known, known_ints, optional, required};
 use super::boxes::{signed, word};
 use super::conv_window::{AutoPad, Geometry, Window};
 use super::registry::OpSpec;
@@ -72,7 +72,7 @@ impl Op for Col2Im {
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let x = required(inputs, 0)?;
         let (geometry, axes) = self.geometry(&facts)?.ok_or_else(|| Error::internal("constants have values"))?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::arguments::required;
+use super::arguments::{known, required};
 use super::registry::{OpSpec, build};
 use crate::engine::ir::{Attributes, Expansion, Fact, Op, Profile, Rows, RowsQuery, Wire};
 use crate::error::{Error, Result};
@@ -81,7 +81,7 @@ impl Op for Composed {
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let expansion = self.composition(&facts)?;
         expansion.ok_or_else(|| Error::internal(format!("{} of constants is not known", self.name)))?.evaluate(inputs)

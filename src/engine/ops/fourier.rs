@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 use std::sync::Arc;
 
-use super::arguments::{axis_of, optional, required, unknown};
+use super::arguments::{axis_of, known, optional, required, unknown};
 use super::boxes::word;
 use super::registry::OpSpec;
 use super::windows::known_scalar;
@@ -228,7 +228,7 @@ impl Op for Dft {
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let transform = self.transform(&facts)?.ok_or_else(|| Error::internal("constants have values"))?;
         let x = required(inputs, 0)?;
@@ -328,7 +328,7 @@ impl Op for Stft {
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let transform = self.transform(&facts)?.ok_or_else(|| Error::internal("constants have values"))?;
         let x = required(inputs, 0)?;

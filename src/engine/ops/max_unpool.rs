@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{fixed, known_ints, required, unknown};
+use super::arguments::{fixed, known, known_ints, required, unknown};
 use super::boxes::word;
 use super::conv_window::Window;
 use super::registry::OpSpec;
@@ -75,7 +75,7 @@ impl Op for MaxUnpool {
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let x = required(inputs, 0)?;
         let shape = self.shape(&facts)?.ok_or_else(|| Error::internal("constants have values"))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::arguments::{optional, required};
+use super::arguments::{known, optional, required};
 use super::boxes::Copy;
 use crate::engine::ir::{Fact, Op, Recorder, Rows, RowsQuery};
 use crate::error::{Error, Result};
@@ -69,7 +69,7 @@ impl<M: Movement> Op for Moving<M> {
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let shapes = self.shapes(&facts)?;
         let dtype = required(inputs, 0)?.dtype();

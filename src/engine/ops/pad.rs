@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{axis_of, known_ints, optional, required, unknown};
+use super::arguments::{axis_of, known, known_ints, optional, required, unknown};
 use super::boxes::{fill_bits, signed, word};
 use super::registry::OpSpec;
 use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Work, linear_groups};
@@ -124,7 +124,7 @@ impl Op for Pad {
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         let input = required(inputs, 0)?;
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let amounts = self.amounts(&facts, input.shape().rank())?.unwrap_or_default();
         let shape = self.shape(input.shape(), &amounts)?;

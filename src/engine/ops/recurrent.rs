@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{optional, required};
+use super::arguments::{known, optional, required};
 use super::recurrence::{Kind, Recurrence};
 use super::recurrent_activation::Activation;
 use super::registry::OpSpec;
@@ -234,7 +234,7 @@ impl Op for Recurrent {
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let expansion = self.composition(&facts)?;
         expansion.ok_or_else(|| Error::internal("a layer of tensors of unknown extents"))?.evaluate(inputs)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{axis_of, known_ints, optional, required};
+use super::arguments::{axis_of, known, known_ints, optional, required};
 use super::boxes::word;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
@@ -156,7 +156,7 @@ impl Op for Reduce {
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         let input = required(inputs, 0)?;
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let shape = input.shape();
         let axes = self.axes(&facts, shape.rank())?.unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{optional, required, unknown};
+use super::arguments::{known, optional, required, unknown};
 use super::branch::truth;
 use super::registry::OpSpec;
 use super::stack::stack;
@@ -231,7 +231,7 @@ impl Op for Loop {
 }
 
 fn facts_of<T>(inputs: &[Option<&Tensor>], get: impl FnOnce(&[Option<&Fact>]) -> Result<T>) -> Result<T> {
-    let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+    let facts = known(inputs);
     let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
     get(&facts)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{axis_of, known_ints, optional, required, unknown};
+use super::arguments::{axis_of, known, known_ints, optional, required, unknown};
 use super::boxes::word;
 use super::registry::OpSpec;
 use super::resize_taps::{Interpolation, Line, Method, Rounding, Taps, Transform};
@@ -296,7 +296,7 @@ impl Op for Resize {
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         let x = required(inputs, 0)?;
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let lines = self.lines(&facts, x.shape())?.ok_or_else(|| Error::internal("constants have values"))?;
         let (mut shape, mut values) = (x.shape().dims().to_vec(), x.to_f64s()?);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{axis_of, optional, required, unknown};
+use super::arguments::{axis_of, known, optional, required, unknown};
 use super::registry::OpSpec;
 use super::stack::{entry, stack};
 use crate::engine::ir::{Expansion, Fact, Op, Profile, Subgraph, Wire};
@@ -187,7 +187,7 @@ impl Op for Scan {
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let expansion = self.unrolled(&facts)?;
         expansion.ok_or_else(|| Error::internal("a scan of tensors of unknown extents"))?.evaluate(inputs)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{around, axis_of, known_ints, optional, required};
+use super::arguments::{around, axis_of, known, known_ints, optional, required};
 use super::boxes::word;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Define, Fact, Op, Profile, Recorder, Rows, RowsQuery, Storage, Work, linear_groups};
@@ -78,7 +78,7 @@ impl Op for TopK {
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         let input = required(inputs, 0)?;
-        let facts: Vec<Option<Fact>> = inputs.iter().map(|t| t.map(Fact::from)).collect();
+        let facts = known(inputs);
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let count = self.count(&facts)?.unwrap_or(0);
         let (axis, output) = self.output(input.shape(), count)?;
