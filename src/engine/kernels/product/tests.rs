@@ -1,7 +1,7 @@
 //! Every tile is valid WGSL, binds what is declared and translates to every backend.
 
 use super::*;
-use crate::engine::ir::{Chain, Class, Define, Link, Storage};
+use crate::engine::ir::{Chain, Define, Link, Storage};
 
 fn tiles() -> Vec<ProductTile> {
     let mut tiles = Vec::new();
