@@ -118,6 +118,8 @@ fn software_profile() -> Profile {
     Profile {
         family: coracle::engine::ir::Family::Software,
         f16: true,
+        int64: false,
+        f64: false,
         subgroup: Some(8),
         max_storage_buffers: 32,
         max_binding_bytes: 1 << 27,

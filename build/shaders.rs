@@ -29,13 +29,9 @@ pub(super) fn compile(out: &Path) {
         let source = read(&path);
         let mut reflected = None;
         for header in headers(&source) {
-            let class = if header.contains("alias Out = i32") {
-                "i32"
-            } else if header.contains("alias Out = u32") {
-                "u32"
-            } else {
-                "f32"
-            };
+            // 16-bit floats are computed with in 32 bits.
+            let out = header.split("alias Out = ").nth(1).and_then(|rest| rest.split(';').next());
+            let class = out.filter(|out| *out != "f16").unwrap_or("f32");
             let mut text = String::new();
             if header.contains("f16") {
                 text.push_str("enable f16;\n");
@@ -111,18 +107,27 @@ fn read(path: &str) -> Source {
     source
 }
 
-/// The cross product of the variants. `Out` takes every storage when a shader has a target and no `Out` variants.
+/// Every combination of constants under types that vary together: each type of each alias once beside its like and once beside
+/// others. `Out` takes every storage when a shader has a target and no `Out` variants.
 fn headers(source: &Source) -> Vec<String> {
-    let mut headers = vec![String::new()];
     let mut variants = source.variants.clone();
     if source.target.is_some() && !variants.iter().any(|(name, ..)| name == "Out") {
         variants.push(("Out".into(), false, vec!["f32".into(), "f16".into()]));
     }
-    for (name, is_const, values) in &variants {
-        let lines = values.iter().map(|value| {
-            if *is_const { format!("const {name}: u32 = {value}u;\n") } else { format!("alias {name} = {value};\n") }
-        });
-        let lines: Vec<String> = lines.collect();
+    let (constants, aliases): (Vec<_>, Vec<_>) = variants.iter().partition(|(_, is_const, _)| *is_const);
+    let longest = aliases.iter().map(|(.., values)| values.len()).max().unwrap_or(1);
+    let types = |turn: usize, shift: usize| -> String {
+        let line = |(position, (name, _, values)): (usize, &&(String, bool, Vec<String>))| {
+            format!("alias {name} = {};\n", values[(turn + shift * position) % values.len()])
+        };
+        aliases.iter().enumerate().map(line).collect()
+    };
+    let mut headers: Vec<String> =
+        (0..2).flat_map(|s| (0..longest).map(move |t| (t, s))).map(|(t, s)| types(t, s)).collect();
+    headers.sort_unstable();
+    headers.dedup();
+    for (name, _, values) in constants {
+        let lines: Vec<String> = values.iter().map(|value| format!("const {name}: u32 = {value}u;\n")).collect();
         headers = headers.iter().flat_map(|h| lines.iter().map(move |l| format!("{h}{l}"))).collect();
     }
     headers

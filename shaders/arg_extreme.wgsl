@@ -3,8 +3,8 @@
 // Grid: linear over the lines (outer × inner), 64 a workgroup.
 // uses: index
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Out = i32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Out = i32 i64
 // variants: const SMALLEST = 0 1
 struct Params {
     lines: u32,
@@ -38,5 +38,5 @@ fn main(
             place = i;
         }
     }
-    store(i32(place), line, 0u);
+    store(Value(place), line, 0u);
 }

@@ -4,8 +4,8 @@
 // Grid: linear over the `count` elements of the box, 64 a workgroup.
 // uses: index
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 // variants: const RANK = 1 2 3 4 8
 struct Params {
     count: u32,

@@ -3,8 +3,8 @@
 // Grid: linear over the lines (outer × inner), 64 a workgroup.
 // uses: index
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 // variants: const PRODUCT = 0 1
 struct Params {
     lines: u32,

@@ -1,11 +1,11 @@
 // y[o, j, i] = x[o, indices[j], i]: x is [outer, extent, inner], y is [outer, count, inner]. Negative indices count from
 // the end; those outside are clamped, so that nothing outside x is read.
 // Grid: linear over the elements of y, 64 a workgroup.
-// uses: index
+// uses: index, place
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Index = i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Index = i32 u32 i64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 struct Params {
     total: u32,
     extent: u32,
@@ -30,7 +30,7 @@ fn main(
     let inner = at % params.inner;
     let row = at / params.inner;
     let outer = row / params.count;
-    var index = i32(indices[row - outer * params.count]);
+    var index = as_index(indices[row - outer * params.count]);
     if index < 0 {
         index += i32(params.extent);
     }

@@ -2,11 +2,11 @@
 // entry of x (`places` of them in all), each of which holds `block` elements. Negative indices count from the end; those
 // outside are clamped, so that nothing outside x is read.
 // Grid: linear over the elements of y, 64 a workgroup.
-// uses: index
+// uses: index, place
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Index = i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Index = i32 u32 i64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 struct Params {
     total: u32,
     tuples: u32,
@@ -39,7 +39,7 @@ fn main(
     var place = 0u;
     for (var axis = 0u; axis < params.width; axis += 1u) {
         let extent = params.extents[axis / 4u][axis % 4u];
-        var index = i32(indices[tuple * params.width + axis]);
+        var index = as_index(indices[tuple * params.width + axis]);
         if index < 0 {
             index += i32(extent);
         }

@@ -2,7 +2,7 @@
 // Grid: linear over `count` elements, 64 a workgroup.
 // uses: index
 // target: y
-// variants: Out = f32 f16 i32 u32
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 struct Params {
     count: u32,
 }

@@ -2,10 +2,10 @@
 // through all planes of extents `pooled` (z, y, x), which lie in the corner of those of y.
 // MODE 0: zeros. MODE 1: the values, after MODE 0 has run.
 // Grid: linear over the elements of y (MODE 0) or x (MODE 1), 64 a workgroup.
-// uses: index
-// variants: In = f32 f16 i32 u32
-// variants: Index = i32
-// variants: Out = f32 f16 i32 u32
+// uses: index, place
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Index = i32 u32 i64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 // variants: const MODE = 0 1
 struct Params {
     total: u32,
@@ -34,7 +34,7 @@ fn main(
         y[at] = Out(0);
         return;
     }
-    let index = u32(indices[at]);
+    let index = u32(as_index(indices[at]));
     let column = index % params.pooled.z;
     let row_index = index / params.pooled.z;
     let row = row_index % params.pooled.y;

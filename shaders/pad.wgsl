@@ -1,24 +1,25 @@
-// y[c] = x[c − before] inside x, and outside it a constant or the element that the mode names (reflect, edge, wrap).
+// y[c] = x[c − before] inside x, and outside it fill[0] or the element that the mode names (reflect, edge, wrap).
 // RANK axes, outermost first; `before` may be negative (cropping).
 // Grid: linear over the elements of y, 64 a workgroup.
 // uses: index
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 // variants: const RANK = 1 2 3 4 8
 // variants: const MODE = 0 1 2 3
 struct Params {
     count: u32,
-    fill: u32,
     unused_a: u32,
     unused_b: u32,
+    unused_c: u32,
     extents: array<vec4<u32>, 2>,
     input_extents: array<vec4<i32>, 2>,
     before: array<vec4<i32>, 2>,
 }
 @group(0) @binding(0) var<storage, read> x: array<In>;
-@group(0) @binding(1) var<storage, read_write> y: array<Out>;
-@group(0) @binding(2) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> fill: array<In>;
+@group(0) @binding(2) var<storage, read_write> y: array<Out>;
+@group(0) @binding(3) var<uniform> params: Params;
 
 // The coordinate inside `extent` that stands for one outside.
 fn inside(coordinate: i32, extent: i32) -> i32 {
@@ -67,7 +68,7 @@ fn main(
         stride *= input_extent;
     }
     if MODE == 0u && outside {
-        store(bitcast<Value>(params.fill), at, 0u);
+        store(Value(fill[0]), at, 0u);
         return;
     }
     store(Value(x[source]), at, 0u);

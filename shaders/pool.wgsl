@@ -7,8 +7,8 @@
 // Grid: linear over the elements of y, 64 a workgroup.
 // uses: index
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 // variants: const MODE = 0 1 2 3 4
 struct Params {
     total: u32,

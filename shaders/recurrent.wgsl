@@ -12,11 +12,11 @@
 //   scratch  [directions, batch, 2 × hidden]: GRU's gated state and update gate, where the reset comes before the product
 // y is also where the last hidden state is read from: nothing limits the number of hidden units.
 // Grid: batch × directions workgroups.
-// uses: index
+// uses: index, place
 // target: y
 // variants: In = f32 f16
 // variants: Weight = f32 f16
-// variants: Index = i32 u32
+// variants: Index = i32 u32 i64
 // variants: const KIND = 0 1 2
 // variants: const SIZE = 64 256
 struct Params {
@@ -89,7 +89,7 @@ fn main(
     let gates = select(select(1u, 4u, KIND == 1u), 3u, KIND == 2u);
     let width = gates * hidden;
     let is_backward = ((params.backward >> direction) & 1u) != 0u;
-    let length = min(u32(max(i32(lengths[entry]), 0)), params.steps);
+    let length = min(u32(max(as_index(lengths[entry]), 0)), params.steps);
     let states = params.directions * params.batch * hidden;
     let state = own * hidden;
     let rows = direction * hidden * width;

@@ -6,8 +6,8 @@
 // Grid: GROUP 0 linear over `kept`, 64 a workgroup; GROUP 1 linear over `kept`, one a workgroup.
 // uses: index
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 // variants: const MODE = 0 1 2 3 4 5 6 7 8 9
 // variants: const GROUP = 0 1
 // variants: const FLOAT = 0 1
@@ -28,7 +28,7 @@ struct Params {
 var<workgroup> partial: array<Value, 64>;
 
 // Integers have no such values, whatever their bits.
-fn is_nan_value(a: Value) -> bool { return FLOAT == 1u && (bitcast<u32>(a) & 0x7fffffffu) > 0x7f800000u; }
+fn is_nan_value(a: Value) -> bool { return FLOAT == 1u && (bitcast<u32>(f32(a)) & 0x7fffffffu) > 0x7f800000u; }
 
 fn place(index: u32, extents: vec4<u32>, strides: vec4<u32>) -> u32 {
     var rest = index;
@@ -110,7 +110,7 @@ fn main(
             workgroupBarrier();
         }
         // Only infinities among the values: they are not subtracted from each other.
-        if (bitcast<u32>(shift) & 0x7fffffffu) == 0x7f800000u {
+        if (bitcast<u32>(f32(shift)) & 0x7fffffffu) == 0x7f800000u {
             shift = Value(0);
         }
     }

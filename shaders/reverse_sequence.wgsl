@@ -1,11 +1,11 @@
 // y[…, t, …] = x[…, lengths[b] − 1 − t, …] for the first lengths[b] steps t of batch entry b, x elsewhere. x is seen as
 // [outer, first, middle, second, inner], where TIME_FIRST says which of `first` and `second` is time, the other being the batch.
 // Grid: linear over the elements of y, 64 a workgroup.
-// uses: index
+// uses: index, place
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Index = i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Index = i32 u32 i64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 struct Params {
     total: u32,
     first: u32,
@@ -37,7 +37,7 @@ fn main(
     let time = select(second, first, is_first);
     let batch = select(first, second, is_first);
     let stride = select(second_stride, first_stride, is_first);
-    let length = min(u32(max(i32(lengths[batch]), 0)), select(params.second, params.first, is_first));
+    let length = min(u32(max(as_index(lengths[batch]), 0)), select(params.second, params.first, is_first));
     var source = at;
     if time < length {
         source = at - time * stride + (length - 1u - time) * stride;

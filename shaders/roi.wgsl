@@ -3,11 +3,11 @@
 // 2017). A region is x1, y1, x2, y2; `images` says which batch entry it is in.
 // MODE 2: the maximum over the bin's elements (Girshick, 2015). A region is batch entry, x1, y1, x2, y2; `images` is not read.
 // Grid: linear over the elements of y, 64 a workgroup.
-// uses: index
+// uses: index, place
 // target: y
 // variants: In = f32 f16
 // variants: Region = f32 f16
-// variants: Index = i32 f32 f16
+// variants: Index = i32 u32 i64 f32 f16
 // variants: const MODE = 0 1 2
 struct Params {
     total: u32,
@@ -65,7 +65,7 @@ fn aligned(region: u32, channel: u32, bin: vec2<f32>) -> f32 {
     if params.samples <= 0 {
         count = vec2<i32>(ceil(step));
     }
-    let image = clamp(i32(images[region]), 0, params.batch - 1);
+    let image = clamp(as_index(images[region]), 0, params.batch - 1);
     let base = (image * i32(params.channels) + i32(channel)) * params.rows * params.columns;
     var result = 0.0;
     for (var j = 0; j < count.x; j++) {

@@ -6,11 +6,11 @@
 // Negative indices count from the end; updates outside are left out.
 // MODE 0 replaces, 1 adds, 2 multiplies, 3 keeps the larger, 4 the smaller.
 // Grid: linear over the lines, 64 a workgroup.
-// uses: index
+// uses: index, place
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Index = i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Index = i32 u32 i64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 // variants: const MODE = 0 1 2 3 4
 // variants: const TUPLES = 0 1
 struct Params {
@@ -35,7 +35,7 @@ struct Params {
 // The place that update `k` names, counted along the axis or through the tuple's axes; past the end for one outside.
 fn place(update: u32, k: u32) -> u32 {
     if TUPLES == 0u {
-        var index = i32(indices[update]);
+        var index = as_index(indices[update]);
         if index < 0 {
             index += i32(params.axis_extent);
         }
@@ -44,7 +44,7 @@ fn place(update: u32, k: u32) -> u32 {
     var found = 0u;
     for (var axis = 0u; axis < params.width; axis += 1u) {
         let extent = params.tuple_extents[axis / 4u][axis % 4u];
-        var index = i32(indices[k * params.width + axis]);
+        var index = as_index(indices[k * params.width + axis]);
         if index < 0 {
             index += i32(extent);
         }

@@ -2,11 +2,11 @@
 // indices names a place p over axes of `extents`, `block` elements a place. Negative indices count from the end; updates outside
 // are left out. Of several updates of one place any one stays.
 // Grid: linear over the updates' elements, 64 a workgroup.
-// uses: index
+// uses: index, place
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Index = i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Index = i32 u32 i64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 struct Params {
     total: u32,
     width: u32,
@@ -33,7 +33,7 @@ fn main(
     var place = 0u;
     for (var axis = 0u; axis < params.width; axis += 1u) {
         let extent = params.extents[axis / 4u][axis % 4u];
-        var index = i32(indices[tuple * params.width + axis]);
+        var index = as_index(indices[tuple * params.width + axis]);
         if index < 0 {
             index += i32(extent);
         }

@@ -1,11 +1,11 @@
 // A cache with an update written into it: y[b, o, s, i] = update[b, o, s − start[b], i] where that is inside the update, and
 // cache[b, o, s, i] elsewhere. With `circular` the place s − start[b] is taken modulo the cache's extent.
 // Grid: linear over the elements of y, 64 a workgroup.
-// uses: index
+// uses: index, place
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Index = i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Index = i32 u32 i64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 struct Params {
     total: u32,
     outer: u32,
@@ -36,7 +36,7 @@ fn main(
     let row = at / params.inner / params.extent;
     var first = 0;
     if params.has_start != 0u {
-        first = i32(start[row / params.outer]);
+        first = as_index(start[row / params.outer]);
     }
     var along = i32(place) - first;
     if params.circular != 0u {

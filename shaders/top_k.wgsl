@@ -1,5 +1,6 @@
 // The k first of each line of x along the middle axis of [outer, extent, inner], largest or smallest first, ties by place, and
-// where they are. Values are compared by keys, unsigned numbers in the same order.
+// where they are. Values are compared by keys, unsigned numbers of BITS bits in the same order. CLASS 0: floats of 32 bits, 1: signed
+// integers, 2: unsigned ones.
 // STAGE 0 finds, a workgroup a line, the key of the last one taken (the threshold) and how many of that key are taken, eight bits
 //   at a time from histograms: found[line] = (threshold, taken).
 // STAGE 1 collects, a workgroup a line, the places of those taken, in order: picked[line, k].
@@ -8,8 +9,11 @@
 // Grid: stages 0 and 1 a workgroup a line; stage 2 linear over lines × (extent if direct, else k), 64 a workgroup.
 // uses: index
 // target: y
-// variants: In = f32 f16 i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: In = f32 f16 i32 u32 i64 u64 f64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
+// variants: Key = u32 u64
+// variants: Place = i32 i64
+// variants: const BITS = 32 64
 // variants: const STAGE = 0 1 2
 // variants: const CLASS = 0 1 2
 // variants: const SMALLEST = 0 1
@@ -21,10 +25,10 @@ struct Params {
     direct: u32,
 }
 @group(0) @binding(0) var<storage, read> x: array<In>;
-@group(0) @binding(1) var<storage, read_write> found: array<vec2<u32>>;
+@group(0) @binding(1) var<storage, read_write> found: array<vec2<Key>>;
 @group(0) @binding(2) var<storage, read_write> picked: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<Out>;
-@group(0) @binding(4) var<storage, read_write> places: array<i32>;
+@group(0) @binding(4) var<storage, read_write> places: array<Place>;
 @group(0) @binding(5) var<uniform> params: Params;
 
 var<workgroup> histogram: array<atomic<u32>, 256>;
@@ -32,15 +36,15 @@ var<workgroup> chosen: vec2<u32>;
 var<workgroup> counts: array<vec2<u32>, 64>;
 
 // A number that grows with the value, or falls where the smallest come first.
-fn key_of(value: In) -> u32 {
-    var key = 0u;
+fn key_of(value: In) -> Key {
+    var key = Key(value);
     if CLASS == 0u {
         let bits = bitcast<u32>(f32(value));
-        key = select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
+        key = Key(select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u));
     } else if CLASS == 1u {
-        key = bitcast<u32>(i32(value)) ^ 0x80000000u;
-    } else {
-        key = u32(value);
+        // The top bit. Constant shifts are checked, also for the width that is not meant.
+        var by = BITS - 1u;
+        key ^= Key(1) << by;
     }
     return select(key, ~key, SMALLEST == 1u);
 }
@@ -52,9 +56,9 @@ fn base_of(line: u32) -> u32 {
 
 fn threshold(line: u32, local: u32) {
     let base = base_of(line);
-    var prefix = 0u;
+    var prefix = Key(0);
     var wanted = params.k;
-    for (var shift = 24; shift >= 0; shift -= 8) {
+    for (var shift = i32(BITS) - 8; shift >= 0; shift -= 8) {
         for (var bin = local; bin < 256u; bin += 64u) {
             atomicStore(&histogram[bin], 0u);
         }
@@ -62,8 +66,8 @@ fn threshold(line: u32, local: u32) {
         let above = u32(shift) + 8u;
         for (var i = local; i < params.extent; i += 64u) {
             let key = key_of(x[base + i * params.inner]);
-            if above == 32u || (key >> above) == (prefix >> above) {
-                atomicAdd(&histogram[(key >> u32(shift)) & 255u], 1u);
+            if above == BITS || (key >> above) == (prefix >> above) {
+                atomicAdd(&histogram[u32((key >> u32(shift)) & Key(255))], 1u);
             }
         }
         workgroupBarrier();
@@ -81,12 +85,12 @@ fn threshold(line: u32, local: u32) {
             chosen = vec2<u32>(bin, left);
         }
         workgroupBarrier();
-        prefix |= chosen.x << u32(shift);
+        prefix |= Key(chosen.x) << u32(shift);
         wanted = chosen.y;
         workgroupBarrier();
     }
     if local == 0u {
-        found[line] = vec2<u32>(prefix, wanted);
+        found[line] = vec2<Key>(prefix, Key(wanted));
     }
 }
 
@@ -111,11 +115,11 @@ fn collect(line: u32, local: u32) {
         before += counts[other];
     }
     // Of the equal ones the first `limit.y` are taken.
-    var place = before.x + min(before.y, limit.y);
+    var place = before.x + min(before.y, u32(limit.y));
     var seen = before.y;
     for (var i = first; i < end; i += 1u) {
         let key = key_of(x[base + i * params.inner]);
-        let taken = key > limit.x || (key == limit.x && seen < limit.y);
+        let taken = key > limit.x || (key == limit.x && seen < u32(limit.y));
         seen += u32(key == limit.x);
         if taken && place < params.k {
             picked[line * params.k + place] = i;
@@ -153,7 +157,7 @@ fn order(at: u32) {
     let outer = line / params.inner;
     let goal = (outer * params.k + rank) * params.inner + (line - outer * params.inner);
     store(Value(value), goal, 0u);
-    places[goal] = i32(place);
+    places[goal] = Place(place);
 }
 
 @compute @workgroup_size(64)

@@ -7,11 +7,8 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 /// The text that build.rs validates: `header` before the file, a plain `store` behind it.
 fn linked(source: &str, header: &str, target: Option<&str>) -> String {
     let enable = if header.contains("f16") { "enable f16;\n" } else { "" };
-    let class = match header {
-        h if h.contains("alias Out = i32") => "i32",
-        h if h.contains("alias Out = u32") => "u32",
-        _ => "f32",
-    };
+    let out = header.split("alias Out = ").nth(1).and_then(|rest| rest.split(';').next());
+    let class = out.filter(|out| *out != "f16").unwrap_or("f32");
     let store = target.map(|t| format!("fn store(value: Value, i: u32, c: u32) {{ {t}[i] = Out(value); }}\n"));
     format!("{enable}alias Value = {class};\n{header}{source}{}", store.unwrap_or_default())
 }
@@ -35,6 +32,10 @@ fn translated(text: &str) -> Result<(), String> {
     hlsl::Writer::new(&mut String::new(), &options, &hlsl::PipelineOptions::default())
         .write(&module, &info, None)
         .map_err(|e| format!("HLSL: {e}"))?;
+    // Metal has no 64-bit floats.
+    if text.contains("f64") {
+        return Ok(());
+    }
     let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
     msl::write_string(&module, &info, &options, &msl::PipelineOptions::default()).map_err(|e| format!("MSL: {e}"))?;
     Ok(())

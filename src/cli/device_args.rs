@@ -10,7 +10,7 @@ pub struct DeviceArgs {
     /// auto (the best one), software, an index or part of a name as `coracle devices` prints them.
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Features to do without although the adapter has them: subgroups, f16. Repeatable or comma-separated.
+    /// Features to do without although the adapter has them: subgroups, f16, int64, f64. Repeatable or comma-separated.
     #[arg(long, value_delimiter = ',', value_name = "FEATURE")]
     pub without: Vec<String>,
     /// Kernels to use whatever the adapter's kind: software or gpu.

@@ -219,6 +219,8 @@ fn plain() -> Profile {
     Profile {
         family: Family::Software,
         f16: false,
+        int64: false,
+        f64: false,
         subgroup: None,
         max_storage_buffers: 8,
         max_binding_bytes: 128 << 20,

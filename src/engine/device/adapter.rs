@@ -18,11 +18,13 @@ pub struct Adapter {
 pub struct Mask {
     subgroups: bool,
     f16: bool,
+    int64: bool,
+    f64: bool,
     family: Option<Family>,
 }
 
 impl Mask {
-    /// `without` holds `subgroups` and `f16`, `family` is `software` or `gpu`.
+    /// `without` holds any of `subgroups`, `f16`, `int64` and `f64`, `family` is `software` or `gpu`.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for other words.
@@ -32,8 +34,12 @@ impl Mask {
             match feature.as_str() {
                 "subgroups" => mask.subgroups = true,
                 "f16" => mask.f16 = true,
+                "int64" => mask.int64 = true,
+                "f64" => mask.f64 = true,
                 other => {
-                    return Err(Error::invalid_argument(format!("cannot do without {other:?}: say subgroups or f16")));
+                    return Err(Error::invalid_argument(format!(
+                        "cannot do without {other:?}: say subgroups, f16, int64 or f64"
+                    )));
                 }
             }
         }
@@ -145,6 +151,8 @@ impl Adapter {
         Profile {
             family: mask.family.unwrap_or(family),
             f16: features.contains(wgpu::Features::SHADER_F16) && !mask.f16,
+            int64: features.contains(wgpu::Features::SHADER_INT64) && !mask.int64,
+            f64: features.contains(wgpu::Features::SHADER_F64) && !mask.f64,
             subgroup: subgroups.then_some(least),
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
             max_binding_bytes: limits.max_storage_buffer_binding_size,

@@ -50,7 +50,11 @@ impl fmt::Debug for Gpu {
 impl Gpu {
     /// Opens a device of its own on `adapter`. `checked` keeps bounds checks and loop bounds in kernels.
     pub(super) fn open(adapter: &Adapter, checked: bool) -> Result<Self> {
-        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let wanted = wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::SHADER_INT64
+            | wgpu::Features::SHADER_F64
+            | wgpu::Features::TIMESTAMP_QUERY;
         let limits = adapter.raw.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("coracle"),

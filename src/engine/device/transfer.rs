@@ -17,7 +17,10 @@ pub(super) fn to_device(tensor: &Tensor, storage: Storage, target: &mut Vec<u8>)
         (DType::F32, Storage::F32)
         | (DType::F16, Storage::F16)
         | (DType::I32, Storage::I32)
-        | (DType::U32, Storage::U32) => target.extend_from_slice(tensor.bytes()),
+        | (DType::U32, Storage::U32)
+        | (DType::I64, Storage::I64)
+        | (DType::U64, Storage::U64)
+        | (DType::F64, Storage::F64) => target.extend_from_slice(tensor.bytes()),
         (DType::F16, Storage::F32) => extend(target, tensor.values::<f16>()?.iter().map(|v| v.to_f32())),
         (DType::BF16, Storage::F32) => extend(target, tensor.values::<bf16>()?.iter().map(|v| v.to_f32())),
         (DType::I8 | DType::I4 | DType::I2, Storage::I32) => {
@@ -33,7 +36,7 @@ pub(super) fn to_device(tensor: &Tensor, storage: Storage, target: &mut Vec<u8>)
             let values = tensor.values::<i64>()?;
             if let Some(value) = values.iter().find(|v| i32::try_from(**v).is_err()) {
                 return Err(Error::invalid_argument(format!(
-                    "the 64-bit integer {value} does not fit the 32 bits that devices compute in"
+                    "the 64-bit integer {value} does not fit the 32 bits that this device computes in"
                 )));
             }
             extend(target, values.iter().map(|v| *v as i32));
@@ -65,7 +68,10 @@ pub(super) fn from_device(bytes: &[u8], storage: Storage, dtype: DType, shape: &
         (Storage::F32, DType::F32)
         | (Storage::F16, DType::F16)
         | (Storage::I32, DType::I32)
-        | (Storage::U32, DType::U32) => Tensor::from_bytes(dtype, shape, bytes.to_vec()),
+        | (Storage::U32, DType::U32)
+        | (Storage::I64, DType::I64)
+        | (Storage::U64, DType::U64)
+        | (Storage::F64, DType::F64) => Tensor::from_bytes(dtype, shape, bytes.to_vec()),
         (Storage::F32, DType::F16) => Tensor::from_vec(shape, words::<f32>(bytes).map(f16::from_f32).collect()),
         (Storage::F32, DType::BF16) => Tensor::from_vec(shape, words::<f32>(bytes).map(bf16::from_f32).collect()),
         (Storage::F32, small) if small.is_small_float() => {

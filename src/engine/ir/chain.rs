@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use super::fact::Fact;
 use super::graph::ValueId;
 use super::profile::{Class, Profile, Storage};
-use crate::tensor::{DType, Shape};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// A scalar inside a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +86,7 @@ enum Step {
     Value,
     /// An element of an operand.
     Load { operand: usize, words: usize },
-    /// A number from the words.
+    /// A number from the words: one, or two for 64 bits, the lower first.
     Word { word: usize },
     /// A function of the shader library.
     Call { function: &'static str, arguments: Vec<Reg> },
@@ -177,6 +177,13 @@ impl Chain {
                 Step::Load { operand, words } => {
                     let at = self.index(&self.operands[*operand].access, *words);
                     format!("{}(operand{operand}[{at}])", class.wgsl())
+                }
+                Step::Word { word } if class.is_wide() => {
+                    let bits = format!("(u64({}) << 32u) | u64({})", word_text(word + 1), word_text(*word));
+                    match class {
+                        Class::F64 => format!("bitcast<f64>({bits})"),
+                        _ => format!("{}({bits})", class.wgsl()),
+                    }
                 }
                 Step::Word { word } => format!("bitcast<{}>({})", class.wgsl(), word_text(*word)),
                 Step::Call { function, arguments } => {
@@ -306,11 +313,7 @@ impl<'a> PointwiseBuilder<'a> {
         }
         let shape = input.fact.shape()?;
         if let Some(constant) = input.fact.value.as_ref().filter(|_| shape.elements() == 1) {
-            return match self.class_of(constant.dtype())? {
-                Class::F32 => Some(self.constant_f32(constant.to_f32s().ok()?[0])),
-                Class::I32 => Some(self.constant_i32(i32::try_from(constant.to_i64s().ok()?[0]).ok()?)),
-                Class::U32 => Some(self.constant_u32(u32::try_from(constant.to_i64s().ok()?[0]).ok()?)),
-            };
+            return self.constant(constant);
         }
         let storage = self.profile.storage(input.fact.dtype)?;
         let access = access();
@@ -324,6 +327,24 @@ impl<'a> PointwiseBuilder<'a> {
         self.chain.operands.push(ChainOperand { value: input.value, storage, access });
         let operand = self.chain.operands.len() - 1;
         Some(self.chain.push(Step::Load { operand, words }, storage.class()))
+    }
+
+    /// The one element of `tensor`, which does not show in the text.
+    fn constant(&mut self, tensor: &Tensor) -> Option<Reg> {
+        let whole = || tensor.to_i64s().ok().map(|v| v[0]);
+        match self.class_of(tensor.dtype())? {
+            Class::F32 => Some(self.constant_f32(tensor.to_f32s().ok()?[0])),
+            Class::I32 => Some(self.constant_i32(i32::try_from(whole()?).ok()?)),
+            Class::U32 => Some(self.constant_u32(u32::try_from(whole()?).ok()?)),
+            class @ Class::I64 => Some(self.wide(whole()?.cast_unsigned(), class)),
+            class @ Class::U64 => Some(self.wide(tensor.values::<u64>().ok()?[0], class)),
+            class @ Class::F64 => Some(self.wide(tensor.to_f64s().ok()?[0].to_bits(), class)),
+        }
+    }
+
+    fn wide(&mut self, bits: u64, class: Class) -> Reg {
+        let word = self.chain.push_words([bits as u32, (bits >> 32) as u32]);
+        self.chain.push(Step::Word { word }, class)
     }
 
     /// A float that does not show in the text.

@@ -13,12 +13,22 @@ pub enum Storage {
     I32,
     /// 32-bit unsigned integer.
     U32,
+    /// 64-bit signed integer.
+    I64,
+    /// 64-bit unsigned integer.
+    U64,
+    /// 64-bit float.
+    F64,
 }
 
 impl Storage {
     /// Bytes of one element on the device.
     pub fn bytes(self) -> usize {
-        if self == Storage::F16 { 2 } else { 4 }
+        match self {
+            Storage::F16 => 2,
+            Storage::F32 | Storage::I32 | Storage::U32 => 4,
+            Storage::I64 | Storage::U64 | Storage::F64 => 8,
+        }
     }
 
     /// The WGSL scalar type.
@@ -28,6 +38,9 @@ impl Storage {
             Storage::F16 => "f16",
             Storage::I32 => "i32",
             Storage::U32 => "u32",
+            Storage::I64 => "i64",
+            Storage::U64 => "u64",
+            Storage::F64 => "f64",
         }
     }
 
@@ -37,6 +50,9 @@ impl Storage {
             Storage::F32 | Storage::F16 => Class::F32,
             Storage::I32 => Class::I32,
             Storage::U32 => Class::U32,
+            Storage::I64 => Class::I64,
+            Storage::U64 => Class::U64,
+            Storage::F64 => Class::F64,
         }
     }
 }
@@ -50,6 +66,12 @@ pub enum Class {
     I32,
     /// `u32`, for unsigned integers and bools (0 or 1).
     U32,
+    /// `i64`, where shaders have it.
+    I64,
+    /// `u64`, where shaders have it.
+    U64,
+    /// `f64`, where shaders have it.
+    F64,
 }
 
 impl Class {
@@ -59,7 +81,27 @@ impl Class {
             Class::F32 => "f32",
             Class::I32 => "i32",
             Class::U32 => "u32",
+            Class::I64 => "i64",
+            Class::U64 => "u64",
+            Class::F64 => "f64",
         }
+    }
+
+    /// What the names of library functions of this class end in.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Class::F32 => "f",
+            Class::I32 => "i",
+            Class::U32 => "u",
+            Class::I64 => "l",
+            Class::U64 => "ul",
+            Class::F64 => "d",
+        }
+    }
+
+    /// Whether values take 64 bits.
+    pub fn is_wide(self) -> bool {
+        matches!(self, Class::I64 | Class::U64 | Class::F64)
     }
 }
 
@@ -88,6 +130,10 @@ pub struct Profile {
     pub family: Family,
     /// Whether 16-bit floats can be stored and loaded in shaders.
     pub f16: bool,
+    /// Whether shaders have 64-bit integers.
+    pub int64: bool,
+    /// Whether shaders have 64-bit floats.
+    pub f64: bool,
     /// The size of every subgroup, where subgroup operations exist and the size never varies.
     pub subgroup: Option<u32>,
     /// Storage buffers that one dispatch may bind.
@@ -119,8 +165,8 @@ impl Profile {
         }
     }
 
-    /// How values of `dtype` lie on this device; `None` when they stay on the host. 64-bit integers lie as 32-bit ones:
-    /// operators that could leave that range do not run on the device, and uploads are checked.
+    /// How values of `dtype` lie on this device; `None` when they stay on the host. Where shaders have no 64-bit integers,
+    /// signed ones lie as 32-bit ones: operators that could leave that range do not run on the device, uploads are checked.
     pub fn storage(&self, dtype: DType) -> Option<Storage> {
         match dtype {
             DType::F32 if self.half_precision && self.stores_f16() => Some(Storage::F16),
@@ -131,6 +177,9 @@ impl Profile {
             // Exact in 32-bit floats. What is computed from them is rounded when it is read back, casts round at once.
             DType::BF16 => Some(Storage::F32),
             small if small.is_small_float() => Some(Storage::F32),
+            DType::F64 => self.f64.then_some(Storage::F64),
+            DType::I64 if self.int64 => Some(Storage::I64),
+            DType::U64 => self.int64.then_some(Storage::U64),
             DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::I4 | DType::I2 => Some(Storage::I32),
             DType::U32 | DType::U16 | DType::U8 | DType::U4 | DType::U2 | DType::Bool => Some(Storage::U32),
             _ => None,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::required;
 use super::broadcast::{Numbers, common_dims, common_shape, indices, wrapped};
+use super::functions::of_class;
 use super::narrow;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
@@ -18,8 +19,8 @@ struct Kind {
     real: fn(f64, f64) -> f64,
     /// On integers; `None` where that is undefined (division by zero).
     whole: fn(i64, i64) -> Option<i64>,
-    /// The shader functions for `f32`, `i32` and `u32`.
-    functions: [&'static str; 3],
+    /// What the shader's functions for it are called, the class left out.
+    function: &'static str,
     /// Whether 32-bit results of 32-bit values never leave the range.
     bounded: bool,
 }
@@ -52,60 +53,21 @@ fn integer_power(base: i64, exponent: i64) -> Option<i64> {
     }
 }
 
-static ADD: Kind = Kind {
-    name: "Add",
-    real: |a, b| a + b,
-    whole: |a, b| Some(a.wrapping_add(b)),
-    functions: ["add_f", "add_i", "add_u"],
-    bounded: false,
-};
-static SUB: Kind = Kind {
-    name: "Sub",
-    real: |a, b| a - b,
-    whole: |a, b| Some(a.wrapping_sub(b)),
-    functions: ["sub_f", "sub_i", "sub_u"],
-    bounded: false,
-};
-static MUL: Kind = Kind {
-    name: "Mul",
-    real: |a, b| a * b,
-    whole: |a, b| Some(a.wrapping_mul(b)),
-    functions: ["mul_f", "mul_i", "mul_u"],
-    bounded: false,
-};
-static DIV: Kind = Kind {
-    name: "Div",
-    real: |a, b| a / b,
-    whole: |a, b| a.checked_div(b),
-    functions: ["div_f", "div_i", "div_u"],
-    bounded: false,
-};
-static POW: Kind =
-    Kind { name: "Pow", real: f64::powf, whole: integer_power, functions: ["pow_f", "", ""], bounded: false };
-static MAX: Kind = Kind {
-    name: "Max",
-    real: maximum,
-    whole: |a, b| Some(a.max(b)),
-    functions: ["max_f", "max_i", "max_u"],
-    bounded: true,
-};
-static MIN: Kind = Kind {
-    name: "Min",
-    real: minimum,
-    whole: |a, b| Some(a.min(b)),
-    functions: ["min_f", "min_i", "min_u"],
-    bounded: true,
-};
+static ADD: Kind =
+    Kind { name: "Add", real: |a, b| a + b, whole: |a, b| Some(a.wrapping_add(b)), function: "add", bounded: false };
+static SUB: Kind =
+    Kind { name: "Sub", real: |a, b| a - b, whole: |a, b| Some(a.wrapping_sub(b)), function: "sub", bounded: false };
+static MUL: Kind =
+    Kind { name: "Mul", real: |a, b| a * b, whole: |a, b| Some(a.wrapping_mul(b)), function: "mul", bounded: false };
+static DIV: Kind =
+    Kind { name: "Div", real: |a, b| a / b, whole: |a, b| a.checked_div(b), function: "div", bounded: false };
+static POW: Kind = Kind { name: "Pow", real: f64::powf, whole: integer_power, function: "pow", bounded: false };
+static MAX: Kind = Kind { name: "Max", real: maximum, whole: |a, b| Some(a.max(b)), function: "max", bounded: true };
+static MIN: Kind = Kind { name: "Min", real: minimum, whole: |a, b| Some(a.min(b)), function: "min", bounded: true };
 static SUM: Kind = Kind { name: "Sum", ..copy_of_add() };
 
 const fn copy_of_add() -> Kind {
-    Kind {
-        name: "Add",
-        real: |a, b| a + b,
-        whole: |a, b| Some(a.wrapping_add(b)),
-        functions: ["add_f", "add_i", "add_u"],
-        bounded: false,
-    }
+    Kind { name: "Add", real: |a, b| a + b, whole: |a, b| Some(a.wrapping_add(b)), function: "add", bounded: false }
 }
 
 static MEAN: Kind = Kind { name: "Mean", ..copy_of_add() };
@@ -209,18 +171,17 @@ impl Op for Arithmetic {
     fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
         let dtype = builder.output_dtype();
         let class = builder.class_of(dtype)?;
-        // 64-bit results may leave the 32 bits they lie in.
-        let wide_enough = self.kind.bounded || class == Class::F32 || dtype.bits() <= 32;
+        // 64-bit results may leave the 32 bits that they lie in.
+        let wide_enough = self.kind.bounded || class.is_wide() || dtype.bits() <= 32;
         let wraps = !self.kind.bounded && narrow::is_narrow(dtype);
-        let function = self.kind.functions[match class {
-            Class::F32 => 0,
-            Class::I32 => 1,
-            Class::U32 => 2,
-        }];
-        if !wide_enough || function.is_empty() || (self.is_mean() && class != Class::F32) {
+        let function = of_class(self.kind.function, class)?;
+        let count = builder.input_count();
+        // Whole numbers are not rounded before they meet a real one.
+        let mixed = (0..count).any(|i| builder.fact(i).is_some_and(|f| f.dtype.is_float() != dtype.is_float()));
+        let real_into_whole = mixed && !dtype.is_float();
+        if !wide_enough || real_into_whole || (self.is_mean() && class != Class::F32) {
             return None;
         }
-        let count = builder.input_count();
         let mut result = builder.input(0)?;
         for i in 1..count {
             let next = builder.input(i)?;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::arguments::required;
 use super::broadcast::{Numbers, common_dims, common_shape, indices, wrapped};
+use super::functions::of_class;
 use super::narrow;
 use super::registry::OpSpec;
-use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
+use crate::engine::ir::{Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -99,16 +100,16 @@ impl Op for Bits {
 
     fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
         let dtype = builder.output_dtype();
-        let class = builder.class_of(dtype).filter(|_| dtype.bits() <= 32)?;
-        let [signed, unsigned] = match self.0 {
-            Kind::And => ["bits_and_i", "and_u"],
-            Kind::Or => ["bits_or_i", "or_u"],
-            Kind::Xor => ["bits_xor_i", "xor_u"],
-            Kind::Not => ["bits_not_i", "bits_not_u"],
-            Kind::Left => ["shift_left_i", "shift_left_u"],
-            Kind::Right => ["shift_right_i", "shift_right_u"],
+        let class = builder.class_of(dtype).filter(|class| class.is_wide() || dtype.bits() <= 32)?;
+        let what = match self.0 {
+            Kind::And => "bits_and",
+            Kind::Or => "bits_or",
+            Kind::Xor => "bits_xor",
+            Kind::Not => "bits_not",
+            Kind::Left => "shift_left",
+            Kind::Right => "shift_right",
         };
-        let function = if class == Class::I32 { signed } else { unsigned };
+        let function = of_class(what, class)?;
         let mut arguments = vec![builder.input(0)?];
         if self.0 != Kind::Not {
             arguments.push(builder.input(1)?);
@@ -187,19 +188,17 @@ impl Op for BitCast {
             return None;
         }
         let value = builder.input(0)?;
-        if whole(from) && whole(self.to) && from.bits() <= 32 {
+        if whole(from) && whole(self.to) && (source.is_wide() == class.is_wide()) {
             return narrow::wrap(builder, value, self.to);
         }
-        if from.bits() != 32 {
+        // Only floats that lie in as many bits as they have.
+        if from.bits() != 32 && !source.is_wide() {
             return None;
         }
-        let function = match (source, class) {
-            (Class::F32, Class::I32) => "bits_f_i",
-            (Class::F32, Class::U32) => "bits_f_u",
-            (Class::I32, Class::F32) => "bits_i_f",
-            (Class::U32, Class::F32) => "bits_u_f",
-            _ => return Some(value),
-        };
+        if source == class {
+            return Some(value);
+        }
+        let function = of_class(&format!("bits_{}", source.suffix()), class)?;
         Some(builder.call(function, &[value], class))
     }
 }

@@ -116,12 +116,17 @@ fn too_large(value: &dyn std::fmt::Display) -> Error {
     Error::resource_exhausted(format!("{value} elements pass a device's 32-bit indices"))
 }
 
-/// `fill` as the bits of a value of the class that `storage` is computed in.
-pub(super) fn fill_bits(fill: f64, storage: Storage) -> u32 {
+/// `value` as the words of an element that lies as `storage`.
+pub(super) fn words_of(value: f64, storage: Storage) -> Vec<u32> {
+    let halves = |bits: u64| vec![bits as u32, (bits >> 32) as u32];
     match storage {
-        Storage::F32 | Storage::F16 => (fill as f32).to_bits(),
-        Storage::I32 => (fill as i32).cast_unsigned(),
-        Storage::U32 => fill as u32,
+        Storage::F32 => vec![(value as f32).to_bits()],
+        Storage::F16 => vec![u32::from(half::f16::from_f64(value).to_bits())],
+        Storage::I32 => vec![(value as i32).cast_unsigned()],
+        Storage::U32 => vec![value as u32],
+        Storage::I64 => halves((value as i64).cast_unsigned()),
+        Storage::U64 => halves(value as u64),
+        Storage::F64 => halves(value.to_bits()),
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::arguments::required;
 use super::broadcast::{Numbers, wrapped};
+use super::functions::of_class;
 use super::narrow;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
@@ -79,19 +80,29 @@ impl Op for Cast {
         let class = builder.class_of(to)?;
         let value = builder.input(0)?;
         let source = builder.class(value);
+        let real = matches!(source, Class::F32 | Class::F64);
         match (source, to) {
-            (Class::F32, DType::Bool) => Some(builder.call("to_bool_f", &[value], Class::U32)),
-            (Class::I32, DType::Bool) => Some(builder.call("to_bool_i", &[value], Class::U32)),
-            (Class::U32, DType::Bool) => Some(builder.call("to_bool_u", &[value], Class::U32)),
             _ if from == to => Some(value),
-            (_, DType::F32 | DType::F16 | DType::I32 | DType::U32) => Some(builder.convert(value, class)),
-            // 32-bit floats round wide integers, which would then be rounded twice.
-            (Class::I32 | Class::U32, DType::BF16) if from.bits() > 16 => None,
+            (_, DType::Bool) => Some(builder.call(of_class("to_bool", source)?, &[value], Class::U32)),
+            // What has more bits than a 32-bit float would be rounded twice on the way to a smaller one.
+            (Class::F64, DType::F16 | DType::BF16) => None,
+            (_, DType::BF16) if !real && from.bits() > 16 => None,
+            (_, small) if source.is_wide() && small.is_small_float() => None,
+            (Class::F64, small) if narrow::is_narrow(small) => None,
+            // Which part of an integer type a float saturates to is not for every driver to say.
+            (Class::F32 | Class::F64, DType::I32 | DType::U32 | DType::I64 | DType::U64)
+                if class.is_wide() || to.bits() == 32 =>
+            {
+                let whole = of_class(&format!("whole_{}", source.suffix()), class)?;
+                Some(builder.call(whole, &[value], class))
+            }
+            (_, DType::F32 | DType::F16 | DType::F64 | DType::I32 | DType::U32) => Some(builder.convert(value, class)),
             (_, DType::BF16) => narrow::round(builder, value, to, self.rounding),
             (_, small) if small.is_small_float() => narrow::round(builder, value, to, self.rounding),
             (Class::F32, small) if narrow::is_narrow(small) => narrow::truncate(builder, value, small),
             (_, small) if narrow::is_narrow(small) => narrow::wrap(builder, value, small),
-            // Floats and 32-bit unsigned integers may leave 32 bits with a sign on the way to 64.
+            (_, DType::I64 | DType::U64) if class.is_wide() => Some(builder.convert(value, class)),
+            // 32-bit unsigned integers may leave 32 bits with a sign.
             (Class::I32 | Class::U32, DType::I64) if from != DType::U32 => Some(builder.convert(value, class)),
             _ => None,
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::{optional, required};
 use super::broadcast::{Numbers, common_shape, indices, wrapped};
+use super::functions::of_class;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
 use crate::error::Result;
@@ -70,16 +71,13 @@ impl Op for Clip {
 
     fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
         let class = builder.class_of(builder.output_dtype())?;
-        let functions = match class {
-            Class::F32 => ["max_f", "min_f"],
-            Class::I32 => ["max_i", "min_i"],
-            Class::U32 => ["max_u", "min_u"],
-        };
+        let functions = [of_class("max", class)?, of_class("min", class)?];
         let mut value = builder.input(0)?;
         for (i, attribute) in [(1, self.min), (2, self.max)] {
             let bound = match (builder.fact(i), attribute) {
                 (Some(_), _) => builder.input(i)?,
-                (None, Some(bound)) => builder.constant_f32(bound),
+                (None, Some(bound)) if class == Class::F32 => builder.constant_f32(bound),
+                (None, Some(_)) => return None,
                 (None, None) => continue,
             };
             value = builder.call(functions[i - 1], &[value, bound], class);

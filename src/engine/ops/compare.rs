@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::required;
 use super::broadcast::{Numbers, common_dims, common_shape, indices};
+use super::functions::of_class;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
 use crate::error::{Error, Result};
@@ -15,29 +16,28 @@ struct Kind {
     name: &'static str,
     real: fn(f64, f64) -> bool,
     whole: fn(i64, i64) -> bool,
-    /// The shader functions for `f32`, `i32` and `u32`.
-    functions: [&'static str; 3],
+    /// What the shader's functions for it are called, the class left out.
+    shader: &'static str,
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $function:ident, $name:literal, $real:expr, $whole:expr, $functions:expr;)*) => {
+    ($($(#[$doc:meta])* $function:ident, $name:literal, $real:expr, $whole:expr, $shader:literal;)*) => {
         $(pub(super) fn $function(_spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
-            static KIND: Kind = Kind { name: $name, real: $real, whole: $whole, functions: $functions };
+            static KIND: Kind = Kind { name: $name, real: $real, whole: $whole, shader: $shader };
             Ok(Arc::new(Compare { kind: &KIND }))
         })*
     };
 }
 
 kinds! {
-    equal, "Equal", |a, b| a == b, |a, b| a == b, ["equal_f", "equal_i", "equal_u"];
-    greater, "Greater", |a, b| a > b, |a, b| a > b, ["greater_f", "greater_i", "greater_u"];
-    greater_or_equal, "GreaterOrEqual", |a, b| a >= b, |a, b| a >= b,
-        ["greater_equal_f", "greater_equal_i", "greater_equal_u"];
-    less, "Less", |a, b| a < b, |a, b| a < b, ["less_f", "less_i", "less_u"];
-    less_or_equal, "LessOrEqual", |a, b| a <= b, |a, b| a <= b, ["less_equal_f", "less_equal_i", "less_equal_u"];
-    and, "And", |a, b| a != 0.0 && b != 0.0, |a, b| a != 0 && b != 0, ["", "", "and_u"];
-    or, "Or", |a, b| a != 0.0 || b != 0.0, |a, b| a != 0 || b != 0, ["", "", "or_u"];
-    xor, "Xor", |a, b| (a != 0.0) != (b != 0.0), |a, b| (a != 0) != (b != 0), ["", "", "xor_u"];
+    equal, "Equal", |a, b| a == b, |a, b| a == b, "equal";
+    greater, "Greater", |a, b| a > b, |a, b| a > b, "greater";
+    greater_or_equal, "GreaterOrEqual", |a, b| a >= b, |a, b| a >= b, "greater_equal";
+    less, "Less", |a, b| a < b, |a, b| a < b, "less";
+    less_or_equal, "LessOrEqual", |a, b| a <= b, |a, b| a <= b, "less_equal";
+    and, "And", |a, b| a != 0.0 && b != 0.0, |a, b| a != 0 && b != 0, "and";
+    or, "Or", |a, b| a != 0.0 || b != 0.0, |a, b| a != 0 || b != 0, "or";
+    xor, "Xor", |a, b| (a != 0.0) != (b != 0.0), |a, b| (a != 0) != (b != 0), "xor";
 }
 
 /// One bool for each pair of elements.
@@ -90,13 +90,9 @@ impl Op for Compare {
 
     fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
         let class = builder.class_of(builder.fact(0)?.dtype)?;
-        let function = self.kind.functions[match class {
-            Class::F32 => 0,
-            Class::I32 => 1,
-            Class::U32 => 2,
-        }];
+        let function = of_class(self.kind.shader, class)?;
         let (a, b) = (builder.input(0)?, builder.input(1)?);
-        (!function.is_empty()).then(|| builder.call(function, &[a, b], Class::U32))
+        Some(builder.call(function, &[a, b], Class::U32))
     }
 }
 
@@ -148,11 +144,7 @@ impl Op for Where {
 
     fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
         let class = builder.class_of(builder.output_dtype())?;
-        let function = match class {
-            Class::F32 => "where_f",
-            Class::I32 => "where_i",
-            Class::U32 => "where_u",
-        };
+        let function = of_class("where", class)?;
         let (condition, a, b) = (builder.input(0)?, builder.input(1)?, builder.input(2)?);
         Some(builder.call(function, &[condition, a, b], class))
     }

@@ -106,9 +106,10 @@ impl Op for Cumulate {
         }
     }
 
-    fn host_reason(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
+    fn host_reason(&self, inputs: &[Option<&Fact>], profile: &Profile) -> Option<String> {
         let dtype = required(inputs, 0).ok()?.dtype;
-        let runs = matches!(dtype, DType::F32 | DType::F16 | DType::I32 | DType::U32);
+        let whole = matches!(dtype, DType::F32 | DType::F16 | DType::I32 | DType::U32);
+        let runs = whole || profile.storage(dtype).is_some_and(|s| s.class().is_wide());
         (!runs).then(|| format!("totals of {dtype} values"))
     }
 

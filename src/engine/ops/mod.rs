@@ -30,6 +30,7 @@ mod dynamic_product;
 mod einsum;
 mod fourier;
 mod frames;
+mod functions;
 mod gather;
 mod gather_elements;
 mod gather_nd;

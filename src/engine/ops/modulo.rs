@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::required;
 use super::broadcast::{Numbers, common_dims, common_shape, indices, wrapped};
+use super::functions::of_class;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
 use crate::error::{Error, Result};
@@ -76,13 +77,8 @@ impl Op for Mod {
         let dtype = builder.output_dtype();
         // A remainder lies between its operands: those of 64 bits that lie in 32 have one that does, too.
         let class = builder.class_of(dtype)?;
-        let function = match (class, self.truncated) {
-            (Class::F32, true) => "fmod_f",
-            (Class::F32, false) => "mod_f",
-            (Class::I32, true) => "fmod_i",
-            (Class::I32, false) => "mod_i",
-            (Class::U32, _) => "mod_u",
-        };
+        let signed = !matches!(class, Class::U32 | Class::U64);
+        let function = of_class(if self.truncated && signed { "fmod" } else { "mod" }, class)?;
         let (a, b) = (builder.input(0)?, builder.input(1)?);
         Some(builder.call(function, &[a, b], class))
     }

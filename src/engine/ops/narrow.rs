@@ -19,7 +19,7 @@ pub(super) fn wrap(builder: &mut PointwiseBuilder<'_>, value: Reg, dtype: DType)
     let (unused, function) = match class {
         Class::I32 => (32 - dtype.bits(), "wrap_i"),
         Class::U32 => (32 - dtype.bits(), "wrap_u"),
-        Class::F32 => return None,
+        _ => return None,
     };
     let unused = builder.constant_u32(u32::try_from(unused).ok()?);
     Some(builder.call(function, &[value, unused], class))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::arguments::{axis_of, known, known_ints, optional, required, unknown};
-use super::boxes::{fill_bits, signed, word};
+use super::boxes::{signed, word, words_of};
 use super::registry::OpSpec;
 use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::pad;
@@ -170,20 +170,21 @@ impl Op for Pad {
         let Some(amounts) = self.amounts(&facts, rank)? else {
             return Err(Error::unimplemented("pads that depend on data"));
         };
-        let value = match recorder.fact(2) {
-            Some(Fact { value: None, .. }) => return Err(Error::unimplemented("a padding value that depends on data")),
-            fact => fact.and_then(|f| f.value.as_ref()),
-        };
         let output = recorder.output(0).clone();
         let Some(size) = RANKS.into_iter().find(|r| *r >= rank) else {
             return Err(Error::unimplemented(format!("Pad of rank {rank}")));
         };
         let mut params = pad::Params {
             count: word(output.shape.elements())?,
-            fill: fill_bits(self.fill(value)?, output.storage),
             extents: [[1; 4]; 2],
             input_extents: [[1; 4]; 2],
             ..pad::Params::default()
+        };
+        let fill = match recorder.optional_input(2) {
+            Some(given) if self.mode == Mode::Constant => given.buffer,
+            None if self.mode == Mode::Constant => recorder.table(words_of(self.value, input.storage)),
+            // Nothing reads it.
+            _ => input.buffer,
         };
         for (axis, (before, _)) in amounts.iter().enumerate() {
             let at = size - rank + axis;
@@ -198,7 +199,7 @@ impl Op for Pad {
                 Define::Const("RANK", size as u32),
                 Define::Const("MODE", self.mode as u32),
             ],
-            buffers: &[input.buffer, output.buffer],
+            buffers: &[input.buffer, fill, output.buffer],
             params: params.words(),
             groups: linear_groups(output.shape.elements(), 64, recorder.profile.max_workgroups),
         })

@@ -64,6 +64,9 @@ impl Product {
             Class::F32 => Storage::F32,
             Class::I32 => Storage::I32,
             Class::U32 => Storage::U32,
+            Class::I64 | Class::U64 | Class::F64 => {
+                return Err(Error::unimplemented("products of 64-bit numbers have no kernel"));
+            }
         };
         let whole = sum != Storage::F32;
         if whole && self.bias.is_some() {
@@ -231,6 +234,8 @@ mod tests {
         Profile {
             family,
             f16: false,
+            int64: false,
+            f64: false,
             subgroup,
             max_storage_buffers: 8,
             max_binding_bytes: 1 << 27,

@@ -205,16 +205,22 @@ impl Op for Reduce {
         (self.keep && output_rank >= 2).then_some(1)
     }
 
-    fn host_reason(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
+    fn host_reason(&self, inputs: &[Option<&Fact>], profile: &Profile) -> Option<String> {
         let dtype = required(inputs, 0).ok()?.dtype;
         let extreme = matches!(self.kind.mode, 2 | 3);
+        // Sums, products, sums of sizes and of squares.
+        let sums = matches!(self.kind.mode, 0 | 4 | 5 | 8);
+        let class = profile.storage(dtype)?.class();
         let runs = match dtype {
             DType::F32 | DType::F16 | DType::BF16 => true,
+            // Roots and logarithms are made of 32-bit floats.
+            DType::F64 => extreme || sums || self.kind.mode == 1,
             // Roots, logarithms and means of integers are rounded in ways of their own.
-            DType::I32 | DType::U32 => extreme || matches!(self.kind.mode, 0 | 4 | 5 | 8),
+            DType::I32 | DType::U32 => extreme || sums,
+            DType::I64 | DType::U64 if class.is_wide() => extreme || sums,
             DType::Bool => extreme,
             // What is as large as an element fits where elements do.
-            other => extreme && other.is_integer() && other != DType::U64,
+            other => extreme && other.is_integer(),
         };
         (!runs).then(|| format!("a reduction of {dtype} values"))
     }
@@ -261,7 +267,7 @@ impl Op for Reduce {
                 Define::Scalar("In", input.storage),
                 Define::Const("MODE", self.kind.mode),
                 Define::Const("GROUP", u32::from(grouped)),
-                Define::Const("FLOAT", u32::from(input.storage.class() == Class::F32)),
+                Define::Const("FLOAT", u32::from(matches!(input.storage.class(), Class::F32 | Class::F64))),
             ],
             buffers: &[input.buffer, output.buffer],
             params: params.words(),

@@ -138,11 +138,18 @@ impl Op for TopK {
             return Ok(());
         }
         let places = match recorder.output_count() {
-            0 | 1 => recorder.scratch(output.shape.clone(), DType::I64, Storage::I32),
+            0 | 1 => recorder.scratch(output.shape.clone(), DType::I32, Storage::I32),
             _ => recorder.output(1).clone(),
         };
         let direct = extent <= DIRECT_UP_TO || count == extent;
-        let found = recorder.scratch(Shape::new(vec![if direct { 2 } else { 2 * lines }]), DType::U32, Storage::U32);
+        let class = match input.storage.class() {
+            Class::F32 => 0,
+            Class::I32 | Class::I64 => 1,
+            Class::U32 | Class::U64 => 2,
+            Class::F64 => return Err(Error::unimplemented("the order of f64 values has no kernel")),
+        };
+        let (key, bits) = if input.storage.bytes() == 8 { (Storage::U64, 64) } else { (Storage::U32, 32) };
+        let found = recorder.scratch(Shape::new(vec![if direct { 2 } else { 2 * lines }]), DType::U64, key);
         let picked =
             recorder.scratch(Shape::new(vec![if direct { 1 } else { lines * count }]), DType::U32, Storage::U32);
         let params = kernel::Params {
@@ -152,11 +159,6 @@ impl Op for TopK {
             k: word(count)?,
             direct: u32::from(direct),
         };
-        let class = match input.storage.class() {
-            Class::F32 => 0,
-            Class::I32 => 1,
-            Class::U32 => 2,
-        };
         let most = recorder.profile.max_workgroups;
         let stages = if direct { 2..3 } else { 0..3 };
         for stage in stages {
@@ -165,6 +167,9 @@ impl Op for TopK {
                 shader: &kernel::SHADER,
                 defines: &[
                     Define::Scalar("In", input.storage),
+                    Define::Scalar("Key", key),
+                    Define::Scalar("Place", places.storage),
+                    Define::Const("BITS", bits),
                     Define::Const("STAGE", stage),
                     Define::Const("CLASS", class),
                     Define::Const("SMALLEST", u32::from(!self.largest)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::required;
 use super::broadcast::{Numbers, wrapped};
+use super::functions::of_class;
 use super::narrow;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
@@ -358,6 +359,7 @@ impl Op for Unary {
             // Wider results could leave the range.
             (Class::I32, small) if small.bits() <= 32 => self.kind.function_i,
             (Class::U32, DType::Bool) => self.kind.function_u,
+            (Class::I64 | Class::F64, _) => of_class(&self.kind.name.to_lowercase(), class)?,
             _ => "",
         };
         if function.is_empty() {
