@@ -51,7 +51,7 @@ fn text(adapter: &Description) -> String {
     if let Some(bytes) = adapter.memory_bytes {
         row("memory", size(bytes));
     }
-    row("f16", yes(adapter.f16));
+    row("f16, int64, f64", [adapter.f16, adapter.int64, adapter.f64].map(yes).join(", "));
     row("subgroups", adapter.subgroup_sizes.map_or_else(|| "no".into(), subgroups));
     let matrices = adapter.cooperative_matrices.join(", ");
     row("cooperative matrices", if matrices.is_empty() { "no".into() } else { matrices });

@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         });
     }
     if !args.json {
-        output::line(&counts.summary());
+        output::line(&format!("{}; {} different kernels", counts.summary(), runtime.kernels()));
     }
     let all_there = args.paths.iter().all(|p| p.exists());
     let as_expected = match expected.map(Expectations::finish) {

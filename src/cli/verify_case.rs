@@ -127,6 +127,14 @@ impl Runtime {
         }
     }
 
+    /// Kernels compiled so far, equal ones counted once.
+    pub(super) fn kernels(&self) -> usize {
+        match self {
+            Runtime::Device(engine) => engine.lanes().iter().map(|lane| lane.pipeline_count()).max().unwrap_or(0),
+            Runtime::Host | Runtime::None(_) => 0,
+        }
+    }
+
     fn load(&self, folder: &Path) -> anyhow::Result<Model> {
         let graph = onnx::import(&folder.join("model.onnx"))?;
         match self {

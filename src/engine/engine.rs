@@ -19,7 +19,7 @@ pub struct EngineOptions {
     pub lanes: usize,
     /// Submissions in flight on each lane, at least 2.
     pub in_flight: usize,
-    /// Features to do without: `subgroups`, `f16`.
+    /// Features to do without: `subgroups`, `f16`, `int64`, `f64`.
     pub without: Vec<String>,
     /// `software` or `gpu`, to override what the adapter's kind suggests.
     pub family: Option<String>,

@@ -30,6 +30,10 @@ pub struct Description {
     pub memory_bytes: Option<u64>,
     /// Whether 16-bit floats can be stored and loaded in shaders.
     pub f16: bool,
+    /// Whether shaders have 64-bit integers.
+    pub int64: bool,
+    /// Whether shaders have 64-bit floats.
+    pub f64: bool,
     /// The least and the most invocations of a subgroup, where there are subgroup operations.
     pub subgroup_sizes: Option<[u32; 2]>,
     /// Products that the adapter's matrix units do, e.g. `16x16x16 f16 -> f32`.
@@ -80,6 +84,8 @@ impl Adapter {
             pci_bus: Some(info.device_pci_bus_id.clone()).filter(|bus| !bus.is_empty()),
             memory_bytes: memory_bytes(&self.raw),
             f16: features.contains(wgpu::Features::SHADER_F16),
+            int64: features.contains(wgpu::Features::SHADER_INT64),
+            f64: features.contains(wgpu::Features::SHADER_F64),
             subgroup_sizes: subgroups.then_some([info.subgroup_min_size, info.subgroup_max_size]),
             cooperative_matrices: if matrices { cooperative_matrices(&self.raw) } else { Vec::new() },
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
