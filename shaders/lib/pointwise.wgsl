@@ -3,6 +3,16 @@
 //
 // Drivers may compile as if NaN did not exist, so what depends on it looks at the bits.
 
+// Where the operand of element `i` is: extents of the output's axes and the operand's strides along them, innermost first.
+fn strided(i: u32, extents: vec4<u32>, strides: vec4<u32>) -> u32 {
+    var rest = i;
+    var at = 0u;
+    if extents.x != 1u { at += (rest % extents.x) * strides.x; rest /= extents.x; }
+    if extents.y != 1u { at += (rest % extents.y) * strides.y; rest /= extents.y; }
+    if extents.z != 1u { at += (rest % extents.z) * strides.z; rest /= extents.z; }
+    return at + rest * strides.w;
+}
+
 fn nan_bits(a: f32) -> bool { return (bitcast<u32>(a) & 0x7fffffffu) > 0x7f800000u; }
 fn is_nan(a: f32) -> u32 { return u32(nan_bits(a)); }
 fn is_inf(a: f32, negative: f32, positive: f32) -> u32 {

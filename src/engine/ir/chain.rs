@@ -11,6 +11,12 @@ use super::graph::ValueId;
 use super::profile::{Class, Profile, Storage};
 use crate::tensor::{DType, Shape, Tensor};
 
+/// Outputs of at most this many elements read every operand in the general way: few kernels then serve all small tensors, whose
+/// time goes into compiling and starting.
+const SMALL_ELEMENTS: usize = 512;
+/// Axes that the shader function `strided` takes.
+const STRIDED_AXES: usize = 4;
+
 /// A scalar inside a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reg(usize);
@@ -35,6 +41,22 @@ pub enum Access {
     Strided(Vec<(usize, usize)>),
 }
 
+/// The numbers that reading by `access` needs. Those of `strided` are two vectors, innermost axis first.
+fn access_words(access: &Access) -> Vec<usize> {
+    match access {
+        Access::Cycle { inner, count } => vec![*inner, *count],
+        Access::Strided(axes) if axes.len() <= STRIDED_AXES => {
+            let mut words = [1, 1, 1, 1, 0, 0, 0, 0];
+            for (at, (extent, stride)) in axes.iter().rev().enumerate() {
+                (words[at], words[STRIDED_AXES + at]) = (*extent, *stride);
+            }
+            words.to_vec()
+        }
+        Access::Strided(axes) => axes.iter().flat_map(|(n, s)| [*n, *s]).collect(),
+        Access::Same | Access::Scalar | Access::Channel => Vec::new(),
+    }
+}
+
 impl Access {
     /// How an operand of shape `input`, its first axis aligned with output axis `first_axis`, is read under `output`.
     /// `channel_axis` is the output axis whose coordinate the kernel knows.
@@ -54,6 +76,9 @@ impl Access {
                 }
                 _ => axes.push((extent, next)),
             }
+        }
+        if output.iter().product::<usize>() <= SMALL_ELEMENTS && axes.len() <= STRIDED_AXES {
+            return Access::Strided(axes);
         }
         let varying: Vec<_> = axes.iter().enumerate().filter(|(_, (_, s))| *s != 0).collect();
         match varying[..] {
@@ -149,13 +174,20 @@ impl Chain {
         at
     }
 
+    /// Lets the next words begin a vector.
+    fn align_words(&mut self) {
+        self.words.resize(self.words.len().next_multiple_of(4), 0);
+    }
+
     /// The names of the library functions that are called.
     pub fn functions(&self) -> BTreeSet<&'static str> {
         let called = self.steps.iter().filter_map(|(step, _)| match step {
             Step::Call { function, .. } => Some(*function),
             _ => None,
         });
-        called.collect()
+        let strided =
+            |operand: &ChainOperand| matches!(&operand.access, Access::Strided(axes) if axes.len() <= STRIDED_AXES);
+        called.chain(self.operands.iter().any(strided).then_some("strided")).collect()
     }
 
     /// WGSL declaring the operands from binding `first_binding` on, the words after them, and
@@ -206,6 +238,9 @@ impl Chain {
             Access::Channel => "c".to_owned(),
             Access::Cycle { inner: 1, .. } => format!("i % {}", word_text(words + 1)),
             Access::Cycle { .. } => format!("(i / {}) % {}", word_text(words), word_text(words + 1)),
+            Access::Strided(axes) if axes.len() <= STRIDED_AXES => {
+                format!("strided(i, words[{}], words[{}])", words / 4, words / 4 + 1)
+            }
             Access::Strided(axes) => {
                 // Innermost axis first: the remaining index is divided by each extent in turn.
                 let mut rest = "i".to_owned();
@@ -317,12 +352,10 @@ impl<'a> PointwiseBuilder<'a> {
         }
         let storage = self.profile.storage(input.fact.dtype)?;
         let access = access();
-        let words = match &access {
-            Access::Cycle { inner, count } => vec![*inner, *count],
-            Access::Strided(axes) => axes.iter().flat_map(|(n, s)| [*n, *s]).collect(),
-            _ => Vec::new(),
-        };
-        let words = words.into_iter().map(u32::try_from).collect::<Result<Vec<_>, _>>().ok()?;
+        let words = access_words(&access).into_iter().map(u32::try_from).collect::<Result<Vec<_>, _>>().ok()?;
+        if matches!(access, Access::Strided(_)) {
+            self.chain.align_words();
+        }
         let words = self.chain.push_words(words);
         self.chain.operands.push(ChainOperand { value: input.value, storage, access });
         let operand = self.chain.operands.len() - 1;
@@ -389,12 +422,15 @@ mod tests {
 
     #[test]
     fn accesses_are_recognised() {
-        assert_eq!(Access::new(&[2, 3, 4], 0, &[2, 3, 4], None), Access::Same);
-        assert_eq!(Access::new(&[1, 1], 1, &[2, 3, 4], None), Access::Scalar);
-        assert_eq!(Access::new(&[3, 1], 1, &[2, 3, 4], None), Access::Cycle { inner: 4, count: 3 });
-        assert_eq!(Access::new(&[3, 1], 1, &[2, 3, 4], Some(1)), Access::Channel);
-        assert_eq!(Access::new(&[4], 2, &[2, 3, 4], None), Access::Cycle { inner: 1, count: 4 });
-        assert_eq!(Access::new(&[2, 1, 4], 0, &[2, 3, 4], None), Access::Strided(vec![(2, 4), (3, 0), (4, 1)]));
-        assert_eq!(Access::new(&[2, 1, 1], 0, &[2, 3, 4], None), Access::Cycle { inner: 12, count: 2 });
+        let output = [200, 3, 4];
+        assert_eq!(Access::new(&[200, 3, 4], 0, &output, None), Access::Same);
+        assert_eq!(Access::new(&[1, 1], 1, &output, None), Access::Scalar);
+        assert_eq!(Access::new(&[3, 1], 1, &output, None), Access::Cycle { inner: 4, count: 3 });
+        assert_eq!(Access::new(&[3, 1], 1, &output, Some(1)), Access::Channel);
+        assert_eq!(Access::new(&[4], 2, &output, None), Access::Cycle { inner: 1, count: 4 });
+        assert_eq!(Access::new(&[200, 1, 4], 0, &output, None), Access::Strided(vec![(200, 4), (3, 0), (4, 1)]));
+        assert_eq!(Access::new(&[200, 1, 1], 0, &output, None), Access::Cycle { inner: 12, count: 200 });
+        // Small ones are all read alike.
+        assert_eq!(Access::new(&[3, 1], 1, &[2, 3, 4], None), Access::Strided(vec![(2, 0), (3, 1), (4, 0)]));
     }
 }

@@ -12,6 +12,9 @@ const GPU_TILE: u32 = 64;
 /// Multiply-adds from which a larger tile repays the time that its kernel takes to compile.
 const LARGE_WORK: u64 = 2_000_000;
 
+/// Multiply-adds up to which starting a kernel costs more than running it: a few tiles serve all such products.
+const TINY_WORK: u64 = 16_384;
+
 /// Tiles below which some of an adapter's cores would idle.
 const FEW_TILES: usize = 4;
 
@@ -117,7 +120,11 @@ impl Product {
             (true, true) => 32,
         };
         let mut tile_rows = rows.next_power_of_two().min(most_rows);
-        let tile_columns = columns.div_ceil(lanes).next_power_of_two().min(8);
+        let mut tile_columns = columns.div_ceil(lanes).next_power_of_two().min(8);
+        if work <= TINY_WORK {
+            tile_rows = if rows <= 4 { 4 } else { 8 };
+            tile_columns = if columns <= lanes { 1 } else { 4 };
+        }
         let tiles = |tile_rows| rows.div_ceil(tile_rows) * columns.div_ceil(tile_columns * lanes);
         while tile_rows > 8 && (tiles(tile_rows) as usize).saturating_mul(self.starts.len()) < FEW_TILES {
             tile_rows /= 2;
