@@ -1,7 +1,7 @@
 //! What can be done to a graph once, whatever the shapes: constants folded, operators replaced by cheaper ones,
 //! per-channel scales taken into the convolutions before them.
 
-use crate::engine::ir::{Graph, Node, Profile, Replacement, Source, ValueId};
+use crate::engine::ir::{Fact, Graph, Node, Profile, Replacement, Source, ValueId, infer_extents};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
@@ -35,10 +35,10 @@ fn fold_constants(graph: &mut Graph) -> Result<()> {
         if !node.op.is_pure() {
             continue;
         }
-        let facts: Vec<_> = inputs.iter().map(|c| c.map(crate::engine::ir::Fact::from)).collect();
+        let facts: Vec<_> = inputs.iter().map(|c| c.map(Fact::from)).collect();
         let borrowed: Vec<_> = facts.iter().map(Option::as_ref).collect();
         let place = |e: crate::error::Error| e.at(node.describe());
-        let inferred = node.op.infer(&borrowed).map_err(place)?;
+        let inferred = infer_extents(&*node.op, &borrowed).map_err(place)?;
         let largest_input = inputs.iter().flatten().map(|t| t.shape().elements()).max().unwrap_or(0);
         let bound = MAX_FOLDED_ELEMENTS.max(largest_input);
         if inferred.iter().any(|f| f.shape().is_none_or(|s| s.elements() > bound)) {

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::fact::Fact;
 use super::graph::Graph;
-use super::infer::infer;
+use super::infer::{infer, infer_extents};
 use super::op::Op;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+
+/// Elements of a value between the nodes of an expansion that is evaluated on the host.
+const MAX_HOST_ELEMENTS: usize = 1 << 25;
 
 /// A value inside an expansion.
 #[derive(Clone, Debug)]
@@ -117,6 +120,15 @@ impl Expansion {
         for node in &self.nodes {
             let read: Vec<Option<Tensor>> =
                 node.inputs.iter().map(|w| w.as_ref().and_then(|w| value(w, &values))).collect();
+            let facts: Vec<Option<Fact>> = read.iter().map(|t| t.as_ref().map(Fact::from)).collect();
+            let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+            let given = infer_extents(&*node.op, &facts)?;
+            if let Some(large) = given.iter().filter_map(Fact::shape).find(|s| s.elements() > MAX_HOST_ELEMENTS) {
+                return Err(Error::resource_exhausted(format!(
+                    "{} gives {large} on the host: more than {MAX_HOST_ELEMENTS} elements",
+                    node.op.name()
+                )));
+            }
             let read: Vec<Option<&Tensor>> = read.iter().map(Option::as_ref).collect();
             values.push(node.op.evaluate(&read)?);
         }

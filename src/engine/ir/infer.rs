@@ -2,18 +2,49 @@
 
 use super::fact::Fact;
 use super::op::Op;
-use crate::error::Result;
-use crate::tensor::{DType, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Dim, Tensor};
 
 /// Constants computed for one set of shapes hold at most this many elements; larger ones are computed on every run.
 const MAX_FOLDED_ELEMENTS: usize = 1 << 20;
 
+/// Elements that one value may have: devices count them in 32 bits.
+const MAX_ELEMENTS: usize = u32::MAX as usize;
+
+/// Refuses values whose elements cannot be counted, so that no operator has to reckon with them.
+fn check_extents<'a>(facts: impl Iterator<Item = &'a Fact>) -> Result<()> {
+    for fact in facts {
+        let known = fact.dims.iter().flatten().filter_map(Dim::fixed);
+        // What lies between the elements of an empty value is counted, too.
+        let counted = known.map(|extent| extent.max(1)).try_fold(1usize, usize::checked_mul);
+        if counted.is_none_or(|count| count > MAX_ELEMENTS) {
+            let dims: Vec<String> = fact.dims.iter().flatten().map(ToString::to_string).collect();
+            return Err(Error::resource_exhausted(format!(
+                "a value of extents [{}] has more than {MAX_ELEMENTS} elements",
+                dims.join(",")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Facts of the outputs of `op`, of values that a device can hold.
+///
+/// # Errors
+/// Those of [`Op::infer`]; `RESOURCE_EXHAUSTED` for values of too many elements.
+pub fn infer_extents(op: &dyn Op, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
+    check_extents(inputs.iter().flatten().copied())?;
+    let outputs = op.infer(inputs)?;
+    check_extents(outputs.iter())?;
+    Ok(outputs)
+}
+
 /// Facts of the outputs of `op`; values where all inputs' values are known.
 ///
 /// # Errors
-/// Those of [`Op::infer`] and [`Op::evaluate`].
+/// Those of [`infer_extents`] and [`Op::evaluate`].
 pub fn infer(op: &dyn Op, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
-    let mut outputs = op.infer(inputs)?;
+    let mut outputs = infer_extents(op, inputs)?;
     for output in &mut outputs {
         // A value without elements is known.
         let empty = output.shape().filter(|s| s.elements() == 0);

@@ -21,7 +21,7 @@ pub use expansion::{ExpandedNode, Expansion, Wire};
 pub use fact::Fact;
 pub use given::Given;
 pub use graph::{Graph, Node, ValueId, ValueInfo};
-pub use infer::infer;
+pub use infer::{infer, infer_extents};
 pub use kernel::{Binding, Define, Kernel, Library, Link, Shader};
 pub use op::{Affine, Cost, Op, Replacement, Source};
 pub use profile::{Class, Family, Precision, Profile, Storage};

@@ -76,6 +76,8 @@ impl RowsQuery<'_> {
         for (rows, fact) in self.rows.iter().zip(self.inputs) {
             let Some(input_rank) = fact.and_then(Fact::rank) else { continue };
             match *rows {
+                // An operand of more axes than the result is none that broadcasts.
+                Rows::Along { .. } if input_rank > rank => return self.all(Rows::Mixed),
                 Rows::Along { axis, per_row } => {
                     let aligned = Rows::Along { axis: axis + rank - input_rank, per_row };
                     if found.is_some_and(|f| f != aligned) {

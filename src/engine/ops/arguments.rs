@@ -46,6 +46,18 @@ pub(super) fn known(inputs: &[Option<&Tensor>]) -> Vec<Option<Fact>> {
     inputs.iter().map(|t| t.map(Fact::from)).collect()
 }
 
+/// Elements of a constant that is made for a shape.
+const MAX_MADE_ELEMENTS: usize = 1 << 24;
+
+/// How many elements `extents` have together, for a constant that is made for them.
+///
+/// # Errors
+/// `RESOURCE_EXHAUSTED` when a table of so many would take more memory than it is worth.
+pub(super) fn made(extents: impl IntoIterator<Item = usize>) -> Result<usize> {
+    let count = extents.into_iter().try_fold(1usize, usize::checked_mul).filter(|n| *n <= MAX_MADE_ELEMENTS);
+    count.ok_or_else(|| Error::resource_exhausted(format!("a table of more than {MAX_MADE_ELEMENTS} elements")))
+}
+
 /// The place that `index`, counted from the end when negative, names in an axis of `extent` entries.
 pub(super) fn place(index: i64, extent: usize) -> Result<usize> {
     let counted = if index < 0 { index + extent as i64 } else { index };

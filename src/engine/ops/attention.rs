@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{optional, required};
+use super::arguments::{made, optional, required};
 use super::composed::{Composed, composed};
 use super::registry::OpSpec;
 use super::sketch::{Sketch, ints, number};
@@ -218,6 +218,7 @@ impl Attention {
             if right.is_none() && left.is_none() {
                 return Ok(Vec::new());
             }
+            made([e.queries, e.keys])?;
             let past = e.past as i64;
             let hides = |(q, k): (usize, usize)| {
                 let ahead = ahead(q, k) - past;
@@ -229,6 +230,7 @@ impl Attention {
         if lengths.shape().is_some_and(|s| s.elements() != e.batch) {
             return Err(Error::invalid_argument(format!("lengths for {} rows are not one a row", e.batch)));
         }
+        made([e.queries, e.keys])?;
         let lengths = sketch.cast(&Wire::Input(6), DType::I32)?;
         let lengths = sketch.reshape(&lengths, &[e.batch, 1, 1, 1])?;
         let places = Tensor::from_vec([e.keys], (0..e.keys as i32).collect())?;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::arguments::{optional, required};
-use super::broadcast::{Numbers, common_shape, indices, wrapped};
+use super::broadcast::{Numbers, indices, wrapped};
 use super::functions::of_class;
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
-use crate::error::Result;
-use crate::tensor::{DType, Tensor};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Tensor, broadcast};
 
 pub(super) fn clip(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     // Bounds are attributes before opset 11, inputs since.
@@ -101,12 +101,18 @@ impl Op for PRelu {
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         // The slope broadcasts to the input, never the other way.
-        Ok(vec![Fact { value: None, ..required(inputs, 0)?.clone() }])
+        let (input, slope) = (required(inputs, 0)?, required(inputs, 1)?);
+        if let (Some(input), Some(slope)) = (input.shape(), slope.shape())
+            && broadcast(&input, &slope)? != input
+        {
+            return Err(Error::invalid_argument(format!("slopes {slope} for an input {input}")));
+        }
+        Ok(vec![Fact { value: None, ..input.clone() }])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         let (input, slope) = (required(inputs, 0)?, required(inputs, 1)?);
-        common_shape([input.shape(), slope.shape()])?;
+        self.infer(&[Some(&Fact::from(input)), Some(&Fact::from(slope))])?;
         let (values, slopes) = (input.to_f64s()?, slope.to_f64s()?);
         let at = indices(slope.shape(), input.shape());
         let bent = values.iter().zip(at).map(|(x, s)| if *x < 0.0 { slopes[s] * x } else { *x });

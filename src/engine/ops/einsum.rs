@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::arguments::required;
+use super::arguments::{made, required};
 use super::composed::{Composed, composed};
 use super::registry::OpSpec;
 use super::sketch::Sketch;
@@ -148,10 +148,10 @@ fn diagonal(sketch: &mut Sketch, mut term: Term, shape: &Shape, first: &Fact) ->
         // The mask leaves the diagonal, the sum over one of the axes drops the zeros.
         let mut along = [vec![1; dims.len()], vec![1; dims.len()]];
         (along[0][i], along[1][j]) = (dims[i], dims[j]);
-        let count = |n: usize| (0..n as i32).collect::<Vec<i32>>();
+        let count = |n: usize| made([n]).map(|n| (0..n as i32).collect::<Vec<i32>>());
         let [a, b] = along;
-        let rows = Wire::Constant(Tensor::from_vec(a, count(dims[i]))?);
-        let columns = Wire::Constant(Tensor::from_vec(b, count(dims[j]))?);
+        let rows = Wire::Constant(Tensor::from_vec(a, count(dims[i])?)?);
+        let columns = Wire::Constant(Tensor::from_vec(b, count(dims[j])?)?);
         let same = sketch.op("Equal", &[&rows, &columns])?;
         let zero = super::sketch::number(first.dtype, 0.0)?;
         let masked = sketch.op("Where", &[&same, &term.wire, &zero])?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{optional, required};
+use super::arguments::{made, optional, required};
 use super::composed::{Composed, composed};
 use super::registry::OpSpec;
 use super::sketch::{Sketch, number};
@@ -45,7 +45,7 @@ fn loss(sketch: &mut Sketch, scores: &Wire, shape: &Shape, inputs: &[Option<&Fac
     let mut along = vec![1; shape.rank()];
     along[1] = count;
     let right = sketch.unsqueeze(&Wire::Input(1), &[1])?;
-    let numbers: Vec<f64> = (0..count).map(|c| c as f64).collect();
+    let numbers: Vec<f64> = (0..made([count])?).map(|c| c as f64).collect();
     let numbers = Wire::Constant(Tensor::from_f64s(classes, along.clone(), &numbers)?);
     let mut chosen = sketch.op("Equal", &[&right, &numbers])?;
     if let Some(ignored) = told.ignored {

@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use super::arguments::{axis_of, known_ints, optional, required, unknown};
+use super::arguments::{axis_of, known_ints, made, optional, required, unknown};
 use super::composed::{Composed, composed, over_shape, same_extents};
 use super::registry::OpSpec;
 use super::sketch::{Sketch, number};
 use crate::engine::ir::{Attribute, Fact, Op, Wire};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Tensor};
-
-/// Elements that one mask may have.
-const MAX_MASK_ELEMENTS: usize = 1 << 26;
 
 pub(super) fn trilu(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     let upper = spec.attributes.flag_or("upper", true)?;
@@ -29,14 +26,12 @@ pub(super) fn trilu(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             let &[.., rows, columns] = &shape[..] else {
                 return Err(Error::invalid_argument(format!("Trilu of {shape}")));
             };
-            if rows * columns > MAX_MASK_ELEMENTS {
-                return Err(Error::resource_exhausted(format!("Trilu of matrices of {rows} × {columns}")));
-            }
+            let count = made([rows, columns])?;
             let kept = |at: usize| {
                 let beyond = (at % columns) as i64 - (at / columns) as i64;
                 u8::from(if upper { beyond >= diagonal } else { beyond <= diagonal })
             };
-            let mask = Tensor::from_bools([rows, columns], (0..rows * columns).map(kept).collect())?;
+            let mask = Tensor::from_bools([rows, columns], (0..count).map(kept).collect())?;
             let mut sketch = Sketch::new();
             let zero = Tensor::from_bytes(input.dtype, Vec::new(), vec![0; input.dtype.bytes()])?;
             let y = sketch.op("Where", &[&Wire::Constant(mask), &Wire::Input(0), &Wire::Constant(zero)])?;
@@ -58,10 +53,11 @@ pub(super) fn one_hot(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
                 return Ok(None);
             };
             let depth = depth.to_f64s()?.first().copied().unwrap_or(0.0);
-            if !(0.0..=MAX_MASK_ELEMENTS as f64).contains(&depth) {
+            // Floats are cut off, what is less than nothing saturates.
+            if depth < 0.0 || depth.is_nan() {
                 return Err(Error::invalid_argument(format!("OneHot of depth {depth}")));
             }
-            let (depth, axis) = (depth as usize, axis_of(axis, shape.rank() + 1)?);
+            let (depth, axis) = (made([depth as usize])?, axis_of(axis, shape.rank() + 1)?);
             let mut sketch = Sketch::new();
             let index = sketch.unsqueeze(&Wire::Input(0), &[axis])?;
             let mut along = vec![1; shape.rank() + 1];
@@ -81,9 +77,11 @@ pub(super) fn one_hot(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
                 [one, other] => sketch.op("Or", &[one, other])?,
                 _ => return Err(Error::internal("a place is counted in one or two ways")),
             };
+            if values.shape().is_some_and(|s| s[..] != [2]) {
+                return Err(Error::invalid_argument("OneHot takes two values, off and on"));
+            }
             let off = sketch.slice(&Wire::Input(2), 0, 0, 1)?;
             let on = sketch.slice(&Wire::Input(2), 0, 1, 2)?;
-            debug_assert!(values.rank() != Some(0));
             let y = sketch.op("Where", &[&hot, &on, &off])?;
             Ok(Some(sketch.finish([y])))
         }),
@@ -142,11 +140,9 @@ impl EyeLike {
         let &[rows, columns] = shape else {
             return Err(Error::invalid_argument(format!("EyeLike of {shape:?}")));
         };
-        if rows.saturating_mul(columns) > MAX_MASK_ELEMENTS {
-            return Err(Error::resource_exhausted(format!("EyeLike of {rows} × {columns}")));
-        }
+        let count = made([rows, columns])?;
         let one = |at: usize| f64::from((at % columns) as i64 - (at / columns) as i64 == self.diagonal);
-        let values: Vec<f64> = (0..rows * columns).map(one).collect();
+        let values: Vec<f64> = (0..count).map(one).collect();
         Tensor::from_f64s(self.dtype.unwrap_or(dtype), shape, &values)
     }
 }

@@ -176,6 +176,14 @@ fn compose(
     kind: &Kind,
     [a, b]: [&Shape; 2],
 ) -> Result<Wire> {
+    let rank_of_b = match kind {
+        Kind::MatMul => 1..=usize::MAX,
+        Kind::Conv(_) => 3..=usize::MAX,
+        Kind::Gemm { .. } => 2..=2,
+    };
+    if !rank_of_b.contains(&b.rank()) || a.rank() == 0 || (!matches!(kind, Kind::MatMul) && a.rank() != b.rank()) {
+        return Err(Error::invalid_argument(format!("a product of {a} and {b}")));
+    }
     let terms = match kind {
         Kind::MatMul => a.last().copied().unwrap_or(1),
         Kind::Conv(_) => b.iter().skip(1).product(),

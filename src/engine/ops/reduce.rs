@@ -165,10 +165,9 @@ impl Op for Reduce {
         }
         let dims = self.dims(&super::arguments::fixed(shape), &axes);
         let output = Shape::new(dims.iter().filter_map(Dim::fixed).collect::<Vec<_>>());
-        let kept = collapsed(shape, |a| !axes.contains(&a));
-        let reduced = offsets(&collapsed(shape, |a| axes.contains(&a)));
-        let empty = axes.iter().any(|a| shape[*a] == 0);
-        let reduced = if empty { Vec::new() } else { reduced };
+        let (kept, reduced) = (collapsed(shape, |a| !axes.contains(&a)), collapsed(shape, |a| axes.contains(&a)));
+        let nothing = output.elements() == 0 || axes.iter().any(|a| shape[*a] == 0);
+        let reduced = if nothing { Vec::new() } else { offsets(&reduced) };
         let bases = if output.elements() == 0 { Vec::new() } else { offsets(&kept) };
         if input.dtype().is_integer() && matches!(self.kind.mode, 0 | 2 | 3 | 4) {
             return Ok(vec![self.whole(input, output, &bases, &reduced)?]);
