@@ -21,6 +21,8 @@ pub(crate) struct Case {
     pub(crate) tolerance: f64,
     /// Whether it is meant to be computed on the host.
     pub(crate) on_host: bool,
+    /// Whether it is meant to be computed on the host where the adapter lacks 64-bit types.
+    pub(crate) wide: bool,
 }
 
 /// An input and whether the graph holds it as a constant.
@@ -40,6 +42,7 @@ impl Case {
             outputs: 1,
             tolerance: 2e-6,
             on_host: false,
+            wide: false,
         }
     }
 
@@ -91,6 +94,11 @@ impl Case {
 
     pub(crate) fn tolerance(mut self, tolerance: f64) -> Self {
         self.tolerance = tolerance;
+        self
+    }
+
+    pub(crate) fn wide(mut self) -> Self {
+        self.wide = true;
         self
     }
 

@@ -23,6 +23,7 @@ fn profiles(adapter: &Adapter) -> Vec<(&'static str, Profile)> {
         ("", mask(&[], None)),
         (" without subgroups", mask(&["subgroups"], None)),
         (" without f16", mask(&["f16"], None)),
+        (" without 64-bit types", mask(&["int64", "f64"], None)),
         (" as software", mask(&[], Some("software"))),
         (" as gpu", mask(&[], Some("gpu"))),
     ];

@@ -222,7 +222,12 @@ impl Chain {
                     let arguments: Vec<_> = arguments.iter().map(|r| format!("v{}", r.0)).collect();
                     format!("{function}({})", arguments.join(", "))
                 }
-                Step::Convert { from } => format!("{}(v{})", class.wgsl(), from.0),
+                // Widened before the sign changes: drivers are told to extend by the sign of the result.
+                Step::Convert { from } => match (self.class(*from), class) {
+                    (Class::U32, Class::I64) => format!("i64(u64(v{}))", from.0),
+                    (Class::I32, Class::U64) => format!("u64(i64(v{}))", from.0),
+                    _ => format!("{}(v{})", class.wgsl(), from.0),
+                },
             };
             let _ = writeln!(text, "    let v{index} = {expression};");
         }

@@ -46,9 +46,12 @@ impl Op for BatchNormalization {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let input = required(inputs, 0)?;
         let channels = input.dims.as_ref().and_then(|d| d.get(1)).and_then(|d| d.fixed());
-        let given = required(inputs, 1)?.shape().map(|s| s.elements());
-        if let Some((channels, given)) = channels.zip(given).filter(|(channels, given)| channels != given) {
-            return Err(Error::invalid_argument(format!("{given} scales for {channels} channels")));
+        // Scales, shifts, means and variances.
+        for i in 1..5 {
+            let given = required(inputs, i)?.shape().map(|s| s.elements());
+            if let Some((channels, given)) = channels.zip(given).filter(|(channels, given)| channels != given) {
+                return Err(Error::invalid_argument(format!("input {i} has {given} numbers for {channels} channels")));
+            }
         }
         Ok(vec![Fact { value: None, ..input.clone() }])
     }

@@ -59,6 +59,9 @@ pub(super) fn wrapped(dtype: DType, shape: Shape, values: &[i64]) -> Result<Tens
 
 /// For each element of `output` in order, the index of the element of a tensor of shape `input` that broadcasts to it.
 pub(super) fn indices(input: &[usize], output: &[usize]) -> Vec<usize> {
+    if output.contains(&0) {
+        return Vec::new();
+    }
     if input == output {
         return (0..output.iter().product()).collect();
     }

@@ -53,6 +53,9 @@ impl Op for Compare {
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let facts = [required(inputs, 0)?, required(inputs, 1)?];
+        if (facts[0].dtype == DType::String) != (facts[1].dtype == DType::String) {
+            return Err(Error::invalid_argument(format!("{} compared with {}", facts[0].dtype, facts[1].dtype)));
+        }
         Ok(vec![Fact { dtype: DType::Bool, dims: common_dims(&facts)?, value: None }])
     }
 

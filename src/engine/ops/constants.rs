@@ -196,7 +196,7 @@ pub(super) fn range(_spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
 struct Range;
 
 /// Elements that one range may have.
-const MAX_RANGE: f64 = 1e8;
+const MAX_RANGE: f64 = 16_777_216.0;
 
 impl Op for Range {
     fn name(&self) -> &'static str {

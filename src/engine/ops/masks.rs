@@ -113,7 +113,7 @@ pub(super) fn hardmax(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             let place = sketch.with("ArgMax", &[&x], &[("axis", Attribute::Int(axis as i64))])?;
             let mut along = vec![1; whole.len()];
             along[axis] = whole[axis];
-            let places = Tensor::from_vec(along, (0..whole[axis] as i64).collect())?;
+            let places = Tensor::from_vec(along, (0..made([whole[axis]])? as i64).collect())?;
             let hot = sketch.op("Equal", &[&place, &Wire::Constant(places)])?;
             let y = sketch.op("Where", &[&hot, &number(input.dtype, 1.0)?, &number(input.dtype, 0.0)?])?;
             let y = if flattens { sketch.reshape(&y, shape)? } else { y };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::arguments::made;
 use super::host_product::{add_product, from_wrapped_i64s, wrapped_i64s};
 use super::product::{Matrices, Product, Source, Start, word};
 use super::registry::OpSpec;
@@ -50,7 +51,8 @@ impl Plan {
             return Err(Error::invalid_argument(format!("{a} times {b}: {k} terms against {b_rows}")));
         }
         let batch = broadcast(a_batch, b_batch)?;
-        let pairs = (0..batch.elements()).map(|i| [a_batch, b_batch].map(|side| matrix_index(side, &batch, i)));
+        let pairs =
+            (0..made(batch.iter().copied())?).map(|i| [a_batch, b_batch].map(|side| matrix_index(side, &batch, i)));
         let pairs = pairs.collect();
         let mut output = batch.into_dims();
         output.extend((a.len() > 1).then_some(m));

@@ -34,8 +34,8 @@ impl MaxUnpool {
         let mut shape = x[..2].to_vec();
         for (axis, extent) in x[2..].iter().enumerate() {
             let (before, after) = self.window.explicit_pads(axis, kernel.len());
-            let full = extent.saturating_sub(1) * self.window.stride(axis) + kernel[axis];
-            let full = full.checked_sub(before + after);
+            let steps = extent.saturating_sub(1).checked_mul(self.window.stride(axis));
+            let full = steps.and_then(|n| n.checked_add(kernel[axis])?.checked_sub(before)?.checked_sub(after));
             shape.push(full.ok_or_else(|| Error::invalid_argument("padding is larger than what was pooled"))?);
         }
         Ok(shape)
@@ -47,7 +47,7 @@ impl MaxUnpool {
         let Some(wanted) = known_ints(inputs, 2)? else { return self.pooled(&x).map(|s| Some(s.into())) };
         let Some(wanted) = wanted else { return Ok(None) };
         let dims: Option<Vec<usize>> = wanted.iter().map(|d| usize::try_from(*d).ok()).collect();
-        let dims = dims.filter(|d| d.len() == x.rank() && d[..2] == x[..2]);
+        let dims = dims.filter(|d| d.len() == x.rank() && d.len() > 2 && d[..2] == x[..2]);
         let dims = dims.ok_or_else(|| Error::invalid_argument(format!("MaxUnpool of {x} to {wanted:?}")))?;
         Ok(Some(dims.into()))
     }

@@ -130,6 +130,9 @@ impl Op for Pad {
         let shape = self.shape(input.shape(), &amounts)?;
         let size = input.dtype().bytes();
         let fill = Tensor::from_f64s(input.dtype(), Shape::scalar(), &[self.fill(optional(inputs, 2))?])?;
+        if shape.elements() == 0 {
+            return Ok(vec![Tensor::from_bytes(input.dtype(), shape, Vec::new())?]);
+        }
         // For each output element the input's place, or none: axis by axis, outermost first.
         let mut places: Vec<Option<usize>> = vec![Some(0)];
         for (axis, extent) in input.shape().iter().enumerate() {

@@ -62,6 +62,9 @@ impl Grid {
             }
             Layout::Blocks { axis, block } => strides[at] * if at == axis { i / block } else { i },
         };
+        if values.contains(&0) {
+            return Ok(Vec::new());
+        }
         let mut indices = vec![0];
         for (at, extent) in values.iter().enumerate() {
             indices = indices

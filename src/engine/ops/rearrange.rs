@@ -186,6 +186,9 @@ impl Movement for Tile {
     }
 }
 
+/// Pixels along each side of a block.
+const MAX_BLOCK: usize = 1 << 12;
+
 /// Where the blocks of DepthToSpace lie among the channels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Blocks {
@@ -213,7 +216,10 @@ fn blocks(spec: &OpSpec<'_>) -> Result<Blocks> {
 
 fn block_size(spec: &OpSpec<'_>) -> Result<usize> {
     let block = spec.attributes.int_or("blocksize", 0)?;
-    usize::try_from(block).ok().filter(|b| *b > 0).ok_or_else(|| Error::invalid_argument(format!("blocksize {block}")))
+    usize::try_from(block)
+        .ok()
+        .filter(|b| (1..=MAX_BLOCK).contains(b))
+        .ok_or_else(|| Error::invalid_argument(format!("blocksize {block}")))
 }
 
 /// Channels to blocks of pixels, or back.
@@ -234,7 +240,7 @@ impl Movement for DepthToSpace {
         let [n, c, h, w] = &dims[..] else {
             return Err(Error::invalid_argument(format!("{} of rank {}", self.name(), dims.len())));
         };
-        let times = |d: &Dim, by: usize| d.fixed().map_or(Dim::Unknown, |d| Dim::Fixed(d * by));
+        let times = |d: &Dim, by: usize| d.fixed().map_or(Dim::Unknown, |d| Dim::Fixed(d.saturating_mul(by)));
         let part = |d: &Dim, by: usize| match d.fixed() {
             Some(d) if d % by != 0 => Err(Error::invalid_argument(format!("extent {d} is no multiple of {by}"))),
             Some(d) => Ok(Dim::Fixed(d / by)),

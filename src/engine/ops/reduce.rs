@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::{axis_of, known, known_ints, optional, required};
 use super::boxes::word;
+use super::broadcast::{Numbers, wrapped};
 use super::registry::OpSpec;
 use crate::engine::ir::{Class, Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::reduce;
@@ -278,17 +279,21 @@ impl Op for Reduce {
 impl Reduce {
     /// Integers are summed and compared as such.
     fn whole(&self, input: &Tensor, output: Shape, bases: &[usize], reduced: &[usize]) -> Result<Tensor> {
-        let values = input.to_i64s()?;
+        let Numbers::Whole(values) = Numbers::of(input)? else {
+            return Err(Error::internal("whole numbers that are not"));
+        };
+        // Flipping the top bit turns the unsigned order into the signed one.
+        let flip = if input.dtype() == DType::U64 { i64::MIN } else { 0 };
         let fold = |base: &usize| {
             let mut terms = reduced.iter().map(|offset| values[base + offset]);
             match self.kind.mode {
                 0 => terms.fold(0, i64::wrapping_add),
-                2 => terms.max().unwrap_or(i64::MIN),
-                3 => terms.min().unwrap_or(i64::MAX),
+                2 => terms.map(|v| v ^ flip).max().unwrap_or(i64::MIN) ^ flip,
+                3 => terms.map(|v| v ^ flip).min().unwrap_or(i64::MAX) ^ flip,
                 _ => terms.by_ref().fold(1, i64::wrapping_mul),
             }
         };
-        super::broadcast::wrapped(input.dtype(), output, &bases.iter().map(fold).collect::<Vec<_>>())
+        wrapped(input.dtype(), output, &bases.iter().map(fold).collect::<Vec<_>>())
     }
 }
 

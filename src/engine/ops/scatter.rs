@@ -281,9 +281,10 @@ impl Op for Scatter {
         }
     }
 
-    fn host_reason(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
+    fn host_reason(&self, inputs: &[Option<&Fact>], profile: &Profile) -> Option<String> {
         let dtype = required(inputs, 0).ok()?.dtype;
-        let narrow = dtype.is_integer() && !matches!(dtype, DType::I32 | DType::U32);
+        let wide = profile.storage(dtype).is_some_and(|s| s.class().is_wide());
+        let narrow = dtype.is_integer() && !matches!(dtype, DType::I32 | DType::U32) && !wide;
         (self.mode.computes() && narrow).then(|| format!("{dtype} arithmetic"))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::arguments::{around, axis_of, required, unknown};
+use super::arguments::{around, axis_of, made, required, unknown};
 use super::registry::OpSpec;
 use crate::engine::ir::{Fact, Op};
 use crate::error::{Error, Result};
@@ -211,6 +211,7 @@ impl Op for Unique {
             }
         };
         let lines = around(input.shape(), axis);
+        made([lines[1]])?;
         let groups = match input.dtype() {
             DType::String => self.groups(Keys::Texts(input.strings()), lines),
             dtype if dtype.is_float() => self.groups(Keys::Numbers(&input.to_f64s()?), lines),

@@ -37,7 +37,7 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     let wide = |seed| random(DType::I64, &[9], -9e9, 9e9, seed);
     cases.extend([
-        Case::new("Add", "i64").varying(wide(17)).varying(wide(18)).on_host(),
+        Case::new("Add", "i64").varying(wide(17)).varying(wide(18)).wide(),
         Case::new("Div", "f32").varying(floats(&[3, 67], 19)).constant(random(DType::F32, &[67], 0.5, 2.0, 20)),
         Case::new("Div", "i32").varying(random(DType::I32, &[9], -99.0, 99.0, 21)).constant(random(
             DType::I32,

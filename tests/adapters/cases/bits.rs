@@ -51,6 +51,6 @@ fn floats_and_casts() -> Vec<Case> {
     cases.push(to("f32_i32", DType::I32).varying(floats(&[9], 12)));
     cases.push(to("u32_f32", DType::F32).varying(random(DType::U32, &[9], 1e9, 1.1e9, 13)));
     cases.push(to("i8_u8", DType::U8).varying(random(DType::I8, &[9], -128.0, 127.0, 14)));
-    cases.push(to("f64_i64", DType::I64).varying(Tensor::scalar(1.5f64)).on_host());
+    cases.push(to("f64_i64", DType::I64).varying(Tensor::scalar(1.5f64)).wide());
     cases
 }

@@ -9,12 +9,12 @@ pub(crate) fn cases() -> Vec<Case> {
     let to = |name, dtype| Case::new("Cast", name).set("to", Attribute::DType(dtype));
     let mut cases = vec![
         to("f32_to_i32", DType::I32).varying(floats(&[50], 1)),
-        to("f32_to_i64", DType::I64).varying(floats(&[50], 2)).on_host(),
+        to("f32_to_i64", DType::I64).varying(floats(&[50], 2)).wide(),
         to("f32_to_u8", DType::U8).varying(random(DType::F32, &[50], -50.0, 300.0, 3)),
         to("f32_to_i4", DType::I4).varying(random(DType::F32, &[50], -20.0, 20.0, 13)),
         to("i32_to_u4", DType::U4).varying(random(DType::I32, &[50], -40.0, 40.0, 14)),
         to("i2_to_f32", DType::F32).varying(random(DType::I2, &[50], -2.0, 1.9, 15)),
-        to("u32_to_i64", DType::I64).varying(random(DType::U32, &[9], 0.0, 4e9, 16)).on_host(),
+        to("u32_to_i64", DType::I64).varying(random(DType::U32, &[9], 0.0, 4e9, 16)).wide(),
         to("f32_to_bf16", DType::BF16).varying(floats(&[51], 17)),
         to("f32_to_bool", DType::Bool).varying(vector(&[0.0, -0.0, 0.25, f32::NAN, -3.0])),
         to("f32_to_f16", DType::F16).varying(floats(&[51], 4)),
@@ -23,7 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         to("u8_to_f32", DType::F32).varying(random(DType::U8, &[50], 0.0, 255.0, 7)),
         to("bool_to_f32", DType::F32).varying(random(DType::Bool, &[50], 0.0, 1.0, 8)),
         to("i32_to_bool", DType::Bool).varying(random(DType::I32, &[50], -2.0, 2.0, 9)),
-        to("f32_to_f64", DType::F64).varying(floats(&[9], 10)).on_host(),
+        to("f32_to_f64", DType::F64).varying(floats(&[9], 10)).wide(),
         Case::new("CastLike", "i32").varying(floats(&[20], 11)).constant(random(DType::I32, &[1], 0.0, 1.0, 12)),
     ];
     cases.extend(small_floats());

@@ -38,7 +38,7 @@ fn matrices() -> Vec<Case> {
         new("MatMul", "integers")
             .varying(random(DType::I32, &[3, 4], -9.0, 9.0, 40))
             .varying(random(DType::I32, &[4, 2], -9.0, 9.0, 41))
-            .on_host(),
+            .tolerance(0.0),
         new("Gemm", "narrow_with_bias")
             .int("transB", 1)
             .varying(floats(&[20, 5], 42))
