@@ -20,11 +20,14 @@ pub(super) fn pairs(options: &[String]) -> anyhow::Result<HashMap<&str, &str>> {
     Ok(found)
 }
 
-/// `1,128` as a shape.
+/// `1,128` as a shape; nothing is the shape of a scalar.
 ///
 /// # Errors
 /// For parts that are no extents.
 pub(super) fn parse_shape(text: &str) -> anyhow::Result<Shape> {
+    if text.is_empty() {
+        return Ok(Shape::scalar());
+    }
     let dims = text.split(',').map(|d| d.trim().parse().with_context(|| format!("{d:?} is not an extent")));
     Ok(Shape::new(dims.collect::<anyhow::Result<Vec<usize>>>()?))
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{axis_of, known_ints, optional, required};
+use super::arguments::{axis_of, known_ints, made, optional, required};
 use super::composed::{Composed, composed, over_shape, push, same_extents, same_rank, same_type};
 use super::registry::OpSpec;
 use crate::engine::ir::{Attribute, Attributes, Expansion, Fact, Op, Wire};
@@ -137,7 +137,7 @@ pub(super) fn affine_grid(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             let extents = extents.ok_or_else(|| Error::invalid_argument(format!("AffineGrid of size {size:?}")))?;
             let extents = &extents[2..];
             let axes = extents.len();
-            let points: usize = extents.iter().product();
+            let points = made(extents.iter().copied())?;
             let grid = Tensor::from_f64s(theta.dtype, [points, axes + 1], &homogeneous(extents, align_corners))?;
             let mut expansion = Expansion::default();
             let mut swap = Attributes::new();
