@@ -20,7 +20,7 @@ fn one_operator(name: &str, input: &[usize], weights: &[&[usize]], attributes: &
     }
     let spec = OpSpec { domain: "", name, opset: 17, attributes: &given, inputs: 1 + weights.len(), outputs: 1 };
     let op = build(&spec).expect("a known operator");
-    let port = |name: &str, dims| Spec { name: name.into(), dtype: DType::F32, dims };
+    let port = |name: &str, dims| Spec::tensor(name, DType::F32, dims);
     let dims = input.iter().map(|d| Dim::Fixed(*d)).collect();
     let mut graph = Graph {
         values: vec![ValueInfo { name: "x".into(), constant: None }, ValueInfo { name: "y".into(), constant: None }],

@@ -83,7 +83,7 @@ fn follow(probes: &[Specialised], declared: usize) -> Result<Vec<Rows>, String> 
     for input in &graph.inputs {
         rows[input.0] = Rows::LEADING;
     }
-    for node in &graph.nodes {
+    for node in last.live.iter().map(|n| &graph.nodes[*n]) {
         let inputs = last.input_facts(node);
         let outputs: Vec<Fact> = node
             .outputs

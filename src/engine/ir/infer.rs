@@ -2,7 +2,7 @@
 
 use super::fact::Fact;
 use super::op::Op;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
 /// Constants computed for one set of shapes hold at most this many elements; larger ones are computed on every run.
@@ -11,8 +11,12 @@ const MAX_FOLDED_ELEMENTS: usize = 1 << 20;
 /// Facts of the outputs of `op`; values where all inputs' values are known.
 ///
 /// # Errors
-/// Those of [`Op::infer`] and [`Op::evaluate`].
+/// `INVALID_ARGUMENT` for sequences where tensors belong, and those of [`Op::infer`] and [`Op::evaluate`].
 pub fn infer(op: &dyn Op, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
+    let compound = inputs.iter().flatten().find(|f| f.dtype.is_compound());
+    if let Some(fact) = compound.filter(|_| !op.takes_sequences()) {
+        return Err(Error::invalid_argument(format!("{} takes tensors, got a {} value", op.name(), fact.dtype)));
+    }
     let mut outputs = op.infer(inputs)?;
     for output in &mut outputs {
         // A value without elements is known.
