@@ -169,6 +169,6 @@ mod tests {
         let wrong = compare(&expected, &sequence(&[1.0, 3.0]), RANGE);
         assert!(wrong.max_abs == Some(1.0) && wrong.reason.is_some_and(|r| r.starts_with("value 1: element 0")));
         assert!(compare(&expected, &sequence(&[1.0]), RANGE).reason.is_some());
-        assert!(compare(&expected, &Tensor::optional(Some(expected.clone())), RANGE).reason.is_some());
+        assert!(compare(&expected, &Tensor::optional(Some(expected.clone())).expect("one"), RANGE).reason.is_some());
     }
 }

@@ -8,6 +8,7 @@ mod signature;
 pub mod small_float;
 mod value;
 
+pub use compound::MAX_NESTING;
 pub use dtype::DType;
 pub use element::Element;
 pub use shape::{Shape, broadcast};

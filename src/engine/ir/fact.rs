@@ -82,6 +82,16 @@ impl Fact {
         }
     }
 
+    /// How many sequences and optional values are inside each other, this one included; 0 for tensors.
+    pub fn nesting(&self) -> usize {
+        let deepest = match &self.elements {
+            Some(Elements::Each(parts)) => parts.iter().map(Fact::nesting).max().unwrap_or(0),
+            Some(Elements::Any(element)) => element.nesting(),
+            None => 0,
+        };
+        deepest + usize::from(self.dtype.is_compound())
+    }
+
     /// The elements of a sequence or an optional value, where each is known.
     pub fn parts(&self) -> Option<&[Fact]> {
         match &self.elements {

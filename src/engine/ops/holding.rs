@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::arguments::{place, required};
 use crate::engine::ir::{Expansion, Fact, Op, Profile, Wire};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, MAX_NESTING, Tensor};
 
 /// Why such operators run on the host.
 pub(super) const REASON: &str = "sequences and optional values stay on the host";
@@ -32,6 +32,17 @@ pub(super) fn sequence_fact<'a>(inputs: &[Option<&'a Fact>], i: usize) -> Result
     Err(Error::invalid_argument(format!("input {i} is to be a sequence, it is a {} value", fact.dtype)))
 }
 
+/// Whether a value may hold `element`.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for what is nested too deep.
+pub(super) fn may_be_held(element: &Fact) -> Result<()> {
+    if element.nesting() < MAX_NESTING {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!("sequences and optional values are nested deeper than {MAX_NESTING}")))
+}
+
 /// What holds for any element of `fact`.
 ///
 /// # Errors
@@ -56,13 +67,14 @@ impl Op for Holding {
             let (first, other) = (parts[0].dtype, other.dtype);
             return Err(Error::invalid_argument(format!("a sequence of {first} values cannot hold one of {other}")));
         }
+        parts.iter().try_for_each(may_be_held)?;
         Ok(vec![Fact::of_parts(self.0, parts)])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         let mut parts: Vec<Tensor> = inputs.iter().flatten().map(|t| (*t).clone()).collect();
         Ok(vec![match self.0 {
-            DType::Optional => Tensor::optional(parts.pop()),
+            DType::Optional => Tensor::optional(parts.pop())?,
             _ => Tensor::sequence(parts)?,
         }])
     }

@@ -120,7 +120,10 @@ mod tests {
         let one = Tensor::scalar(1.0f32);
         let some = Holding(DType::Optional).evaluate(&[Some(&one)]).expect("one").remove(0);
         let none = Holding(DType::Optional).evaluate(&[]).expect("none").remove(0);
-        assert_eq!((&some, &none), (&Tensor::optional(Some(one.clone())), &Tensor::optional(None)));
+        assert_eq!(
+            (&some, &none),
+            (&Tensor::optional(Some(one.clone())).expect("one"), &Tensor::optional(None).expect("none"))
+        );
         for (input, has) in [(Some(&one), 1), (Some(&some), 1), (Some(&none), 0), (None, 0)] {
             assert_eq!(HasElement.evaluate(&[input]).expect("any")[0].bytes()[..], [has]);
         }

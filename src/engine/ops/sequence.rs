@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::arguments::{optional, place, required};
-use super::holding::{self, Holding, REASON, any_element, sequence_fact};
+use super::holding::{self, Holding, REASON, any_element, may_be_held, sequence_fact};
 use super::registry::OpSpec;
 use crate::engine::ir::{Expansion, Fact, Op, Profile, Wire};
 use crate::error::{Error, Result};
@@ -66,7 +66,10 @@ impl Sequence {
             Some(position) => match position.to_i64s()?[..] {
                 [position] => position,
                 _ => {
-                    return Err(Error::invalid_argument(format!("a position is one integer, not {}", position.shape())));
+                    return Err(Error::invalid_argument(format!(
+                        "a position is one integer, not {}",
+                        position.shape()
+                    )));
                 }
             },
             None if self.0 == Kind::Insert => count as i64,
@@ -104,6 +107,7 @@ fn erased<T: Clone>(elements: &[T], at: usize) -> Vec<T> {
 }
 
 fn fits(sequence: &Fact, new: &Fact) -> Result<()> {
+    may_be_held(new)?;
     match sequence.element().map(|e| e.dtype).filter(|held| *held != new.dtype) {
         Some(held) => {
             Err(Error::invalid_argument(format!("a sequence of {held} values cannot hold one of {}", new.dtype)))

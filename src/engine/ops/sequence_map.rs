@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::arguments::required;
-use super::holding::{self, REASON, any_element, sequence_fact};
+use super::holding::{self, REASON, any_element, may_be_held, sequence_fact};
 use super::registry::OpSpec;
 use crate::engine::ir::{Expansion, Fact, Op, Profile, Subgraph, Wire};
 use crate::error::{Error, Result};
@@ -100,6 +100,7 @@ impl Op for SequenceMap {
         }
         let entering: Vec<Option<&Fact>> = entering.iter().map(Option::as_ref).collect();
         let given = self.once()?.infer(&entering)?;
+        given.iter().try_for_each(may_be_held)?;
         Ok(given.into_iter().map(|fact| Fact::of_many(DType::Sequence, Some(fact))).collect())
     }
 

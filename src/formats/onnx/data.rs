@@ -65,7 +65,7 @@ fn optional(proto: &OptionalProto) -> Result<Tensor> {
         ElementKind::Optional => proto.optional_value.as_deref().map(optional),
         other => return Err(unimplemented(other)),
     };
-    Ok(Tensor::optional(element.transpose()?))
+    Tensor::optional(element.transpose()?)
 }
 
 fn unimplemented(kind: ElementKind) -> Error {
@@ -127,8 +127,8 @@ mod tests {
         let sequence = Tensor::sequence(vec![strings.clone(), strings.clone()]).expect("one type");
         let nested =
             Tensor::sequence(vec![sequence.clone(), Tensor::sequence(vec![]).expect("none")]).expect("one type");
-        let optional = Tensor::optional(Some(sequence.clone()));
-        let nothing = Tensor::optional(None);
+        let optional = Tensor::optional(Some(sequence.clone())).expect("one");
+        let nothing = Tensor::optional(None).expect("none");
         for tensor in [strings, empty, Tensor::scalar(1.5f64), sequence, nested, optional, nothing] {
             let (name, read) = decode_as(tensor.dtype(), encode("x y:0", &tensor).into()).expect("our own bytes");
             assert_eq!((name.as_str(), read), ("x y:0", tensor));

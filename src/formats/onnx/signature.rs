@@ -113,7 +113,9 @@ fn infer(graph: &Graph) -> Result<Vec<Option<Fact>>> {
         let inferred = match infer_node(node, &inputs) {
             Ok(inferred) => inferred,
             // With every extent known there is no excuse; otherwise the request's shapes will tell.
-            Err(e) if inputs.iter().flatten().all(|f| f.shape().is_some()) => return Err(e.at(node.describe())),
+            Err(e) if inputs.iter().flatten().all(|f| f.shape().is_some() && !f.dtype.is_compound()) => {
+                return Err(e.at(node.describe()));
+            }
             Err(_) => continue,
         };
         for (value, fact) in node.outputs.iter().zip(inferred) {
