@@ -101,6 +101,19 @@ fn sequences_of_known_length_vanish() {
 }
 
 #[test]
+fn what_counts_rows_is_no_constant() {
+    let sketch =
+        Sketch::new(vec![Spec::tensor("x", DType::F32, Some(vec![Dim::Symbol("batch".into()), Dim::Fixed(6)]))]);
+    let mut graph = sketch
+        .node("Size", &["x"], "size", &[])
+        .node("Cast", &["size"], "divisor", &[("to", Attribute::DType(DType::F32))])
+        .node("Div", &["x", "divisor"], "y", &[])
+        .0;
+    graph.signature.outputs = vec![tensor("y", &[4, 6])];
+    assert!(prove_rows(&graph, &[Shape::new([4, 6])], &profile()).is_err());
+}
+
+#[test]
 fn given_sequences_are_taken_apart_on_the_host() {
     let graph =
         Sketch::new(vec![sequence("s")]).node("ConcatFromSequence", &["s"], "y", &[("axis", Attribute::Int(0))]).0;
@@ -160,6 +173,18 @@ fn what_is_drawn_is_drawn_anew_and_never_merged() {
     // Nothing is drawn when a model is loaded.
     let constant = Sketch::new(vec![]).node("RandomUniform", &[], "y", &[("shape", Attribute::Ints(vec![2]))]).0;
     assert_eq!(compiled(&constant, &[]).expect("sound").host_steps().len(), 1);
+    // Not even inside a graph that reads constants alone.
+    let mut attributes = Attributes::new();
+    for name in ["then_branch", "else_branch"] {
+        attributes.set(name, Attribute::Graph(Subgraph { graph: Arc::new(constant.clone()), captures: 0 }));
+    }
+    let spec = OpSpec { domain: "", name: "If", opset: 16, attributes: &attributes, inputs: 1, outputs: 1 };
+    let mut branch = Sketch::new(vec![]).constant("c", Tensor::from_bools([], vec![1]).expect("one")).0;
+    let y = branch.add_value("y", None);
+    let op = build(&spec).expect("two branches");
+    branch.nodes.push(Node { name: "if".into(), op, inputs: vec![Some(ValueId(0))], outputs: vec![Some(y)] });
+    branch.outputs.push(y);
+    assert_eq!(compiled(&branch, &[]).expect("sound").host_steps().len(), 1);
 }
 
 #[test]

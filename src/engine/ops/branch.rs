@@ -85,6 +85,10 @@ impl Op for If {
         self.taken(required(inputs, 0)?)?.evaluate(inputs)
     }
 
+    fn is_pure(&self) -> bool {
+        self.then.is_pure() && self.otherwise.is_pure()
+    }
+
     fn takes_sequences(&self) -> bool {
         true
     }

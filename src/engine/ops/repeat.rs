@@ -206,6 +206,10 @@ impl Op for Loop {
         Ok(carried)
     }
 
+    fn is_pure(&self) -> bool {
+        self.body.is_pure()
+    }
+
     fn takes_sequences(&self) -> bool {
         true
     }

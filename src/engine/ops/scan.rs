@@ -193,6 +193,10 @@ impl Op for Scan {
         expansion.ok_or_else(|| Error::internal("a scan of tensors of unknown extents"))?.evaluate(inputs)
     }
 
+    fn is_pure(&self) -> bool {
+        self.body.is_pure()
+    }
+
     fn takes_sequences(&self) -> bool {
         true
     }

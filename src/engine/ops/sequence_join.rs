@@ -12,6 +12,16 @@ use crate::engine::ir::{Attribute, Attributes, Expansion, Fact, MAX_FOLLOWED_PAR
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Tensor};
 
+/// Pieces of one tensor.
+const MAX_PIECES: usize = 1 << 16;
+
+fn few(pieces: usize) -> Result<()> {
+    if pieces <= MAX_PIECES {
+        return Ok(());
+    }
+    Err(Error::resource_exhausted(format!("{pieces} pieces of one tensor, at most {MAX_PIECES} are made")))
+}
+
 pub(super) fn split(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     let (axis, keep) = (spec.attributes.int_or("axis", 0)?, spec.attributes.flag_or("keepdims", true)?);
     Ok(Arc::new(Split { axis, keep: keep || spec.inputs > 1 }))
@@ -29,15 +39,20 @@ impl Split {
     /// The lengths of the pieces of an axis of `extent` entries; `None` while they are not known.
     fn lengths(&self, inputs: &[Option<&Fact>], extent: usize) -> Result<Option<Vec<usize>>> {
         let lengths = match known_ints(inputs, 1)? {
-            None => return Ok(Some(vec![1; extent])),
+            None => {
+                few(extent)?;
+                return Ok(Some(vec![1; extent]));
+            }
             Some(None) => return Ok(None),
             Some(Some(lengths)) => lengths,
         };
         if required(inputs, 1)?.rank() == Some(0) {
             let piece = lengths.first().and_then(|n| usize::try_from(*n).ok()).filter(|n| *n > 0);
             let piece = piece.ok_or_else(|| Error::invalid_argument(format!("pieces of length {lengths:?}")))?;
+            few(extent.div_ceil(piece))?;
             return Ok(Some((0..extent).step_by(piece).map(|at| piece.min(extent - at)).collect()));
         }
+        few(lengths.len())?;
         let lengths = non_negative(&lengths)?;
         let sum = lengths.iter().try_fold(0usize, |sum, n| sum.checked_add(*n));
         if sum != Some(extent) {
@@ -112,8 +127,8 @@ impl Op for Split {
     }
 
     fn expand(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Result<Option<Expansion>> {
-        let few = |e: &Expansion| e.nodes.first().is_none_or(|split| split.outputs <= MAX_FOLLOWED_PARTS);
-        Ok(self.composition(inputs)?.filter(few))
+        let followed = |e: &Expansion| e.nodes.first().is_none_or(|split| split.outputs <= MAX_FOLLOWED_PARTS);
+        Ok(self.composition(inputs)?.filter(followed))
     }
 }
 
@@ -215,6 +230,8 @@ mod tests {
             assert!(pieces(&split, Some(Tensor::scalar(wrong))).is_err());
         }
         assert!(pieces(&Split { axis: 1, keep: true }, None).is_err());
+        let long = Fact::of_shape(DType::F32, &[1 << 40]);
+        assert!(split.infer(&[Some(&long), None]).is_err());
     }
 
     #[test]

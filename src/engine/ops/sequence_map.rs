@@ -124,6 +124,10 @@ impl Op for SequenceMap {
         given.into_iter().map(Tensor::sequence).collect()
     }
 
+    fn is_pure(&self) -> bool {
+        self.body.is_pure()
+    }
+
     fn takes_sequences(&self) -> bool {
         true
     }

@@ -14,8 +14,10 @@ use crate::tensor::{DType, Dim, Tensor};
 
 /// Bytes that a compiled pattern may take.
 const MAX_PATTERN_BYTES: usize = 1 << 22;
-/// Texts that a split may give, the empty ones that fill up its last axis included.
-const MAX_SPLIT_TEXTS: usize = 1 << 24;
+/// Texts that an operator may give: a split fills its last axis up with empty ones.
+const MAX_TEXTS: usize = 1 << 24;
+/// Bytes that joined texts may take.
+const MAX_JOINED_BYTES: usize = 1 << 30;
 
 /// The texts that input `i` holds.
 ///
@@ -74,9 +76,23 @@ impl Op for Concat {
         let (a, b) = (texts(inputs, 0)?, texts(inputs, 1)?);
         let [a_shape, b_shape] = [required(inputs, 0)?.shape(), required(inputs, 1)?.shape()];
         let shape = common_shape([a_shape, b_shape])?;
+        if shape.elements() > MAX_TEXTS {
+            return Err(Error::resource_exhausted(format!("{} joined texts, at most {MAX_TEXTS}", shape.elements())));
+        }
         let pairs = indices(a_shape, &shape).into_iter().zip(indices(b_shape, &shape));
-        let joined = pairs.map(|(i, j)| [&a[i][..], &b[j][..]].concat().into());
-        Ok(vec![Tensor::from_strings(shape, joined.collect())?])
+        let count = shape.elements();
+        let mut joined: Vec<Bytes> = Vec::with_capacity(count);
+        let mut bytes = 0;
+        for (i, j) in pairs {
+            bytes += a[i].len() + b[j].len();
+            if bytes > MAX_JOINED_BYTES {
+                return Err(Error::resource_exhausted(format!(
+                    "{count} joined texts of over {MAX_JOINED_BYTES} bytes"
+                )));
+            }
+            joined.push([&a[i][..], &b[j][..]].concat().into());
+        }
+        Ok(vec![Tensor::from_strings(shape, joined)?])
     }
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
@@ -136,9 +152,9 @@ impl Op for Split {
             parts.push(self.parts(characters(text)?));
         }
         let longest = parts.iter().map(Vec::len).max().unwrap_or(0);
-        if input.len().saturating_mul(longest) > MAX_SPLIT_TEXTS {
+        if input.len().saturating_mul(longest) > MAX_TEXTS {
             return Err(Error::resource_exhausted(format!(
-                "{} texts of up to {longest} parts: a split gives at most {MAX_SPLIT_TEXTS}",
+                "{} texts of up to {longest} parts: a split gives at most {MAX_TEXTS}",
                 input.len()
             )));
         }

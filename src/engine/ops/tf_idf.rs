@@ -12,8 +12,9 @@ use crate::engine::ir::{Attributes, Fact, Op, Rows, RowsQuery};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Tensor};
 
-/// Entries of one output line.
+/// Entries of one output line, and of all.
 const MAX_LINE: usize = 1 << 24;
+const MAX_ENTRIES: usize = 1 << 28;
 
 /// What is made of a count.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -189,6 +190,9 @@ impl Op for TfIdf {
             [lines, length] => (*lines, *length, vec![*lines, self.line]),
             other => return Err(Error::invalid_argument(format!("n-grams of {} axes", other.len()))),
         };
+        if lines.saturating_mul(self.line) > MAX_ENTRIES {
+            return Err(Error::resource_exhausted(format!("{lines} lines of {} entries", self.line)));
+        }
         let tokens = self.tokens.of(input)?;
         let counted = (0..lines).flat_map(|i| self.count(&tokens[i * length..(i + 1) * length]));
         Ok(vec![Tensor::from_vec(dims, counted.collect())?])

@@ -9,8 +9,9 @@ use crate::engine::ir::{Attributes, Fact, Op, Rows, RowsQuery};
 use crate::error::{Error, Result};
 use crate::tensor::{Dim, Tensor};
 
-/// Targets of one ensemble.
+/// Targets of one ensemble, and of all lines.
 const MAX_TARGETS: usize = 1 << 20;
+const MAX_ENTRIES: usize = 1 << 28;
 
 /// How a node compares its feature with its limit.
 #[derive(Clone, Debug, PartialEq)]
@@ -276,6 +277,9 @@ impl Op for TreeEnsemble {
         };
         if features < self.features {
             return Err(Error::invalid_argument(format!("{features} features, the trees read {}", self.features)));
+        }
+        if lines.saturating_mul(self.targets) > MAX_ENTRIES {
+            return Err(Error::resource_exhausted(format!("{lines} lines of {} targets", self.targets)));
         }
         let values = input.to_f64s()?;
         let mut output = Vec::with_capacity(lines * self.targets);
