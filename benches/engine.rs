@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coracle::engine::compile::compile;
 use coracle::engine::device::{Adapter, Lane, LaneOptions, Mask};
-use coracle::engine::ir::{Attribute, Attributes, Given, Graph, Node, Profile, ValueId, ValueInfo};
+use coracle::engine::ir::{Attribute, Attributes, Family, Given, Graph, Node, Profile, ValueId, ValueInfo};
 use coracle::engine::ops::{OpSpec, build};
 use coracle::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -20,7 +20,7 @@ fn one_operator(name: &str, input: &[usize], weights: &[&[usize]], attributes: &
     }
     let spec = OpSpec { domain: "", name, opset: 17, attributes: &given, inputs: 1 + weights.len(), outputs: 1 };
     let op = build(&spec).expect("a known operator");
-    let port = |name: &str, dims| Spec { name: name.into(), dtype: DType::F32, dims };
+    let port = |name: &str, dims| Spec::tensor(name, DType::F32, dims);
     let dims = input.iter().map(|d| Dim::Fixed(*d)).collect();
     let mut graph = Graph {
         values: vec![ValueInfo { name: "x".into(), constant: None }, ValueInfo { name: "y".into(), constant: None }],
@@ -115,19 +115,7 @@ fn lane() -> Option<(Lane, Profile)> {
 }
 
 fn software_profile() -> Profile {
-    Profile {
-        family: coracle::engine::ir::Family::Software,
-        f16: true,
-        int64: false,
-        f64: false,
-        subgroup: Some(8),
-        max_storage_buffers: 32,
-        max_binding_bytes: 1 << 27,
-        max_workgroups: 65535,
-        max_invocations: 1024,
-        half_precision: false,
-        max_workgroup_bytes: 32768,
-    }
+    Profile { f16: true, subgroup: Some(8), max_storage_buffers: 32, ..Profile::plain(Family::Software) }
 }
 
 criterion_group!(benches, kernels, compiling);

@@ -14,6 +14,9 @@ const LIMITS: &[(&str, &str)] = &[
     ("Loop", "unrolled where the number of rounds is known before it begins (up to 65,536 nodes), else on the host"),
     ("Scan", "unrolled (up to 262,144 nodes)"),
     ("If", "a condition computed on the device is fetched, then the branch taken is compiled"),
+    ("SequenceAt", "sequences of up to 512 values are followed, so that tensors in them stay on the device"),
+    ("StringNormalizer", "Unicode's letter cases, whatever the locale"),
+    ("TreeEnsemble", "without the transform PROBIT"),
     ("Dropout", "passes its input on; training mode draws at random on the host"),
 ];
 

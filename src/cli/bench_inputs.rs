@@ -54,7 +54,7 @@ fn with_rows(tensor: Tensor, spec: &Spec, rows: Option<u32>) -> anyhow::Result<T
 fn data_set(signature: &Signature, file: &Path) -> Option<Vec<Tensor>> {
     let folder = file.parent()?.join("test_data_set_0");
     let read = |(index, spec): (usize, &Spec)| {
-        let (_, tensor) = tensors::read_proto(&folder.join(format!("input_{index}.pb"))).ok()?;
+        let (_, tensor) = tensors::read_proto(&folder.join(format!("input_{index}.pb")), spec.dtype).ok()?;
         (tensor.dtype() == spec.dtype).then_some(tensor)
     };
     signature.inputs.iter().enumerate().map(read).collect()

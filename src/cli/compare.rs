@@ -30,9 +30,37 @@ pub(super) struct Difference {
     pub(super) reason: Option<String>,
 }
 
-/// Compares dtype, shape, the places of NaN and infinities, and every element.
+impl Difference {
+    /// The larger of two distances, if there are any.
+    pub(super) fn larger(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+        a.into_iter().chain(b).reduce(f64::max)
+    }
+
+    /// Both: the larger distances, the first reason.
+    fn and(self, other: Self) -> Self {
+        Self {
+            max_abs: Self::larger(self.max_abs, other.max_abs),
+            max_rel_to_range: Self::larger(self.max_rel_to_range, other.max_rel_to_range),
+            reason: self.reason.or(other.reason),
+        }
+    }
+}
+
+/// Compares dtype, shape, the places of NaN and infinities, and every element; sequences value by value.
 pub(super) fn compare(expected: &Tensor, actual: &Tensor, tolerance: Tolerance) -> Difference {
     let failed = |reason: String| Difference { reason: Some(reason), ..Difference::default() };
+    if expected.dtype().is_compound() && expected.dtype() == actual.dtype() {
+        let (e, a) = (expected.elements(), actual.elements());
+        if e.len() != a.len() {
+            return failed(format!("holds {} values, expected {}", a.len(), e.len()));
+        }
+        let each = e.iter().zip(a).enumerate().map(|(i, (e, a))| {
+            let difference = compare(e, a, tolerance);
+            Difference { reason: difference.reason.map(|r| format!("value {i}: {r}")), ..difference }
+        });
+        let none = Difference { max_abs: Some(0.0), max_rel_to_range: Some(0.0), reason: None };
+        return each.fold(none, Difference::and);
+    }
     if (expected.dtype(), expected.shape()) != (actual.dtype(), actual.shape()) {
         let (e, a) = (expected, actual);
         return failed(format!("is {}{}, expected {}{}", a.dtype(), a.shape(), e.dtype(), e.shape()));
@@ -125,5 +153,22 @@ mod tests {
         let text = |t: &'static str| Tensor::from_strings([], vec![t.into()]).expect("one");
         assert!(compare(&text("a"), &text("b"), RANGE).reason.is_some());
         assert_eq!(compare(&floats(&[1.0]), &text("a"), RANGE).max_abs, None);
+    }
+
+    #[test]
+    fn sequences_are_compared_value_by_value() {
+        let sequence = |values: &[f32]| {
+            let values = values.iter().map(|v| floats(&[*v, 1.0])).collect();
+            Tensor::sequence(values).expect("one type")
+        };
+        let expected = sequence(&[1.0, 2.0]);
+        assert_eq!(
+            compare(&expected, &expected, RANGE),
+            Difference { max_abs: Some(0.0), max_rel_to_range: Some(0.0), reason: None }
+        );
+        let wrong = compare(&expected, &sequence(&[1.0, 3.0]), RANGE);
+        assert!(wrong.max_abs == Some(1.0) && wrong.reason.is_some_and(|r| r.starts_with("value 1: element 0")));
+        assert!(compare(&expected, &sequence(&[1.0]), RANGE).reason.is_some());
+        assert!(compare(&expected, &Tensor::optional(Some(expected.clone())).expect("one"), RANGE).reason.is_some());
     }
 }

@@ -81,8 +81,7 @@ mod tests {
         let path = folder.path().join("p.png");
         let picture = image::RgbImage::from_fn(2, 1, |x, _| image::Rgb([10 * x as u8, 20, 255]));
         picture.save(&path).expect("writable");
-        let spec =
-            |dims: [usize; 4], dtype| Spec { name: "x".into(), dtype, dims: Some(dims.map(Dim::Fixed).to_vec()) };
+        let spec = |dims: [usize; 4], dtype| Spec::tensor("x", dtype, Some(dims.map(Dim::Fixed).to_vec()));
         let planes = read(&path, &spec([1, 3, 1, 2], DType::U8)).expect("planes");
         assert_eq!(planes.to_i64s().expect("integers"), [0, 10, 20, 20, 255, 255]);
         let pixels = read(&path, &spec([1, 1, 2, 3], DType::U8)).expect("planes win where both fit");

@@ -208,26 +208,9 @@ fn target(device: &DeviceArgs) -> anyhow::Result<(String, Profile)> {
         Ok(adapter) => Ok((adapter.name().to_owned(), adapter.profile(&mask))),
         Err(error) if device.device == "auto" => {
             tracing::warn!(%error, "planning for a plain software adapter");
-            Ok(("none".to_owned(), plain()))
+            Ok(("none".to_owned(), Profile::plain(Family::Software)))
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-/// What every adapter has: WebGPU's default limits.
-fn plain() -> Profile {
-    Profile {
-        family: Family::Software,
-        f16: false,
-        int64: false,
-        f64: false,
-        subgroup: None,
-        max_storage_buffers: 8,
-        max_binding_bytes: 128 << 20,
-        max_workgroups: 65_535,
-        max_invocations: 256,
-        half_precision: false,
-        max_workgroup_bytes: 16 << 10,
     }
 }
 

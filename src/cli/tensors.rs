@@ -19,6 +19,7 @@ use crate::tensor::{DType, Shape, Spec, Tensor};
 /// What is wrong with the file, or why it does not fit the input.
 pub(super) fn read_input(source: &str, spec: &Spec) -> anyhow::Result<Tensor> {
     let Some(path) = source.strip_prefix('@').map(Path::new) else {
+        ensure!(!spec.dtype.is_compound(), "a {} is read from a .pb file", spec.dtype);
         return from_json(&serde_json::from_str(source).context("not JSON (a file is @FILE)")?, spec.dtype);
     };
     read_file(path, spec).with_context(|| format!("reading {}", path.display()))
@@ -28,7 +29,8 @@ fn read_file(path: &Path, spec: &Spec) -> anyhow::Result<Tensor> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
     match extension.as_str() {
         "npy" => converted(npy::read(&std::fs::read(path)?.into())?, spec.dtype),
-        "pb" => converted(read_proto(path)?.1, spec.dtype),
+        "pb" if spec.dtype.is_compound() => Ok(read_proto(path, spec.dtype)?.1),
+        "pb" => converted(read_proto(path, spec.dtype)?.1, spec.dtype),
         "json" => from_json(&serde_json::from_slice(&std::fs::read(path)?)?, spec.dtype),
         _ if spec.dtype == DType::String => {
             Ok(Tensor::from_strings(single(spec), vec![Bytes::from(std::fs::read(path)?)])?)
@@ -42,13 +44,13 @@ fn single(spec: &Spec) -> Shape {
     Shape::new(vec![1; spec.dims.as_ref().map_or(0, Vec::len)])
 }
 
-/// The name and contents of an ONNX TensorProto file.
+/// The name and contents of a file with an ONNX tensor or, where `kind` is the type of such, a sequence or an optional value.
 ///
 /// # Errors
 /// What is wrong with the file.
-pub(super) fn read_proto(path: &Path) -> anyhow::Result<(String, Tensor)> {
+pub(super) fn read_proto(path: &Path, kind: DType) -> anyhow::Result<(String, Tensor)> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    onnx::decode(bytes.into()).with_context(|| format!("reading {}", path.display()))
+    onnx::decode_as(kind, bytes.into()).with_context(|| format!("reading {}", path.display()))
 }
 
 /// Writes `tensor` as what the file's extension says: `.npy`, `.pb` (with `name`), or else JSON.
@@ -161,11 +163,16 @@ fn flatten<'a>(json: &'a Json, dims: &[usize], leaves: &mut Vec<&'a Json>) -> an
     }
 }
 
-/// `tensor` as nested lists; numbers that JSON cannot say are texts.
+/// `tensor` as nested lists, a sequence as a list of such; numbers that JSON cannot say are texts.
 ///
 /// # Errors
 /// For complex numbers.
 pub(super) fn to_json(tensor: &Tensor) -> anyhow::Result<Json> {
+    match tensor.dtype() {
+        DType::Sequence => return tensor.elements().iter().map(to_json).collect(),
+        DType::Optional => return tensor.elements().first().map_or(Ok(Json::Null), to_json),
+        _ => {}
+    }
     let leaves: Vec<Json> = match tensor.dtype() {
         DType::String => tensor.strings().iter().map(|s| String::from_utf8_lossy(s).into_owned().into()).collect(),
         DType::Bool => tensor.bytes().iter().map(|b| Json::from(*b != 0)).collect(),
@@ -203,7 +210,7 @@ mod tests {
     use super::*;
 
     fn spec(dtype: DType) -> Spec {
-        Spec { name: "x".into(), dtype, dims: None }
+        Spec::tensor("x", dtype, None)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::cases::{Case, Kind};
-use super::compare::{Tolerance, compare};
+use super::compare::{Difference, Tolerance, compare};
 use super::device_args::DeviceArgs;
 use super::tensors;
 use crate::engine::ir::Graph;
@@ -18,7 +18,7 @@ use crate::engine::{Engine, LoadOptions, Session};
 use crate::error::{Code, Error};
 use crate::formats::onnx;
 use crate::model::Settings;
-use crate::tensor::{Spec, Tensor};
+use crate::tensor::{DType, Spec, Tensor};
 
 /// Bytes of a case's stack: hostile models nest deeply.
 const STACK_BYTES: usize = 16 << 20;
@@ -160,7 +160,7 @@ impl Model {
             Model::Host(graph) => &graph.signature,
             Model::Device(session) => session.signature(),
         };
-        let inputs = arranged(read_all(data_set, "input")?, &signature.inputs, Missing::Refused)?;
+        let inputs = arranged(read_all(data_set, "input", &signature.inputs)?, &signature.inputs, Missing::Refused)?;
         let inputs: Vec<Tensor> = inputs.into_iter().flatten().collect();
         let (outputs, host_steps) = match self {
             Model::Host(graph) => (oracle::evaluate(graph, &inputs)?, Vec::new()),
@@ -270,9 +270,8 @@ impl Worker {
 }
 
 fn judged(model: &Model, case: &Case, judge: Judge, number: u64, folder: &Path) -> anyhow::Result<Outcome> {
-    let expected = read_all(folder, "output")?;
     let (specs, actual, host_steps) = model.run(folder)?;
-    let expected = arranged(expected, &specs, Missing::Allowed)?;
+    let expected = arranged(read_all(folder, "output", &specs)?, &specs, Missing::Allowed)?;
     let mut outcome = Outcome { host_steps, ..Outcome::stopped(Status::Pass, "") };
     let mut reasons = Vec::new();
     let mut compared = 0;
@@ -280,9 +279,8 @@ fn judged(model: &Model, case: &Case, judge: Judge, number: u64, folder: &Path) 
         let Some(expected) = expected else { continue };
         compared += 1;
         let difference = compare(expected, actual, judge.tolerance(case, number, index));
-        let worst = |a: Option<f64>, b: Option<f64>| a.into_iter().chain(b).reduce(f64::max);
-        outcome.max_abs = worst(outcome.max_abs, difference.max_abs);
-        outcome.max_rel_to_range = worst(outcome.max_rel_to_range, difference.max_rel_to_range);
+        outcome.max_abs = Difference::larger(outcome.max_abs, difference.max_abs);
+        outcome.max_rel_to_range = Difference::larger(outcome.max_rel_to_range, difference.max_rel_to_range);
         reasons.extend(difference.reason.map(|reason| format!("output {:?}: {reason}", spec.name)));
     }
     anyhow::ensure!(compared > 0, "{} holds no expected output", folder.display());
@@ -293,10 +291,12 @@ fn judged(model: &Model, case: &Case, judge: Judge, number: u64, folder: &Path) 
     Ok(outcome)
 }
 
-/// `KIND_0.pb`, `KIND_1.pb`, … of a data set.
-fn read_all(folder: &Path, kind: &str) -> anyhow::Result<Vec<(String, Tensor)>> {
+/// `KIND_0.pb`, `KIND_1.pb`, … of a data set. Files do not say whether they hold a sequence: the model does, by their order.
+fn read_all(folder: &Path, kind: &str, specs: &[Spec]) -> anyhow::Result<Vec<(String, Tensor)>> {
     let file = |i: usize| folder.join(format!("{kind}_{i}.pb"));
-    (0..).map(file).take_while(|path| path.is_file()).map(|path| tensors::read_proto(&path)).collect()
+    let files = (0..).map(file).take_while(|path| path.is_file()).enumerate();
+    let dtype = |i: usize| specs.get(i).map_or(DType::F32, |spec| spec.dtype);
+    files.map(|(i, path)| tensors::read_proto(&path, dtype(i))).collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,11 +328,10 @@ fn arranged(tensors: Vec<(String, Tensor)>, specs: &[Spec], missing: Missing) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::DType;
 
     #[test]
     fn tensors_find_their_places_by_name_then_position() {
-        let spec = |name: &str| Spec { name: name.into(), dtype: DType::I64, dims: None };
+        let spec = |name: &str| Spec::tensor(name, DType::I64, None);
         let specs = [spec("a"), spec("b"), spec("c")];
         let tensor = |name: &str, value: i64| (name.to_owned(), Tensor::scalar(value));
         let given = vec![tensor("x", 1), tensor("a", 2), tensor("y", 3)];

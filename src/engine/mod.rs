@@ -8,6 +8,9 @@ mod runner;
 mod self_test;
 mod session;
 
+#[cfg(test)]
+mod tests;
+
 pub mod compile;
 pub mod device;
 pub mod ir;

@@ -130,7 +130,7 @@ impl Slots {
         let mut handed = (Vec::with_capacity(rest.inputs.len()), Vec::with_capacity(rest.inputs.len()));
         for (slot, by_value) in &rest.inputs {
             let tensor = self.get(*slot)?;
-            let given = if *by_value { Given::Value(tensor.clone()) } else { Given::Shape(tensor.shape().clone()) };
+            let given = if *by_value { Given::Value(tensor.clone()) } else { Given::of(&tensor) };
             handed.0.push(tensor);
             handed.1.push(given);
         }

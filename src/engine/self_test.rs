@@ -63,7 +63,7 @@ fn check(lane: &Lane, profile: &Profile, case: &Case) -> Result<()> {
 }
 
 fn one_node(case: &Case, op: Arc<dyn Op>, weight: Tensor) -> Graph {
-    let spec = |name: &str, dims: Option<Vec<Dim>>| Spec { name: name.into(), dtype: DType::F32, dims };
+    let spec = |name: &str, dims: Option<Vec<Dim>>| Spec::tensor(name, DType::F32, dims);
     let dims = case.input.iter().map(|d| Dim::Fixed(*d)).collect();
     let mut graph = Graph {
         values: Vec::new(),

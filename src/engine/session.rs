@@ -10,7 +10,7 @@ use super::ir::{Given, Graph, Profile};
 use super::plans::Plans;
 use super::runner;
 use crate::error::Result;
-use crate::tensor::{DType, Dim, Shape, Signature, Tensor};
+use crate::tensor::{Dim, Shape, Signature, Tensor};
 
 /// Verdicts on sets of inner shapes that are remembered; past it all are forgotten.
 const MAX_REMEMBERED: usize = 1024;
@@ -162,10 +162,11 @@ impl Session {
     fn key(&self, inputs: &[Tensor]) -> Vec<Given> {
         let given = |(i, tensor): (usize, &Tensor)| {
             let decides = self.by_value.get(i) == Some(&true) && tensor.shape().rank() <= 1;
-            if decides && tensor.dtype() != DType::String && tensor.shape().elements() <= MAX_DECIDING_ELEMENTS {
+            // Only elements of a fixed size are worth a program of their own.
+            if decides && tensor.dtype().bits() > 0 && tensor.shape().elements() <= MAX_DECIDING_ELEMENTS {
                 Given::Value(tensor.clone())
             } else {
-                Given::Shape(tensor.shape().clone())
+                Given::of(tensor)
             }
         };
         inputs.iter().enumerate().map(given).collect()
@@ -216,7 +217,7 @@ fn deciding_inputs(graph: &Graph) -> Vec<bool> {
     graph.inputs.iter().zip(&graph.signature.inputs).map(|(v, spec)| decides[v.0] && small(&spec.dims)).collect()
 }
 
-/// See [`Session::shapes_for`].
+/// See [`Session::shapes_for`]. There are none for sequences and optional values.
 pub(super) fn declared_shapes(signature: &Signature, rows: usize, open: Option<usize>) -> Option<Vec<Shape>> {
     let shape = |dims: &Vec<Dim>| {
         let extents = dims.iter().enumerate().map(|(axis, dim)| match (axis, dim.fixed()) {
@@ -226,5 +227,5 @@ pub(super) fn declared_shapes(signature: &Signature, rows: usize, open: Option<u
         });
         extents.collect::<Option<Vec<_>>>().map(Shape::new)
     };
-    signature.inputs.iter().map(|spec| shape(spec.dims.as_ref()?)).collect()
+    signature.inputs.iter().map(|spec| shape(spec.dims.as_ref().filter(|_| !spec.dtype.is_compound())?)).collect()
 }

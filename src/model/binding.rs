@@ -34,6 +34,8 @@ pub fn dtype_name(dtype: DType) -> &'static str {
         DType::Complex64 => "complex64",
         DType::Complex128 => "complex128",
         DType::String => "string",
+        DType::Sequence => "sequence",
+        DType::Optional => "optional",
     }
 }
 
@@ -126,7 +128,7 @@ mod tests {
     use crate::tensor::{Dim, Spec};
 
     fn signature(inputs: &[(&str, DType)], outputs: &[&str]) -> Signature {
-        let spec = |name: &str, dtype| Spec { name: name.into(), dtype, dims: Some(vec![Dim::Unknown]) };
+        let spec = |name: &str, dtype| Spec::tensor(name, dtype, Some(vec![Dim::Unknown]));
         Signature {
             inputs: inputs.iter().map(|(name, dtype)| spec(name, *dtype)).collect(),
             outputs: outputs.iter().map(|name| spec(name, DType::F32)).collect(),

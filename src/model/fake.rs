@@ -46,11 +46,8 @@ pub(super) struct Adding {
 
 impl Adding {
     pub(super) fn new(version: i64, merging: Merging, ready: &[usize]) -> Self {
-        let spec = |name: &str| Spec {
-            name: name.into(),
-            dtype: DType::F32,
-            dims: Some(vec![Dim::Symbol("n".into()), Dim::Fixed(3)]),
-        };
+        let dims = || Some(vec![Dim::Symbol("n".into()), Dim::Fixed(3)]);
+        let spec = |name: &str| Spec::tensor(name, DType::F32, dims());
         Self {
             signature: Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] },
             version: version as f32,

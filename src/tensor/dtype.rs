@@ -57,13 +57,17 @@ pub enum DType {
     F8E8M0,
     /// Byte strings of any length.
     String,
+    /// No element type but that of a sequence: any number of values of one type.
+    Sequence,
+    /// That of an optional value: one value or none.
+    Optional,
 }
 
 impl DType {
-    /// Bits of one element; 0 for strings, whose length differs.
+    /// Bits of one element; 0 where they differ in length, as strings do.
     pub fn bits(self) -> usize {
         match self {
-            DType::String => 0,
+            DType::String | DType::Sequence | DType::Optional => 0,
             DType::U2 | DType::I2 => 2,
             DType::U4 | DType::I4 | DType::F4E2M1 => 4,
             DType::Bool | DType::U8 | DType::I8 => 8,
@@ -75,9 +79,14 @@ impl DType {
         }
     }
 
-    /// Bytes of one element in host memory, where types below 8 bits take a byte each; 0 for strings.
+    /// Bytes of one element in host memory, where types below 8 bits take a byte each; 0 where they differ.
     pub fn bytes(self) -> usize {
         self.bits().div_ceil(8)
+    }
+
+    /// Whether it is the type of what holds tensors, not of a tensor's elements.
+    pub fn is_compound(self) -> bool {
+        matches!(self, DType::Sequence | DType::Optional)
     }
 
     /// Whether values are real floating-point numbers.
@@ -160,6 +169,8 @@ impl DType {
             DType::F8E5M2FNUZ => "f8e5m2fnuz",
             DType::F8E8M0 => "f8e8m0",
             DType::String => "string",
+            DType::Sequence => "sequence",
+            DType::Optional => "optional",
         }
     }
 }

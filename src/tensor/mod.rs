@@ -1,5 +1,6 @@
 //! Typed arrays in host memory, and what a model promises about them.
 
+mod compound;
 mod dtype;
 mod element;
 mod shape;
@@ -7,8 +8,9 @@ mod signature;
 pub mod small_float;
 mod value;
 
+pub use compound::MAX_NESTING;
 pub use dtype::DType;
 pub use element::Element;
 pub use shape::{Shape, broadcast};
 pub use signature::{Dim, Signature, Spec};
-pub use value::{Data, Tensor, Value};
+pub use value::{Data, Tensor};

@@ -16,7 +16,7 @@ impl Shape {
     }
 
     /// The shape of a single value.
-    pub fn scalar() -> Self {
+    pub const fn scalar() -> Self {
         Self(Vec::new())
     }
 

@@ -1,4 +1,4 @@
-//! What a model takes and gives: named tensors whose extents may be symbols.
+//! What a model takes and gives: named values whose extents may be symbols.
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,11 +51,26 @@ pub struct Spec {
     pub dtype: DType,
     /// Extents, outermost first; `None` when even the rank is unknown.
     pub dims: Option<Vec<Dim>>,
+    /// What a sequence or an optional value holds, without a name.
+    pub element: Option<Box<Spec>>,
+}
+
+impl Spec {
+    /// A tensor.
+    pub fn tensor(name: impl Into<String>, dtype: DType, dims: Option<Vec<Dim>>) -> Self {
+        Self { name: name.into(), dtype, dims, element: None }
+    }
 }
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.dtype)?;
+        if !self.name.is_empty() {
+            write!(f, "{}: ", self.name)?;
+        }
+        if let Some(element) = &self.element {
+            return write!(f, "{} of {element}", self.dtype);
+        }
+        write!(f, "{}", self.dtype)?;
         match &self.dims {
             None => f.write_str("[…]"),
             Some(dims) => {

@@ -1,4 +1,4 @@
-//! Tensors and the other values that graphs pass.
+//! What graphs pass: tensors, and the sequences and optional values that hold them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,9 +18,11 @@ pub enum Data {
     Bytes(Bytes),
     /// One byte string an element.
     Strings(Arc<[Bytes]>),
+    /// What a sequence or an optional value holds: any number of values of one type, or at most one.
+    Elements(Arc<[Tensor]>),
 }
 
-/// A dense row-major array in host memory. Clones share the data.
+/// A dense row-major array in host memory, or what holds such (of rank 0). Clones share the data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     dtype: DType,
@@ -32,10 +34,10 @@ impl Tensor {
     /// A tensor of any fixed-size dtype over `bytes` (little-endian).
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` when the length is not `elements × size`, or the dtype is string.
+    /// `INVALID_ARGUMENT` when the length is not `elements × size`, or elements of the dtype have no fixed size.
     pub fn from_bytes(dtype: DType, shape: impl Into<Shape>, bytes: impl Into<Bytes>) -> Result<Self> {
         let (shape, bytes) = (shape.into(), bytes.into());
-        if dtype == DType::String || shape.elements().checked_mul(dtype.bytes()) != Some(bytes.len()) {
+        if dtype.bits() == 0 || shape.elements().checked_mul(dtype.bytes()) != Some(bytes.len()) {
             return Err(Error::invalid_argument(format!(
                 "{} bytes do not make a {dtype} tensor of shape {shape}",
                 bytes.len()
@@ -75,6 +77,11 @@ impl Tensor {
         Ok(Self { dtype: DType::String, shape, data: Data::Strings(values.into()) })
     }
 
+    /// A value of rank 0 that holds `elements`.
+    pub(super) fn holding(dtype: DType, elements: Arc<[Tensor]>) -> Self {
+        Self { dtype, shape: Shape::scalar(), data: Data::Elements(elements) }
+    }
+
     /// A rank-0 tensor.
     pub fn scalar<T: Element>(value: T) -> Self {
         let bytes = Bytes::copy_from_slice(bytemuck::bytes_of(&value));
@@ -96,20 +103,20 @@ impl Tensor {
         &self.data
     }
 
-    /// Raw little-endian bytes; empty for strings.
+    /// Raw little-endian bytes; empty for what has none of its own.
     pub fn bytes(&self) -> &Bytes {
         static EMPTY: Bytes = Bytes::new();
         match &self.data {
             Data::Bytes(bytes) => bytes,
-            Data::Strings(_) => &EMPTY,
+            Data::Strings(_) | Data::Elements(_) => &EMPTY,
         }
     }
 
     /// The strings of a string tensor; empty otherwise.
     pub fn strings(&self) -> &[Bytes] {
         match &self.data {
-            Data::Bytes(_) => &[],
             Data::Strings(strings) => strings,
+            Data::Bytes(_) | Data::Elements(_) => &[],
         }
     }
 
@@ -232,9 +239,12 @@ impl Tensor {
     /// The same elements under another shape.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` when the element counts differ.
+    /// `INVALID_ARGUMENT` when the element counts differ, or for another rank of what is no tensor.
     pub fn reshaped(&self, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
+        if self.dtype.is_compound() && shape.rank() > 0 {
+            return Err(Error::invalid_argument(format!("a {} value has no axes", self.dtype)));
+        }
         if shape.elements() != self.shape.elements() {
             return Err(Error::invalid_argument(format!(
                 "cannot reshape {} to {shape}: {} elements against {}",
@@ -253,33 +263,6 @@ struct Owned<T>(Vec<T>);
 impl<T: Element> AsRef<[u8]> for Owned<T> {
     fn as_ref(&self) -> &[u8] {
         bytemuck::cast_slice(&self.0)
-    }
-}
-
-/// What an edge of a graph carries.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// A dense array.
-    Tensor(Tensor),
-    /// Any number of values of one type.
-    Sequence(Vec<Value>),
-    /// Nothing, or one value.
-    Optional(Option<Box<Value>>),
-}
-
-impl Value {
-    /// The tensor, if it is one.
-    pub fn tensor(&self) -> Option<&Tensor> {
-        match self {
-            Value::Tensor(t) => Some(t),
-            _ => None,
-        }
-    }
-}
-
-impl From<Tensor> for Value {
-    fn from(t: Tensor) -> Self {
-        Value::Tensor(t)
     }
 }
 

@@ -45,7 +45,7 @@ fn run(lane: &Lane, profile: &Profile, case: &Case, followed: bool) -> Result<bo
 }
 
 fn spec(name: String, dtype: DType, shape: Option<&Shape>) -> Spec {
-    Spec { name, dtype, dims: shape.map(|s| s.iter().map(|d| Dim::Fixed(*d)).collect()) }
+    Spec::tensor(name, dtype, shape.map(|s| s.iter().map(|d| Dim::Fixed(*d)).collect()))
 }
 
 fn operator(case: &Case) -> Result<Arc<dyn Op>> {

@@ -79,7 +79,7 @@ const WORDS: &[&str] = &[
 ];
 
 /// Bytes as choices; zeros when they are used up.
-pub struct Choices<'a>(pub &'a [u8]);
+struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
     fn byte(&mut self) -> usize {
@@ -140,24 +140,13 @@ impl Choices<'_> {
 /// What a plain adapter can do; with a bit set, one with all that kernels may ask for.
 fn profile(choices: &mut Choices<'_>) -> Profile {
     let rich = choices.one_in(2);
-    Profile {
-        family: if choices.one_in(2) { Family::Gpu } else { Family::Software },
-        f16: rich,
-        int64: rich,
-        f64: rich,
-        subgroup: rich.then_some(8),
-        max_storage_buffers: 8,
-        max_binding_bytes: 128 << 20,
-        max_workgroups: 65_535,
-        max_invocations: 256,
-        half_precision: false,
-        max_workgroup_bytes: 16 << 10,
-    }
+    let family = if choices.one_in(2) { Family::Gpu } else { Family::Software };
+    Profile { f16: rich, int64: rich, f64: rich, subgroup: rich.then_some(8), ..Profile::plain(family) }
 }
 
 /// Makes one operator of `data`, with its inputs, and takes it through folding, the proof of its rows, shape inference and
 /// lowering. Errors are answers; panics, hangs and large allocations are not.
-pub fn compile_any(data: &[u8]) {
+pub(crate) fn compile_any(data: &[u8]) {
     let mut choices = Choices(data);
     let lines: Vec<&str> = OPERATORS.lines().collect();
     let place = choices.byte() << 8 | choices.byte();
@@ -196,13 +185,13 @@ pub fn compile_any(data: &[u8]) {
         if graph.constant(value).is_none() {
             let dims = shape.iter().map(|d| if choices.one_in(4) { Dim::Unknown } else { Dim::Fixed(*d) }).collect();
             graph.inputs.push(value);
-            graph.signature.inputs.push(Spec { name: "x".into(), dtype, dims: Some(dims) });
+            graph.signature.inputs.push(Spec::tensor("x", dtype, Some(dims)));
             given.push(Given::Shape(Shape::new(shape)));
         }
     }
     let written: Vec<_> = (0..outputs).map(|_| Some(graph.add_value("y", None))).collect();
     graph.outputs.push(written[0].expect("there is an output"));
-    graph.signature.outputs.push(Spec { name: "y".into(), dtype: common, dims: None });
+    graph.signature.outputs.push(Spec::tensor("y", common, None));
     graph.nodes.push(Node { name: "n".into(), op, inputs, outputs: written });
     debug_assert!(graph.values.iter().all(|v: &ValueInfo| v.name.len() == 1));
 

@@ -108,6 +108,25 @@ async fn loops_and_branches_follow_the_data() {
 }
 
 #[tokio::test]
+async fn sequences_are_followed_and_refused_as_answers() {
+    if !has_adapter() {
+        return;
+    }
+    let server = Server::start(&["sequences"], &[]);
+    let client = Client::connect(&server.grpc, None).await.expect("the server answers");
+    let inputs = [tensor("sequences", "input_0.pb"), tensor("sequences", "input_1.pb")];
+    let wanted = ["picked".to_owned(), "joined".to_owned()];
+    let outputs = client.predict("sequences", "", &inputs, &wanted).await.expect("an answer").outputs;
+    for file in ["output_0.pb", "output_1.pb"] {
+        let (name, expected) = tensor("sequences", file);
+        let (_, found) = outputs.iter().find(|(n, _)| *n == name).expect("the output is there");
+        assert_near(found, &expected, ROUNDING, &name);
+    }
+    let error = client.predict("sequences", "", &inputs, &[]).await.expect_err("no message holds a sequence");
+    assert_eq!((error.code(), error.message()), (Code::Unimplemented, "sequence values cannot be sent"));
+}
+
+#[tokio::test]
 async fn new_shapes_are_compiled_on_demand_within_the_allowance() {
     if !has_adapter() {
         return;

@@ -41,7 +41,7 @@ pub(in crate::api) fn data_type(dtype: DType) -> DataType {
 /// `tensor` as a message.
 ///
 /// # Errors
-/// `UNIMPLEMENTED` for integers below 8 bits and floats of 8 bits or fewer.
+/// `UNIMPLEMENTED` for integers below 8 bits, floats of 8 bits or fewer, sequences and optional values.
 pub(in crate::api) fn encode(tensor: &Tensor, form: Form) -> Result<TensorProto> {
     let dim = tensor.shape().iter().map(|d| Dim { size: *d as i64, name: String::new() }).collect();
     let mut proto = TensorProto {
@@ -50,7 +50,7 @@ pub(in crate::api) fn encode(tensor: &Tensor, form: Form) -> Result<TensorProto>
         ..TensorProto::default()
     };
     if data_type(tensor.dtype()) == DataType::DtInvalid {
-        return Err(Error::unimplemented(format!("{} tensors cannot be sent", tensor.dtype())));
+        return Err(Error::unimplemented(format!("{} values cannot be sent", tensor.dtype())));
     }
     if form == Form::Content && tensor.dtype() != DType::String {
         proto.tensor_content = tensor.bytes().clone();

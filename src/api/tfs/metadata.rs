@@ -93,5 +93,5 @@ fn spec(name: &str, info: &TensorInfo) -> Result<Spec> {
         Err(_) if d.name.is_empty() => Dim::Unknown,
         Err(_) => Dim::Symbol(d.name.as_str().into()),
     };
-    Ok(Spec { name: name.to_owned(), dtype, dims: shape.map(|s| s.dim.iter().map(dim).collect()) })
+    Ok(Spec::tensor(name, dtype, shape.map(|s| s.dim.iter().map(dim).collect())))
 }

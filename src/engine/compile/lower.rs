@@ -139,7 +139,7 @@ impl<'a> Lowering<'a> {
         }
         let spec = |value: &ValueId| {
             let fact = self.fact(*value)?;
-            Ok(Spec { name: self.name(*value).to_owned(), dtype: fact.dtype, dims: None })
+            Ok(Spec::tensor(self.name(*value), fact.dtype, None))
         };
         let inputs = self.known.crossing.iter().map(spec).collect::<Result<Vec<_>>>()?;
         Ok(Graph {

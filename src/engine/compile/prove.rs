@@ -1,5 +1,7 @@
 //! The proof that requests may share a batch: rows are followed from every input to every output.
 
+use std::collections::BTreeSet;
+
 use super::specialise::{Specialised, specialise};
 use crate::engine::ir::{Fact, Given, Graph, Node, Profile, Rows, RowsQuery, ValueId};
 use crate::tensor::{Dim, Shape};
@@ -83,7 +85,8 @@ fn follow(probes: &[Specialised], declared: usize) -> Result<Vec<Rows>, String> 
     for input in &graph.inputs {
         rows[input.0] = Rows::LEADING;
     }
-    for node in &graph.nodes {
+    let live: BTreeSet<usize> = last.live.iter().copied().collect();
+    for (index, node) in graph.nodes.iter().enumerate() {
         let inputs = last.input_facts(node);
         let outputs: Vec<Fact> = node
             .outputs
@@ -100,7 +103,8 @@ fn follow(probes: &[Specialised], declared: usize) -> Result<Vec<Rows>, String> 
                 // What shapes alone determine depends at most on how many rows there are.
                 (Some(known), _) if known.windows(2).all(|w| w[0] == w[1]) => Rows::Constant,
                 (Some(_), _) => Rows::Counted,
-                (_, Rows::Mixed) => return Err(format!("{} mixes rows", node.describe())),
+                // What nobody reads as a whole may mix: sequences whose elements are read from what they were made of.
+                (_, Rows::Mixed) if live.contains(&index) => return Err(format!("{} mixes rows", node.describe())),
                 (_, answer) => answer,
             };
         }

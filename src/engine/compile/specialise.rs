@@ -69,7 +69,7 @@ pub fn specialise(graph: &Graph, inputs: &[Given], profile: &Profile) -> Result<
     }
     let mut facts: Vec<Option<Fact>> = graph.values.iter().map(|v| v.constant.as_ref().map(Fact::from)).collect();
     for ((value, spec), given) in graph.inputs.iter().zip(&graph.signature.inputs).zip(inputs) {
-        facts[value.0] = Some(given.fact(spec.dtype));
+        facts[value.0] = Some(given.fact(spec));
     }
     let known = Graph { nodes: Vec::with_capacity(graph.nodes.len()), ..graph.clone_without_nodes() };
     let unknown = vec![false; facts.len()];
@@ -79,6 +79,7 @@ pub fn specialise(graph: &Graph, inputs: &[Given], profile: &Profile) -> Result<
         facts,
         unknown,
         alias: HashMap::new(),
+        held: HashMap::new(),
         blocked: Vec::new(),
         wanted: BTreeSet::new(),
     };
@@ -96,6 +97,8 @@ struct Walk<'a> {
     unknown: Vec<bool>,
     /// Outputs of expanded operators that are other values.
     alias: HashMap<ValueId, ValueId>,
+    /// What sequences and optional values are made of: read from there, it need not leave the device.
+    held: HashMap<ValueId, Vec<ValueId>>,
     blocked: Vec<usize>,
     wanted: BTreeSet<ValueId>,
 }
@@ -107,6 +110,15 @@ impl Walk<'_> {
         }
         if self.graph.nodes.len() >= MAX_NODES || depth > MAX_EXPANSION_DEPTH {
             return Err(Error::resource_exhausted(format!("more than {MAX_NODES} nodes after expansion")));
+        }
+        if let Some(source) = self.element(&node)
+            && let Some(value) = node.outputs.first().copied().flatten()
+        {
+            self.alias(value, source);
+            return Ok(());
+        }
+        if let (true, Some(Some(value))) = (node.op.holds_inputs(), node.outputs.first()) {
+            self.held.insert(*value, node.inputs.iter().flatten().copied().collect());
         }
         if self.must_wait(&node) {
             self.block(node);
@@ -127,6 +139,19 @@ impl Walk<'_> {
         }
         self.graph.nodes.push(node);
         Ok(())
+    }
+
+    /// The value that the node takes out of one made here.
+    fn element(&self, node: &Node) -> Option<ValueId> {
+        let from = node.inputs.first().copied().flatten()?;
+        self.held.get(&from)?.get(node.op.element()?).copied()
+    }
+
+    /// From here on `value` is another name of `source`.
+    fn alias(&mut self, value: ValueId, source: ValueId) {
+        self.alias.insert(value, source);
+        self.facts[value.0] = self.facts[source.0].clone();
+        self.unknown[value.0] = self.unknown[source.0];
     }
 
     /// Whether the node reads what is not known yet, noting the values that it needs.
@@ -185,11 +210,7 @@ impl Walk<'_> {
         for (value, wire) in node.outputs.iter().zip(expansion.outputs) {
             let (Some(value), Some(wire)) = (*value, wire) else { continue };
             match self.wire(node, &node.name, wire, &written) {
-                Some(source) if source != value => {
-                    self.alias.insert(value, source);
-                    self.facts[value.0] = self.facts[source.0].clone();
-                    self.unknown[value.0] = self.unknown[source.0];
-                }
+                Some(source) if source != value => self.alias(value, source),
                 _ => {}
             }
         }

@@ -41,6 +41,13 @@ pub struct Subgraph {
     pub captures: usize,
 }
 
+impl Subgraph {
+    /// Whether equal inputs always give equal outputs.
+    pub fn is_pure(&self) -> bool {
+        self.graph.nodes.iter().all(|node| node.op.is_pure())
+    }
+}
+
 impl fmt::Debug for Subgraph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a graph of {} nodes", self.graph.nodes.len())

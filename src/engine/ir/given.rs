@@ -2,8 +2,8 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::fact::Fact;
-use crate::tensor::{DType, Shape, Tensor};
+use super::fact::{Fact, MAX_FOLLOWED_PARTS};
+use crate::tensor::{DType, Shape, Spec, Tensor};
 
 /// One input as far as a compile may rely on it: equal lists of these run the same program.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,19 +12,41 @@ pub enum Given {
     Shape(Shape),
     /// What it is: for inputs that decide shapes or control flow.
     Value(Tensor),
+    /// Types and extents of what a sequence or an optional value holds.
+    Parts(Vec<(DType, Given)>),
+    /// The type of what a sequence holds, for long ones.
+    Many(DType),
 }
 
 impl Given {
-    /// The extents.
-    pub fn shape(&self) -> &Shape {
-        match self {
-            Given::Shape(shape) => shape,
-            Given::Value(tensor) => tensor.shape(),
+    /// What is to be relied on of an input: its extents.
+    pub fn of(tensor: &Tensor) -> Self {
+        match tensor.elements() {
+            _ if !tensor.dtype().is_compound() => Given::Shape(tensor.shape().clone()),
+            [first, ..] if tensor.elements().len() > MAX_FOLLOWED_PARTS => Given::Many(first.dtype()),
+            elements => Given::Parts(elements.iter().map(|e| (e.dtype(), Given::of(e))).collect()),
         }
     }
 
-    /// What is known of an input of `dtype`.
-    pub fn fact(&self, dtype: DType) -> Fact {
+    /// The extents.
+    pub fn shape(&self) -> &Shape {
+        static SCALAR: Shape = Shape::scalar();
+        match self {
+            Given::Shape(shape) => shape,
+            Given::Value(tensor) => tensor.shape(),
+            Given::Parts(_) | Given::Many(_) => &SCALAR,
+        }
+    }
+
+    /// What is known of the input that `spec` declares.
+    pub fn fact(&self, spec: &Spec) -> Fact {
+        match self {
+            Given::Shape(_) if spec.dtype.is_compound() => Fact::of_spec(spec),
+            _ => self.typed(spec.dtype),
+        }
+    }
+
+    fn typed(&self, dtype: DType) -> Fact {
         match self {
             // A tensor without elements is known.
             Given::Shape(shape) if shape.elements() == 0 && dtype != DType::String => {
@@ -33,6 +55,10 @@ impl Given {
             }
             Given::Shape(shape) => Fact::of_shape(dtype, shape),
             Given::Value(tensor) => Fact::from(tensor),
+            Given::Parts(parts) => {
+                Fact::of_parts(dtype, parts.iter().map(|(dtype, given)| given.typed(*dtype)).collect())
+            }
+            Given::Many(element) => Fact::of_many(dtype, Some(Fact::of_unknown_rank(*element))),
         }
     }
 }
@@ -43,8 +69,11 @@ impl Eq for Given {}
 impl Hash for Given {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.shape().hash(state);
-        if let Given::Value(tensor) = self {
-            tensor.bytes().hash(state);
+        match self {
+            Given::Shape(_) => {}
+            Given::Value(tensor) => tensor.bytes().hash(state),
+            Given::Parts(parts) => parts.hash(state),
+            Given::Many(element) => element.hash(state),
         }
     }
 }

@@ -31,8 +31,13 @@ fn check_extents<'a>(facts: impl Iterator<Item = &'a Fact>) -> Result<()> {
 /// Facts of the outputs of `op`, of values that a device can hold.
 ///
 /// # Errors
-/// Those of [`Op::infer`]; `RESOURCE_EXHAUSTED` for values of too many elements.
+/// `INVALID_ARGUMENT` for sequences where tensors belong, and those of [`Op::infer`]; `RESOURCE_EXHAUSTED` for values of too many
+/// elements.
 pub fn infer_extents(op: &dyn Op, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
+    let compound = inputs.iter().flatten().find(|f| f.dtype.is_compound());
+    if let Some(fact) = compound.filter(|_| !op.takes_sequences()) {
+        return Err(Error::invalid_argument(format!("{} takes tensors, got a {} value", op.name(), fact.dtype)));
+    }
     check_extents(inputs.iter().flatten().copied())?;
     let outputs = op.infer(inputs)?;
     check_extents(outputs.iter())?;

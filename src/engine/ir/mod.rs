@@ -18,7 +18,7 @@ mod rows;
 pub use attributes::{Attribute, Attributes, Subgraph};
 pub use chain::{Access, Chain, ChainOperand, PointwiseBuilder, PointwiseInput, Reg};
 pub use expansion::{ExpandedNode, Expansion, Wire};
-pub use fact::Fact;
+pub use fact::{Elements, Fact, MAX_FOLLOWED_PARTS};
 pub use given::Given;
 pub use graph::{Graph, Node, ValueId, ValueInfo};
 pub use infer::{infer, infer_extents};

@@ -83,6 +83,21 @@ pub trait Op: Debug + Send + Sync {
         false
     }
 
+    /// Whether inputs may be sequences and optional values.
+    fn takes_sequences(&self) -> bool {
+        false
+    }
+
+    /// Whether output 0 is the sequence or optional value that holds the inputs, in order.
+    fn holds_inputs(&self) -> bool {
+        false
+    }
+
+    /// Which element of input 0, a sequence or an optional value, output 0 is, if it is one.
+    fn element(&self) -> Option<usize> {
+        None
+    }
+
     /// Says the operator as a scalar expression over its inputs, if it is one for these types; such operators fuse.
     fn pointwise(&self, _builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
         None

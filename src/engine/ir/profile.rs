@@ -151,6 +151,23 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// What every adapter has: WebGPU's default limits and nothing optional.
+    pub fn plain(family: Family) -> Self {
+        Self {
+            family,
+            f16: false,
+            int64: false,
+            f64: false,
+            subgroup: None,
+            max_storage_buffers: 8,
+            max_binding_bytes: 128 << 20,
+            max_workgroups: 65_535,
+            max_invocations: 256,
+            max_workgroup_bytes: 16 << 10,
+            half_precision: false,
+        }
+    }
+
     /// Whether 16-bit floats are stored as such.
     pub fn stores_f16(&self) -> bool {
         self.f16 && self.family == Family::Gpu

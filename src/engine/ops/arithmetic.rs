@@ -153,7 +153,7 @@ impl Op for Arithmetic {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let facts: Vec<&Fact> = inputs.iter().flatten().copied().collect();
         let dtype = required(inputs, 0)?.dtype;
-        Ok(vec![Fact { dtype, dims: common_dims(&facts)?, value: None }])
+        Ok(vec![Fact::open(dtype, common_dims(&facts)?)])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

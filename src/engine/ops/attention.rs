@@ -53,7 +53,7 @@ pub(super) fn attention(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             let q = required(inputs, 0)?;
             let first = q.dims.as_ref().map(|d| super::arguments::unknown(d.len()));
             let others = (1..outputs).map(|_| Fact::new(q.dtype, super::arguments::unknown(4)));
-            Ok(std::iter::once(Fact { dtype: q.dtype, dims: first, value: None }).chain(others).collect())
+            Ok(std::iter::once(Fact::open(q.dtype, first)).chain(others).collect())
         }),
         rows: Box::new(|query| query.default_answer()),
     })

@@ -79,7 +79,7 @@ impl Op for Bits {
         if self.0 == Kind::Not {
             return Ok(vec![Fact { value: None, ..first.clone() }]);
         }
-        Ok(vec![Fact { dtype: first.dtype, dims: common_dims(&[first, required(inputs, 1)?])?, value: None }])
+        Ok(vec![Fact::open(first.dtype, common_dims(&[first, required(inputs, 1)?])?)])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
@@ -152,7 +152,7 @@ impl Op for BitCast {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let input = required(inputs, 0)?;
         self.check(input.dtype)?;
-        Ok(vec![Fact { dtype: self.to, dims: input.dims.clone(), value: None }])
+        Ok(vec![Fact::open(self.to, input.dims.clone())])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

@@ -6,7 +6,7 @@ use super::arguments::required;
 use super::registry::OpSpec;
 use crate::engine::ir::{Expansion, Fact, Op, Profile, Subgraph, Wire};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Dim, Tensor};
+use crate::tensor::{DType, Tensor};
 
 pub(super) fn branch(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     let graph = |name: &str| {
@@ -55,15 +55,13 @@ pub(super) fn truth(condition: &Tensor) -> Result<bool> {
     }
 }
 
-/// What is known of a value that is one or the other.
-fn either(a: Fact, b: Fact) -> Fact {
-    let dims = match (a.dims, b.dims) {
-        (Some(a), Some(b)) if a.len() == b.len() => {
-            Some(a.into_iter().zip(b).map(|(a, b)| if a == b { a } else { Dim::Unknown }).collect())
-        }
-        _ => None,
-    };
-    Fact { dtype: a.dtype, dims, value: None }
+/// What is left to be known of a value when a branch that is not understood may give it too.
+fn loosened(fact: Fact) -> Fact {
+    match fact.element() {
+        Some(element) => Fact::of_many(fact.dtype, Some(loosened(element))),
+        None if fact.dtype.is_compound() => Fact::of_many(fact.dtype, None),
+        None => Fact::of_unknown_rank(fact.dtype),
+    }
 }
 
 impl Op for If {
@@ -77,16 +75,22 @@ impl Op for If {
         }
         // A branch may be one that these extents never take.
         match (self.expanded(&self.then)?.infer(inputs), self.expanded(&self.otherwise)?.infer(inputs)) {
-            (Ok(then), Ok(otherwise)) => Ok(then.into_iter().zip(otherwise).map(|(a, b)| either(a, b)).collect()),
-            (Ok(one), Err(_)) | (Err(_), Ok(one)) => {
-                Ok(one.into_iter().map(|fact| Fact::of_unknown_rank(fact.dtype)).collect())
-            }
+            (Ok(then), Ok(otherwise)) => Ok(then.into_iter().zip(otherwise).map(|(a, b)| a.join(b)).collect()),
+            (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one.into_iter().map(loosened).collect()),
             (Err(error), Err(_)) => Err(error),
         }
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         self.taken(required(inputs, 0)?)?.evaluate(inputs)
+    }
+
+    fn is_pure(&self) -> bool {
+        self.then.is_pure() && self.otherwise.is_pure()
+    }
+
+    fn takes_sequences(&self) -> bool {
+        true
     }
 
     fn shape_inputs(&self) -> &'static [usize] {

@@ -53,7 +53,7 @@ impl Op for Cast {
             Some(dtype) => dtype,
             None => required(inputs, 1)?.dtype,
         };
-        Ok(vec![Fact { dtype, dims: required(inputs, 0)?.dims.clone(), value: None }])
+        Ok(vec![Fact::open(dtype, required(inputs, 0)?.dims.clone())])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

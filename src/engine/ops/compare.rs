@@ -56,14 +56,17 @@ impl Op for Compare {
         if (facts[0].dtype == DType::String) != (facts[1].dtype == DType::String) {
             return Err(Error::invalid_argument(format!("{} compared with {}", facts[0].dtype, facts[1].dtype)));
         }
-        Ok(vec![Fact { dtype: DType::Bool, dims: common_dims(&facts)?, value: None }])
+        Ok(vec![Fact::open(DType::Bool, common_dims(&facts)?)])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
         let shape = common_shape([a.shape(), b.shape()])?;
         let pairs = indices(a.shape(), &shape).into_iter().zip(indices(b.shape(), &shape));
-        let bits: Vec<u8> = if a.dtype() == DType::String {
+        let bits: Vec<u8> = if a.dtype() == DType::String || b.dtype() == DType::String {
+            if a.dtype() != b.dtype() {
+                return Err(Error::invalid_argument("strings are only compared with strings"));
+            }
             if self.kind.name != "Equal" {
                 return Err(Error::invalid_argument("strings are only compared for equality"));
             }
@@ -114,7 +117,7 @@ impl Op for Where {
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let facts = [required(inputs, 0)?, required(inputs, 1)?, required(inputs, 2)?];
-        Ok(vec![Fact { dtype: facts[1].dtype, dims: common_dims(&facts)?, value: None }])
+        Ok(vec![Fact::open(facts[1].dtype, common_dims(&facts)?)])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

@@ -40,7 +40,7 @@ pub(super) fn same_extents(inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
 pub(super) fn same_rank(inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
     let input = required(inputs, 0)?;
     let dims = input.dims.as_ref().map(|d| super::arguments::unknown(d.len()));
-    Ok(vec![Fact { dtype: input.dtype, dims, value: None }])
+    Ok(vec![Fact::open(input.dtype, dims)])
 }
 
 /// The one output has input 0's type; its rank is given by values.

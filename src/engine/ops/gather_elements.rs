@@ -43,7 +43,7 @@ impl Op for GatherElements {
         if let (Some(data), Some(indices)) = (data.shape(), indices.shape()) {
             self.check(&data, &indices)?;
         }
-        Ok(vec![Fact { dtype: data.dtype, dims: indices.dims.clone(), value: None }])
+        Ok(vec![Fact::open(data.dtype, indices.dims.clone())])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

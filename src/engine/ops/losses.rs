@@ -81,7 +81,7 @@ fn loss(sketch: &mut Sketch, scores: &Wire, shape: &Shape, inputs: &[Option<&Fac
 fn open(inputs: &[Option<&Fact>], told: Settings) -> Result<Fact> {
     let dtype = required(inputs, 0)?.dtype;
     Ok(match told.reduction {
-        Reduction::None => Fact { dtype, dims: required(inputs, 1)?.dims.clone(), value: None },
+        Reduction::None => Fact::open(dtype, required(inputs, 1)?.dims.clone()),
         _ => Fact::of_shape(dtype, &[]),
     })
 }

@@ -87,7 +87,7 @@ pub(super) fn one_hot(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
         }),
         open: Box::new(|inputs| {
             let dims = optional(inputs, 0).and_then(Fact::rank).map(|rank| unknown(rank + 1));
-            Ok(vec![Fact { dtype: required(inputs, 2)?.dtype, dims, value: None }])
+            Ok(vec![Fact::open(required(inputs, 2)?.dtype, dims)])
         }),
         rows: Box::new(|query| query.default_answer()),
     })

@@ -71,7 +71,7 @@ impl Op for MaxUnpool {
             Some(shape) => Some(fixed(&shape)),
             None => x.rank().map(unknown),
         };
-        Ok(vec![Fact { dtype: x.dtype, dims, value: None }])
+        Ok(vec![Fact::open(x.dtype, dims)])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

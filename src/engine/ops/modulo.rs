@@ -52,7 +52,7 @@ impl Op for Mod {
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let (a, b) = (required(inputs, 0)?, required(inputs, 1)?);
-        Ok(vec![Fact { dtype: a.dtype, dims: common_dims(&[a, b])?, value: None }])
+        Ok(vec![Fact::open(a.dtype, common_dims(&[a, b])?)])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

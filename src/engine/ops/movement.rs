@@ -65,7 +65,7 @@ impl<M: Movement> Op for Moving<M> {
         if let Some(other) = inputs[..moved].iter().flatten().find(|f| f.dtype != dtype) {
             return Err(Error::invalid_argument(format!("inputs of {dtype} and {} cannot be joined", other.dtype)));
         }
-        Ok(self.0.dims(inputs)?.into_iter().map(|dims| Fact { dtype, dims, value: None }).collect())
+        Ok(self.0.dims(inputs)?.into_iter().map(|dims| Fact::open(dtype, dims)).collect())
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

@@ -220,7 +220,7 @@ impl Op for Normalization {
         let mut outputs = vec![Fact { value: None, ..input.clone() }];
         for _ in 1..self.outputs {
             let dims = input.dims.as_ref().map(|d| self.statistics(d)).transpose()?;
-            outputs.push(Fact { dtype: DType::F32, dims, value: None });
+            outputs.push(Fact::open(DType::F32, dims));
         }
         Ok(outputs)
     }

@@ -238,19 +238,7 @@ mod tests {
     }
 
     fn profile(family: Family, subgroup: Option<u32>) -> Profile {
-        Profile {
-            family,
-            f16: false,
-            int64: false,
-            f64: false,
-            subgroup,
-            max_storage_buffers: 8,
-            max_binding_bytes: 1 << 27,
-            max_workgroups: 65535,
-            max_invocations: 256,
-            half_precision: false,
-            max_workgroup_bytes: 16384,
-        }
+        Profile { subgroup, ..Profile::plain(family) }
     }
 
     #[test]

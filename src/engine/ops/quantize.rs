@@ -68,7 +68,7 @@ impl Op for Quantize {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         required(inputs, 1)?;
         let dtype = self.target(optional(inputs, 2).map(|f| f.dtype))?;
-        Ok(vec![Fact { dtype, dims: required(inputs, 0)?.dims.clone(), value: None }])
+        Ok(vec![Fact::open(dtype, required(inputs, 0)?.dims.clone())])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
@@ -154,7 +154,7 @@ impl Op for Dequantize {
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let dtype = self.to.unwrap_or(required(inputs, 1)?.dtype);
-        Ok(vec![Fact { dtype, dims: required(inputs, 0)?.dims.clone(), value: None }])
+        Ok(vec![Fact::open(dtype, required(inputs, 0)?.dims.clone())])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

@@ -58,7 +58,7 @@ impl Op for DynamicQuantize {
             return Err(Error::invalid_argument(format!("{} of {} values", self.name(), input.dtype)));
         }
         Ok(vec![
-            Fact { dtype: DType::U8, dims: input.dims.clone(), value: None },
+            Fact::open(DType::U8, input.dims.clone()),
             Fact::of_shape(DType::F32, &[]),
             Fact::of_shape(DType::U8, &[]),
         ])

@@ -65,7 +65,7 @@ pub(super) fn quantized_elementwise(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
         open: Box::new(move |inputs| {
             let dtype = optional(inputs, result + 1).map_or(DType::U8, |f| f.dtype);
             let rank = required(inputs, last)?.rank();
-            Ok(vec![Fact { dtype, dims: rank.map(super::arguments::unknown), value: None }])
+            Ok(vec![Fact::open(dtype, rank.map(super::arguments::unknown))])
         }),
         rows: Box::new(|query| query.default_answer()),
     })

@@ -118,7 +118,7 @@ fn open(inputs: &[Option<&Fact>], layout: &Layout, kind: &Kind) -> Result<Vec<Fa
         Kind::Conv(_) => required(inputs, layout.a)?.rank(),
         _ => None,
     };
-    Ok(vec![Fact { dtype, dims: rank.map(super::arguments::unknown), value: None }])
+    Ok(vec![Fact::open(dtype, rank.map(super::arguments::unknown))])
 }
 
 fn input(inputs: &[Option<&Fact>], place: Option<usize>) -> Option<usize> {

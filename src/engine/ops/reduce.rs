@@ -152,7 +152,7 @@ impl Op for Reduce {
             None if self.keep => Some(vec![Dim::Unknown; dims.len()]),
             None => None,
         };
-        Ok(vec![Fact { dtype: input.dtype, dims, value: None }])
+        Ok(vec![Fact::open(input.dtype, dims)])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

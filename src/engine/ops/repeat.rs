@@ -8,7 +8,7 @@ use super::registry::OpSpec;
 use super::stack::stack;
 use crate::engine::ir::{Expansion, Fact, Op, Profile, Subgraph, Wire};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Dim, Shape, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// Nodes that a loop may become when the number of rounds is known beforehand.
 const MAX_UNROLLED_NODES: usize = 1 << 16;
@@ -112,32 +112,21 @@ impl Loop {
         let round = self.round()?;
         let first = [Fact::of_shape(DType::I64, &[]), Fact::of_shape(DType::Bool, &[])];
         let mut carried: Vec<Fact> = self.initial(inputs)?.into_iter().map(|f| Fact { value: None, ..f }).collect();
-        // Each pass opens an extent, a rank, or nothing.
+        // Each pass opens an extent, a rank, what a sequence holds, or nothing.
         loop {
             let given = round.infer(&self.entering([&first[0], &first[1]], &carried, inputs))?;
             let (next, collected) = given[1..].split_at(self.carried);
-            let widened: Vec<Fact> = carried.iter().zip(next).map(|(a, b)| widen(a, b)).collect();
-            if widened.iter().zip(&carried).all(|(a, b)| a.dims == b.dims) {
+            let widened: Vec<Fact> = carried.iter().zip(next).map(|(a, b)| a.clone().join(b.clone())).collect();
+            if widened == carried {
                 let stacked = collected.iter().map(|fact| {
                     let dims = fact.dims.as_ref().map(|d| unknown(1).into_iter().chain(d.iter().cloned()).collect());
-                    Fact { dtype: fact.dtype, dims, value: None }
+                    Fact::open(fact.dtype, dims)
                 });
                 return Ok(carried.iter().cloned().chain(stacked).collect());
             }
             carried = widened;
         }
     }
-}
-
-/// What holds for both `a` and `b`.
-fn widen(a: &Fact, b: &Fact) -> Fact {
-    let dims = match (&a.dims, &b.dims) {
-        (Some(a), Some(b)) if a.len() == b.len() => {
-            Some(a.iter().zip(b).map(|(a, b)| if a == b { a.clone() } else { Dim::Unknown }).collect())
-        }
-        _ => None,
-    };
-    Fact { dtype: a.dtype, dims, value: None }
 }
 
 /// What no rounds collect.
@@ -215,6 +204,14 @@ impl Op for Loop {
             });
         }
         Ok(carried)
+    }
+
+    fn is_pure(&self) -> bool {
+        self.body.is_pure()
+    }
+
+    fn takes_sequences(&self) -> bool {
+        true
     }
 
     fn shape_inputs(&self) -> &'static [usize] {

@@ -168,7 +168,7 @@ impl Scan {
         let facts = expansion.infer(inputs)?.into_iter().enumerate().map(|(i, fact)| {
             let rank = fact.rank().filter(|_| !self.batched);
             let dims = if i < self.carried { rank.map(unknown) } else { rank.map(|r| unknown(r + 1)) };
-            Fact { dtype: fact.dtype, dims, value: None }
+            Fact::open(fact.dtype, dims)
         });
         Ok(facts.collect())
     }
@@ -191,6 +191,14 @@ impl Op for Scan {
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let expansion = self.unrolled(&facts)?;
         expansion.ok_or_else(|| Error::internal("a scan of tensors of unknown extents"))?.evaluate(inputs)
+    }
+
+    fn is_pure(&self) -> bool {
+        self.body.is_pure()
+    }
+
+    fn takes_sequences(&self) -> bool {
+        true
     }
 
     fn expand(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Result<Option<Expansion>> {

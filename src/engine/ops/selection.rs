@@ -83,7 +83,7 @@ impl Op for Compress {
             }
             (None, Some(_)) => None,
         };
-        Ok(vec![Fact { dtype: input.dtype, dims, value: None }])
+        Ok(vec![Fact::open(input.dtype, dims)])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
@@ -195,7 +195,7 @@ impl Op for Unique {
             }
             (None, Some(_)) => None,
         };
-        let first = Fact { dtype: input.dtype, dims, value: None };
+        let first = Fact::open(input.dtype, dims);
         let numbers = (1..self.outputs).map(|_| Fact::new(DType::I64, unknown(1)));
         Ok(std::iter::once(first).chain(numbers).collect())
     }

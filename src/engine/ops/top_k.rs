@@ -72,8 +72,8 @@ impl Op for TopK {
             }
             (None, _) => None,
         };
-        let places = Fact { dtype: DType::I64, dims: dims.clone(), value: None };
-        Ok(vec![Fact { dtype: input.dtype, dims, value: None }, places])
+        let places = Fact::open(DType::I64, dims.clone());
+        Ok(vec![Fact::open(input.dtype, dims), places])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

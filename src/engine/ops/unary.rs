@@ -324,7 +324,7 @@ impl Op for Unary {
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let input = required(inputs, 0)?;
         let dtype = if self.kind.gives == Gives::Bool { DType::Bool } else { input.dtype };
-        Ok(vec![Fact { dtype, dims: input.dims.clone(), value: None }])
+        Ok(vec![Fact::open(dtype, input.dims.clone())])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {

@@ -4,21 +4,14 @@ use std::sync::Arc;
 
 use super::arguments::{axis_of, fixed, ints, known_ints, optional, required, unknown};
 use super::registry::OpSpec;
-use crate::engine::ir::{Fact, Op, Rows, RowsQuery};
+use crate::engine::ir::{Expansion, Fact, Op, Profile, Rows, RowsQuery, Wire};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Dim, Shape, Tensor};
-
-/// Elements of the masks that Dropout gives.
-const MAX_MASK_ELEMENTS: usize = 1 << 24;
+use crate::tensor::{Dim, Shape, Tensor};
 
 /// How the new shape comes about.
 #[derive(Debug)]
 enum Kind {
     Identity,
-    /// Inference only: nothing is dropped, and the mask, where it is asked for, is all ones.
-    Dropout {
-        mask: bool,
-    },
     /// From input 1, or the attribute of opsets before 5; `allow_zero` keeps zeros instead of copying extents.
     Reshape {
         shape: Option<Vec<i64>>,
@@ -34,10 +27,6 @@ enum Kind {
 
 pub(super) fn identity(_spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     Ok(Arc::new(View(Kind::Identity)))
-}
-
-pub(super) fn dropout(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
-    Ok(Arc::new(View(Kind::Dropout { mask: spec.outputs > 1 })))
 }
 
 pub(super) fn reshape(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
@@ -86,7 +75,7 @@ impl View {
     /// Extents of the output. `values` is the shape or axes: outer `None` when absent, inner when not constant.
     fn output(&self, dims: &[Dim], values: Option<Option<Vec<i64>>>, count: Option<usize>) -> Result<Option<Vec<Dim>>> {
         Ok(match &self.0 {
-            Kind::Identity | Kind::Dropout { .. } => Some(dims.to_vec()),
+            Kind::Identity => Some(dims.to_vec()),
             Kind::Flatten(axis) => {
                 let at = if *axis == dims.len() as i64 { dims.len() } else { axis_of(*axis, dims.len().max(1))? };
                 Some(vec![product(&dims[..at]), product(&dims[at..])])
@@ -109,19 +98,6 @@ impl View {
             },
         })
     }
-}
-
-/// What Dropout's mask is when nothing is dropped.
-fn mask(shape: &Shape) -> Result<Tensor> {
-    Tensor::from_bools(shape.clone(), vec![1; shape.elements()])
-}
-
-/// Dropout's third input makes it drop at random.
-fn refuse_training(flag: Option<&Tensor>) -> Result<()> {
-    if flag.is_some_and(|f| f.bytes().iter().any(|b| *b != 0)) {
-        return Err(Error::unimplemented("dropping out while training is not supported"));
-    }
-    Ok(())
 }
 
 /// The product of extents: a lone symbol beside ones stays.
@@ -222,7 +198,6 @@ impl Op for View {
     fn name(&self) -> &'static str {
         match self.0 {
             Kind::Identity => "Identity",
-            Kind::Dropout { .. } => "Dropout",
             Kind::Reshape { .. } => "Reshape",
             Kind::Flatten(_) => "Flatten",
             Kind::Squeeze(_) => "Squeeze",
@@ -232,12 +207,8 @@ impl Op for View {
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let input = required(inputs, 0)?;
-        if let Kind::Dropout { .. } = self.0 {
-            let flag = optional(inputs, 2);
-            if flag.is_some_and(|f| f.value.is_none()) {
-                return Err(Error::unimplemented("dropping out as an input says is not supported"));
-            }
-            refuse_training(flag.and_then(|f| f.value.as_ref()))?;
+        if let Kind::Identity = self.0 {
+            return Ok(vec![input.clone()]);
         }
         let reads = matches!(self.0, Kind::Reshape { .. } | Kind::Squeeze(_) | Kind::Unsqueeze(_));
         let second = optional(inputs, 1).filter(|_| reads);
@@ -250,32 +221,18 @@ impl Op for View {
         };
         let value = input.value.as_ref().zip(dims.as_ref().and_then(|d| d.iter().map(Dim::fixed).collect()));
         let value = value.map(|(tensor, shape): (_, Vec<usize>)| tensor.reshaped(shape)).transpose()?;
-        let mut outputs = vec![Fact { dtype: input.dtype, dims, value }];
-        if let Kind::Dropout { mask: true } = self.0 {
-            // A shape may claim more than there is memory for; real masks of such sizes have no use.
-            let shape = input.shape().filter(|s| s.elements() <= MAX_MASK_ELEMENTS);
-            let value = shape.map(|shape| mask(&shape)).transpose()?;
-            outputs.push(Fact { dtype: DType::Bool, dims: input.dims.clone(), value });
-        }
-        Ok(outputs)
+        Ok(vec![Fact { value, ..Fact::open(input.dtype, dims) }])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         let input = required(inputs, 0)?;
-        if let Kind::Dropout { .. } = self.0 {
-            refuse_training(inputs.get(2).copied().flatten())?;
-        }
         let reads = matches!(self.0, Kind::Reshape { .. } | Kind::Squeeze(_) | Kind::Unsqueeze(_));
         let values = if reads { ints(inputs, 1)? } else { None };
         let values = values.or_else(|| self.given().cloned());
         let dims = self.output(&fixed(input.shape()), values.map(Some), None)?;
         let shape = dims.and_then(|d| d.iter().map(Dim::fixed).collect::<Option<Vec<_>>>());
         let shape = shape.ok_or_else(|| Error::invalid_argument("the new shape is not given"))?;
-        let mut outputs = vec![input.reshaped(shape)?];
-        if let Kind::Dropout { mask: true } = self.0 {
-            outputs.push(mask(input.shape())?);
-        }
-        Ok(outputs)
+        Ok(vec![input.reshaped(shape)?])
     }
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
@@ -297,6 +254,16 @@ impl Op for View {
 
     fn is_view(&self) -> bool {
         true
+    }
+
+    fn takes_sequences(&self) -> bool {
+        matches!(self.0, Kind::Identity)
+    }
+
+    fn expand(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Result<Option<Expansion>> {
+        // A tensor's copy costs nothing on the device; a sequence is not there.
+        let same = matches!(self.0, Kind::Identity) && required(inputs, 0)?.dtype.is_compound();
+        Ok(same.then(|| Expansion { nodes: Vec::new(), outputs: vec![Some(Wire::Input(0))] }))
     }
 }
 

@@ -15,7 +15,7 @@ const ELEMENT_TYPES: &[&str] = &["to", "dtype", "output_dtype", "output_datatype
 /// The attributes of `node`.
 ///
 /// # Errors
-/// `UNIMPLEMENTED` for subgraphs and types, which no operator here takes; `INVALID_ARGUMENT` naming a wrong attribute.
+/// `UNIMPLEMENTED` for lists of tensors, graphs and types, which no operator here takes; `INVALID_ARGUMENT` naming a wrong attribute.
 pub(super) fn convert(node: &NodeProto, weights: &mut Weights) -> Result<Attributes> {
     let mut attributes = Attributes::new();
     for proto in &node.attribute {
@@ -44,6 +44,8 @@ fn value(proto: &AttributeProto, weights: &mut Weights) -> Result<Option<Attribu
         AttributeType::SparseTensor => {
             Attribute::Tensor(weights.sparse(proto.sparse_tensor.as_ref().ok_or_else(missing)?)?)
         }
+        // Only Optional has one, and says with it what it would hold if it held something.
+        AttributeType::TypeProto => return Ok(None),
         other => return Err(Error::unimplemented(format!("{} values are not supported", other.as_str_name()))),
     }))
 }

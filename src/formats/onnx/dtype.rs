@@ -44,7 +44,7 @@ pub(super) fn from_code(code: i32) -> Result<DType> {
     })
 }
 
-/// The code of `dtype`.
+/// The code of `dtype`; that of nothing for what is no tensor.
 pub(super) fn code(dtype: DType) -> i32 {
     let known = match dtype {
         DType::F32 => DataType::Float,
@@ -73,6 +73,7 @@ pub(super) fn code(dtype: DType) -> i32 {
         DType::F8E5M2 => DataType::Float8e5m2,
         DType::F8E5M2FNUZ => DataType::Float8e5m2fnuz,
         DType::F8E8M0 => DataType::Float8e8m0,
+        DType::Sequence | DType::Optional => DataType::Undefined,
     };
     known as i32
 }

@@ -1,6 +1,7 @@
-//! ONNX files: models as graphs, tensors as test data.
+//! ONNX files: models as graphs, values as test data.
 
 mod attributes;
+mod data;
 mod dtype;
 mod external;
 mod functions;
@@ -22,6 +23,6 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
+pub use data::{decode, decode_as, encode};
 pub use import::{ImportOptions, import, import_bytes, import_with};
 pub use locate::locate;
-pub use tensor::{decode, encode};

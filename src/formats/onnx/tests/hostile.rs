@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::super::data::decode;
 use super::super::import::import_bytes;
-use super::super::tensor::decode;
 use super::samples::{file, twice};
 
 /// Our own model, and those that the integration tests load.

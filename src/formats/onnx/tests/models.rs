@@ -56,14 +56,13 @@ fn all_that_is_unsupported_is_said_at_once() {
     foreign.domain = "com.example".into();
     graph.node.extend([named, foreign]);
     graph.output = vec![value("out", &[])];
-    let sequence = type_proto::Value::SequenceType(Box::default());
-    let sequence = TypeProto { value: Some(sequence) };
-    graph.input.push(ValueInfoProto { name: "s".into(), r#type: Some(sequence) });
-    let error = load(graph).expect_err("two operators and a sequence");
+    let map = TypeProto { value: Some(type_proto::Value::MapType(Box::default())) };
+    graph.input.push(ValueInfoProto { name: "m".into(), r#type: Some(map) });
+    let error = load(graph).expect_err("two operators and a map");
     assert_eq!(error.code(), Code::Unimplemented);
     assert_eq!(
         error.message(),
-        r#"unsupported: Warp (node "w/1"), com.example:Bend (node "Bend_3"), value "s" is a sequence"#
+        r#"unsupported: Warp (node "w/1"), com.example:Bend (node "Bend_3"), value "m" is a map"#
     );
 }
 
