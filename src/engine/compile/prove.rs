@@ -113,7 +113,7 @@ fn rows_of_constants(probed: &[&Tensor]) -> Rows {
     let axis =
         (0..shapes[0].rank()).find(|axis| shapes.iter().zip(PROBES).all(|(s, batch)| s.get(*axis) == Some(&batch)));
     match axis.filter(|axis| repeats_one_row(probed, *axis)) {
-        Some(axis) => Rows::Along { axis, per_row: 1 },
+        Some(axis) => Rows::along(axis),
         None => Rows::Counted,
     }
 }

@@ -9,12 +9,15 @@ pub enum Rows {
     Constant,
     /// Depends on how many rows there are, not on what they hold (shape arithmetic).
     Counted,
-    /// Axis `axis` holds the rows in order, `per_row` consecutive entries for each; entry *i* depends on row *i* alone.
+    /// Axis `axis` holds, `outer` times over, all rows in order, `per_row` consecutive entries for each; the entries of a row
+    /// depend on that row alone.
     Along {
         /// The axis that the rows are laid along.
         axis: usize,
-        /// Entries of that axis for each row: 1 unless a reshape folded another axis in.
+        /// Entries of that axis for each row: 1 unless a reshape folded a later axis in.
         per_row: usize,
+        /// How often the axis goes through the rows: 1 unless a reshape folded an earlier axis in.
+        outer: usize,
     },
     /// Rows influence each other, or it cannot be shown that they do not.
     Mixed,
@@ -22,7 +25,28 @@ pub enum Rows {
 
 impl Rows {
     /// Rows along axis 0, one entry each: what inputs have and outputs must have.
-    pub const LEADING: Rows = Rows::Along { axis: 0, per_row: 1 };
+    pub const LEADING: Rows = Rows::along(0);
+
+    /// One entry of `axis` for each row.
+    pub const fn along(axis: usize) -> Rows {
+        Rows::Along { axis, per_row: 1, outer: 1 }
+    }
+
+    /// The same rows when `axes` axes come before.
+    pub fn moved_by(self, axes: usize) -> Rows {
+        match self {
+            Rows::Along { axis, .. } => self.moved_to(axis + axes),
+            other => other,
+        }
+    }
+
+    /// The same rows along another axis.
+    pub fn moved_to(self, axis: usize) -> Rows {
+        match self {
+            Rows::Along { per_row, outer, .. } => Rows::Along { axis, per_row, outer },
+            other => other,
+        }
+    }
 }
 
 /// One node's question: given the rows of the inputs, where are those of the outputs? Shapes are concrete, for a batch of
@@ -76,8 +100,8 @@ impl RowsQuery<'_> {
         for (rows, fact) in self.rows.iter().zip(self.inputs) {
             let Some(input_rank) = fact.and_then(Fact::rank) else { continue };
             match *rows {
-                Rows::Along { axis, per_row } => {
-                    let aligned = Rows::Along { axis: axis + rank - input_rank, per_row };
+                Rows::Along { axis, .. } => {
+                    let aligned = rows.moved_to(axis + rank - input_rank);
                     if found.is_some_and(|f| f != aligned) {
                         return self.all(Rows::Mixed);
                     }

@@ -193,11 +193,11 @@ impl Op for Recurrence {
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
         let along = |input: usize, axis: usize| {
             let rows = query.rows.get(input).copied().unwrap_or(Rows::Constant);
-            rows == Rows::Along { axis, per_row: 1 }
+            rows == Rows::along(axis)
         };
         let constant = |input: usize| query.rows.get(input).is_none_or(|r| *r == Rows::Constant);
         let apart = along(0, 1) && constant(1) && constant(2) && along(3, 2) && along(4, 0);
-        if apart && !self.quantized { query.all(Rows::Along { axis: 2, per_row: 1 }) } else { query.default_answer() }
+        if apart && !self.quantized { query.all(Rows::along(2)) } else { query.default_answer() }
     }
 
     fn takes_epilogue(&self) -> bool {

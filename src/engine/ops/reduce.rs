@@ -189,9 +189,7 @@ impl Op for Reduce {
         let Ok(Some(axes)) = self.axes(query.inputs, rank) else { return query.default_answer() };
         let answers = query.except_axes(&axes);
         let moved = |rows: Rows| match rows {
-            Rows::Along { axis, per_row } if !self.keep => {
-                Rows::Along { axis: axis - axes.iter().filter(|a| **a < axis).count(), per_row }
-            }
+            Rows::Along { axis, .. } if !self.keep => rows.moved_to(axis - axes.iter().filter(|a| **a < axis).count()),
             other => other,
         };
         answers.into_iter().map(moved).collect()
