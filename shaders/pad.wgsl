@@ -1,5 +1,6 @@
 // y[c] = x[c − before] inside x, and outside it a constant or the element that the mode names (reflect, edge, wrap).
-// RANK axes, outermost first; `before` may be negative (cropping).
+// RANK axes, outermost first; `before` may be negative (cropping). The constant is the bits in params.fill, or the first element of
+// `given` if reads_fill.
 // Grid: linear over the elements of y, 64 a workgroup.
 // uses: index
 // target: y
@@ -10,15 +11,16 @@
 struct Params {
     count: u32,
     fill: u32,
-    unused_a: u32,
-    unused_b: u32,
+    reads_fill: u32,
+    unused: u32,
     extents: array<vec4<u32>, 2>,
     input_extents: array<vec4<i32>, 2>,
     before: array<vec4<i32>, 2>,
 }
 @group(0) @binding(0) var<storage, read> x: array<In>;
-@group(0) @binding(1) var<storage, read_write> y: array<Out>;
-@group(0) @binding(2) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> given: array<In>;
+@group(0) @binding(2) var<storage, read_write> y: array<Out>;
+@group(0) @binding(3) var<uniform> params: Params;
 
 // The coordinate inside `extent` that stands for one outside.
 fn inside(coordinate: i32, extent: i32) -> i32 {
@@ -67,7 +69,9 @@ fn main(
         stride *= input_extent;
     }
     if MODE == 0u && outside {
-        store(bitcast<Value>(params.fill), at, 0u);
+        var fill = bitcast<Value>(params.fill);
+        if params.reads_fill != 0u { fill = Value(given[0]); }
+        store(fill, at, 0u);
         return;
     }
     store(Value(x[source]), at, 0u);

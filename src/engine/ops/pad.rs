@@ -170,10 +170,11 @@ impl Op for Pad {
         let Some(amounts) = self.amounts(&facts, rank)? else {
             return Err(Error::unimplemented("pads that depend on data"));
         };
-        let value = match recorder.fact(2) {
-            Some(Fact { value: None, .. }) => return Err(Error::unimplemented("a padding value that depends on data")),
-            fact => fact.and_then(|f| f.value.as_ref()),
-        };
+        let value = recorder.fact(2).and_then(|f| f.value.as_ref());
+        let given = recorder.optional_input(2).filter(|_| value.is_none()).cloned();
+        if given.as_ref().is_some_and(|g| g.storage != input.storage || g.shape.elements() != 1) {
+            return Err(Error::unimplemented("a padding value of another type, or no single one"));
+        }
         let output = recorder.output(0).clone();
         let Some(size) = RANKS.into_iter().find(|r| *r >= rank) else {
             return Err(Error::unimplemented(format!("Pad of rank {rank}")));
@@ -181,6 +182,7 @@ impl Op for Pad {
         let mut params = pad::Params {
             count: word(output.shape.elements())?,
             fill: fill_bits(self.fill(value)?, output.storage),
+            reads_fill: u32::from(given.is_some()),
             extents: [[1; 4]; 2],
             input_extents: [[1; 4]; 2],
             ..pad::Params::default()
@@ -198,7 +200,8 @@ impl Op for Pad {
                 Define::Const("RANK", size as u32),
                 Define::Const("MODE", self.mode as u32),
             ],
-            buffers: &[input.buffer, output.buffer],
+            // Without a value something must be bound all the same.
+            buffers: &[input.buffer, given.map_or(input.buffer, |g| g.buffer), output.buffer],
             params: params.words(),
             groups: linear_groups(output.shape.elements(), 64, recorder.profile.max_workgroups),
         })
