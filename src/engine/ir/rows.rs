@@ -139,4 +139,35 @@ impl RowsQuery<'_> {
             _ => self.default_answer(),
         }
     }
+
+    /// Where the rows of `indices` into an axis of `per_row` entries a row are, if each row's reach that row's entries alone: along
+    /// an axis where those of row *r* are what row 0's are, `r × per_row` further on.
+    pub fn rows_of_indices(&self, indices: &[i64], shape: &[usize], per_row: usize) -> Option<Rows> {
+        let stays = |axis: usize| {
+            let (extent, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
+            let each = extent / self.batch;
+            indices.iter().enumerate().all(|(i, index)| {
+                let row = i / inner % extent / each;
+                let first = indices[i - row * each * inner];
+                (0..per_row as i64).contains(&first) && *index == first + (row * per_row) as i64
+            })
+        };
+        let fits = |axis: &usize| shape[*axis] > 0 && shape[*axis].is_multiple_of(self.batch) && stays(*axis);
+        let axis = (0..shape.len()).find(fits)?;
+        Some(Rows::Along { axis, per_row: shape[axis] / self.batch, outer: 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_of_each_row_stay_in_it() {
+        let query = RowsQuery { rows: &[], inputs: &[], outputs: &[], batch: 3 };
+        let found = |indices: [i64; 6]| query.rows_of_indices(&indices, &[1, 3, 2], 4);
+        assert_eq!(found([3, 0, 7, 4, 11, 8]), Some(Rows::along(1)));
+        assert_eq!(found([3, 0, 7, 4, 11, 9]), None);
+        assert_eq!(found([4, 0, 8, 4, 12, 8]), None);
+    }
 }

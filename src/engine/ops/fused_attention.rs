@@ -42,11 +42,11 @@ struct Parts {
 }
 
 impl Parts {
-    /// y, present keys and values, and scores behind the softmax.
+    /// y, present keys and values, and the masked scores.
     fn attend(self, sketch: &mut Sketch, told: &Settings, flat: bool, mask: Option<Wire>) -> Result<Vec<Wire>> {
         let mut attributes = vec![
             ("is_causal", Attribute::Int(i64::from(told.unidirectional))),
-            ("qk_matmul_output_mode", Attribute::Int(3)),
+            ("qk_matmul_output_mode", Attribute::Int(2)),
         ];
         if flat {
             let heads = Attribute::Int(told.heads as i64);
@@ -168,7 +168,7 @@ pub(super) fn attention(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
 }
 
 /// Inputs query, key, value, bias of all three, key mask, bias of the scores, past keys and values; outputs y, present keys and
-/// values, and the weights of the values. Heads lie side by side, or keys and values have an axis of them; queries, or keys, may
+/// values, and the masked scores. Heads lie side by side, or keys and values have an axis of them; queries, or keys, may
 /// hold the rest: [batch, steps, heads, 3 or 2, head].
 pub(super) fn multi_head(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     let told = settings(spec)?;

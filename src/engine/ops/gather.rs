@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::arguments::{around, axis_of, optional, place, required};
+use super::arguments::{axis_of, optional, place, required};
 use super::boxes::word;
 use super::registry::OpSpec;
 use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Work, linear_groups};
@@ -75,7 +75,8 @@ impl Op for Gather {
             // Indices made from the batch's extent may point each row at itself.
             [Rows::Along { axis, per_row, outer: 1 }, Rows::Counted] if *axis == gathered => {
                 let indices = optional(query.inputs, 1).and_then(|f| f.value.as_ref());
-                let found = indices.and_then(|indices| pointing_at_itself(indices, query.batch, *per_row));
+                let values = indices.and_then(|i| i.to_i64s().ok().zip(Some(i.shape())));
+                let found = values.and_then(|(values, shape)| query.rows_of_indices(&values, shape, *per_row));
                 found.map_or_else(|| query.default_answer(), |rows| query.all(rows.moved_by(gathered)))
             }
             _ => query.default_answer(),
@@ -100,37 +101,5 @@ impl Op for Gather {
             params: params.words(),
             groups: linear_groups(total, 64, recorder.profile.max_workgroups),
         })
-    }
-}
-
-/// The rows of indices that lie along one axis, where those of row *r* are what row 0's are, `r × per_row` further on, and all
-/// stay among the `per_row` entries of their row.
-fn pointing_at_itself(indices: &Tensor, batch: usize, per_row: usize) -> Option<Rows> {
-    let (values, shape) = (indices.to_i64s().ok()?, indices.shape());
-    let stays = |axis: usize| {
-        let [_, extent, inner] = around(shape, axis);
-        let each = extent / batch;
-        values.iter().enumerate().all(|(i, value)| {
-            let row = i / inner % extent / each;
-            let first = values[i - row * each * inner];
-            (0..per_row as i64).contains(&first) && *value == first + (row * per_row) as i64
-        })
-    };
-    let fits = |axis: &usize| shape[*axis] > 0 && shape[*axis] % batch == 0 && stays(*axis);
-    let axis = (0..shape.rank()).find(fits)?;
-    Some(Rows::Along { axis, per_row: shape[axis] / batch, outer: 1 })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn indices_of_each_row_stay_in_it() {
-        let indices = |values: Vec<i64>| Tensor::from_vec([1, 3, 2], values).expect("six");
-        let rows = Rows::Along { axis: 1, per_row: 1, outer: 1 };
-        assert_eq!(pointing_at_itself(&indices(vec![3, 0, 7, 4, 11, 8]), 3, 4), Some(rows));
-        assert_eq!(pointing_at_itself(&indices(vec![3, 0, 7, 4, 11, 9]), 3, 4), None);
-        assert_eq!(pointing_at_itself(&indices(vec![4, 0, 8, 4, 12, 8]), 3, 4), None);
     }
 }

@@ -27,7 +27,7 @@ struct Settings {
     scale: Option<f32>,
     softcap: f32,
     causal: bool,
-    /// Keys before a query that it sees; negative for all.
+    /// Keys that a query sees, its own the last of them; not above 0 for all.
     window: i64,
     rotary: bool,
     interleaved: bool,
@@ -109,13 +109,13 @@ impl Settings {
             sides.push(sketch.transpose(&split, &[0, 2, 1, 3])?);
         }
         // A first call's rows begin at 0, however long they are; later ones end where each row ends.
-        let lengths = sketch.cast(&Wire::Input(5), DType::I64)?;
+        let lengths = sketch.cast(&Wire::Input(5), DType::I32)?;
         let lengths = sketch.reshape(&lengths, &[batch])?;
-        let number_of = |value: usize| Wire::Constant(Tensor::scalar(value as i64));
+        let number_of = |value: usize| Wire::Constant(Tensor::scalar(i32::try_from(value).unwrap_or(i32::MAX)));
         let lengths = sketch.op("Add", &[&lengths, &number_of(1)])?;
         let is_first = steps == total;
         let begins = if is_first {
-            Wire::Constant(Tensor::from_vec([batch], vec![0i64; batch])?)
+            Wire::Constant(Tensor::from_vec([batch], vec![0i32; batch])?)
         } else {
             sketch.op("Sub", &[&lengths, &number_of(steps)])?
         };
@@ -130,24 +130,31 @@ impl Settings {
         let before = optional(inputs, 3).map(Fact::concrete).transpose()?.and_then(|p| p.get(2).copied()).unwrap_or(0);
         let present = before.max(total);
         for (side, past) in sides[1..].iter_mut().zip([3, 4]) {
-            *side = self.appended(
-                sketch,
-                side,
-                (before > 0).then_some(past),
-                &begins,
-                [batch, before, steps, present, head],
-                dtype,
-            )?;
+            let past = (before > 0 && !is_first).then_some(Wire::Input(past));
+            if past.is_none() && present == steps {
+                continue;
+            }
+            let grown = self.grown(sketch, dtype, past, [batch, before, present, head])?;
+            *side = match grown {
+                None => side.clone(),
+                Some(all) => sketch.with("TensorScatter", &[&all, side, &begins], &[("axis", Attribute::Int(2))])?,
+            };
+            if !is_first {
+                *side = cleared(sketch, side, &lengths, [batch, present], dtype)?;
+            }
         }
         let [q, k, v] = &sides[..] else { return Err(Error::internal("there are three sides")) };
         let mut attributes = vec![
             ("is_causal", Attribute::Int(i64::from(self.causal))),
             ("softcap", Attribute::Float(self.softcap)),
-            ("left_window_size", Attribute::Int(self.window)),
+            // The window counts the query's own key.
+            ("left_window_size", Attribute::Int(if self.window > 0 { self.window - 1 } else { -1 })),
         ];
         attributes.extend(self.scale.map(|scale| ("scale", Attribute::Float(scale))));
         let mask = optional(inputs, 10).map(|_| Wire::Input(10));
-        let ends = if is_first { sketch.op("Max", &[&lengths, &number_of(steps)])? } else { lengths };
+        // A first call's shorter rows end in keys that only what is behind them would see.
+        let all_steps = Tensor::from_vec([batch], vec![i32::try_from(steps).unwrap_or(i32::MAX); batch])?;
+        let ends = if is_first && self.causal { Wire::Constant(all_steps) } else { lengths };
         let given = vec![Some(q.clone()), Some(k.clone()), Some(v.clone()), mask, None, None, Some(ends)];
         let y = sketch.many(("", "Attention"), given, &attributes, 1)?.remove(0);
         let y = sketch.transpose(&y, &[0, 2, 1, 3])?;
@@ -166,7 +173,7 @@ impl Settings {
             return Ok(Wire::Input(9));
         }
         let begins = sketch.reshape(begins, &[batch, 1])?;
-        let steps = Tensor::from_vec([steps], (0..steps as i64).collect())?;
+        let steps = Tensor::from_vec([steps], (0..steps as i32).collect())?;
         sketch.op("Add", &[&begins, &Wire::Constant(steps)])
     }
 
@@ -186,30 +193,32 @@ impl Settings {
         Ok(sketch.many(("", "RotaryEmbedding"), given, &attributes, 1)?.remove(0))
     }
 
-    /// The past with `side` written from each row's beginning on.
-    fn appended(
+    /// The past with zeros behind it up to the present's length; `None` for a present of no steps.
+    fn grown(
         &self,
         sketch: &mut Sketch,
-        side: &Wire,
-        past: Option<usize>,
-        begins: &Wire,
-        [batch, before, steps, present, head]: [usize; 5],
         dtype: DType,
-    ) -> Result<Wire> {
-        if past.is_none() && present == steps {
-            return Ok(side.clone());
+        past: Option<Wire>,
+        [batch, before, present, head]: [usize; 4],
+    ) -> Result<Option<Wire>> {
+        let kept = if past.is_some() { before } else { 0 };
+        if present == kept {
+            return Ok(past);
         }
-        let mut all = past.map(Wire::Input);
-        if present > before {
-            let rest = sketch.expand(&number(dtype, 0.0)?, &[batch, self.kv_heads, present - before, head])?;
-            all = Some(match all {
-                Some(past) => sketch.concat(&[&past, &rest], 2)?,
-                None => rest,
-            });
-        }
-        let all = all.ok_or_else(|| Error::invalid_argument("a cache of no steps"))?;
-        sketch.with("TensorScatter", &[&all, side, begins], &[("axis", Attribute::Int(2))])
+        let rest = sketch.expand(&number(dtype, 0.0)?, &[batch, self.kv_heads, present - kept, head])?;
+        Ok(Some(match past {
+            Some(past) => sketch.concat(&[&past, &rest], 2)?,
+            None => rest,
+        }))
     }
+}
+
+/// A cache with zeros behind each row's end.
+fn cleared(sketch: &mut Sketch, all: &Wire, ends: &Wire, [batch, present]: [usize; 2], dtype: DType) -> Result<Wire> {
+    let places = Tensor::from_vec([present, 1], (0..present as i32).collect())?;
+    let ends = sketch.reshape(ends, &[batch, 1, 1, 1])?;
+    let used = sketch.op("Less", &[&Wire::Constant(places), &ends])?;
+    sketch.op("Where", &[&used, all, &number(dtype, 0.0)?])
 }
 
 /// Inputs x, positions, cosines and sines; positions are one number, where each row begins, or one for each element.
@@ -231,7 +240,8 @@ pub(super) fn rotary(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
         };
         let mut positions = Wire::Input(1);
         if required(inputs, 1)?.rank() == Some(1) {
-            let offsets = Tensor::from_vec([1, steps], (0..steps as i64).collect())?;
+            let offsets = Tensor::from_vec([1, steps], (0..steps as i32).collect())?;
+            positions = sketch.cast(&positions, DType::I32)?;
             positions = sketch.op("Add", &[&positions, &Wire::Constant(offsets)])?;
             positions = sketch.expand(&positions, &[batch, steps])?;
         }

@@ -36,6 +36,8 @@ mod fused_activations;
 mod fused_attention;
 mod fused_norms;
 mod fused_products;
+#[cfg(test)]
+mod fused_trials;
 mod gather;
 mod gather_elements;
 mod gather_nd;
