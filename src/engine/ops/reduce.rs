@@ -160,9 +160,6 @@ impl Op for Reduce {
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let shape = input.shape();
         let axes = self.axes(&facts, shape.rank())?.unwrap_or_default();
-        if axes.is_empty() && self.none_is_none {
-            return Ok(vec![input.clone()]);
-        }
         let dims = self.dims(&super::arguments::fixed(shape), &axes);
         let output = Shape::new(dims.iter().filter_map(Dim::fixed).collect::<Vec<_>>());
         let kept = collapsed(shape, |a| !axes.contains(&a));
