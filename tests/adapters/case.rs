@@ -5,7 +5,7 @@ use coracle::tensor::{DType, Shape, Tensor};
 
 /// One operator on some inputs.
 pub(crate) struct Case {
-    /// The operator's name, as ONNX spells it.
+    /// The operator's name, as ONNX spells it; behind `DOMAIN:` for another domain than ONNX's own.
     pub(crate) operator: &'static str,
     /// What is special about it.
     pub(crate) name: &'static str,
@@ -119,6 +119,11 @@ fn uniform(count: usize, seed: u64) -> Vec<f64> {
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     };
     (0..count).map(next).collect()
+}
+
+/// Extents in `low..=high` for each of so many axes, that depend on the seed alone.
+pub(crate) fn extents(rank: usize, low: usize, high: usize, seed: u64) -> Vec<usize> {
+    uniform(rank, seed).iter().map(|v| low + (v * (high - low + 1) as f64) as usize).collect()
 }
 
 /// Random numbers of any real type, in `low..high`.

@@ -49,9 +49,10 @@ fn spec(name: String, dtype: DType, shape: Option<&Shape>) -> Spec {
 }
 
 fn operator(case: &Case) -> Result<Arc<dyn Op>> {
+    let (domain, name) = case.operator.split_once(':').unwrap_or(("", case.operator));
     build(&OpSpec {
-        domain: "",
-        name: case.operator,
+        domain,
+        name,
         opset: case.opset,
         attributes: &case.attributes,
         inputs: case.inputs.len(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::specialise::{Specialised, specialise};
 use crate::engine::ir::{Fact, Given, Graph, Node, Profile, Rows, RowsQuery, ValueId};
-use crate::tensor::{Dim, Shape};
+use crate::tensor::{Dim, Shape, Tensor};
 
 /// Batch extents that the graph is inferred for. Shape arithmetic that gives the same value for all of them does not
 /// depend on the batch; the largest is prime and unlike any extent of a model.
@@ -77,10 +77,8 @@ fn follow(probes: &[Specialised], declared: usize) -> Result<Vec<Rows>, String> 
     let mut rows = vec![Rows::Constant; graph.values.len()];
     // Constants that expansions made may have been made for one batch extent.
     for (index, slot) in rows.iter_mut().enumerate().skip(declared) {
-        let constants: Vec<_> = probes.iter().map(|p| p.graph.constant(ValueId(index))).collect();
-        if constants.windows(2).any(|w| w[0] != w[1]) {
-            *slot = Rows::Counted;
-        }
+        let constants: Option<Vec<_>> = probes.iter().map(|p| p.graph.constant(ValueId(index))).collect();
+        *slot = constants.map_or(*slot, |constants| rows_of_constants(&constants));
     }
     for input in &graph.inputs {
         rows[input.0] = Rows::LEADING;
@@ -100,16 +98,39 @@ fn follow(probes: &[Specialised], declared: usize) -> Result<Vec<Rows>, String> 
             let Some(value) = *value else { continue };
             let known: Option<Vec<_>> = probes.iter().map(|p| p.constant(value)).collect();
             rows[value.0] = match (known, answer) {
-                // What shapes alone determine depends at most on how many rows there are.
-                (Some(known), _) if known.windows(2).all(|w| w[0] == w[1]) => Rows::Constant,
-                (Some(_), _) => Rows::Counted,
+                (Some(known), _) => rows_of_constants(&known),
                 // What nobody reads as a whole may mix: sequences whose elements are read from what they were made of.
-                (_, Rows::Mixed) if live.contains(&index) => return Err(format!("{} mixes rows", node.describe())),
-                (_, answer) => answer,
+                (None, Rows::Mixed) if live.contains(&index) => return Err(format!("{} mixes rows", node.describe())),
+                (None, answer) => answer,
             };
         }
     }
     Ok(rows)
+}
+
+/// The rows of what shapes alone determine, given its value under each probe: it depends at most on how many rows there are.
+fn rows_of_constants(probed: &[&Tensor]) -> Rows {
+    if probed.windows(2).all(|w| w[0] == w[1]) {
+        return Rows::Constant;
+    }
+    let shapes: Vec<&Shape> = probed.iter().map(|t| t.shape()).collect();
+    let axis =
+        (0..shapes[0].rank()).find(|axis| shapes.iter().zip(PROBES).all(|(s, batch)| s.get(*axis) == Some(&batch)));
+    match axis.filter(|axis| repeats_one_row(probed, *axis)) {
+        Some(axis) => Rows::along(axis),
+        None => Rows::Counted,
+    }
+}
+
+/// Whether all entries of `axis` of all tensors, equal in their other extents, are the same.
+fn repeats_one_row(probed: &[&Tensor], axis: usize) -> bool {
+    let first = probed[0];
+    let around = |t: &Tensor| [t.shape()[..axis].to_vec(), t.shape()[axis + 1..].to_vec()];
+    // Strings have no bytes.
+    let size = first.shape()[axis + 1..].iter().product::<usize>() * first.dtype().bytes();
+    let row = |outer: usize| &first.bytes()[outer * first.shape()[axis] * size..][..size];
+    let repeats = |t: &Tensor| t.bytes().chunks(size).enumerate().all(|(i, entry)| entry == row(i / t.shape()[axis]));
+    size > 0 && probed.iter().all(|t| t.dtype() == first.dtype() && around(t) == around(first) && repeats(t))
 }
 
 fn unused_output(specialised: &Specialised, node: &Node) -> Fact {

@@ -9,12 +9,15 @@ pub enum Rows {
     Constant,
     /// Depends on how many rows there are, not on what they hold (shape arithmetic).
     Counted,
-    /// Axis `axis` holds the rows in order, `per_row` consecutive entries for each; entry *i* depends on row *i* alone.
+    /// Axis `axis` holds, `outer` times over, all rows in order, `per_row` consecutive entries for each; the entries of a row
+    /// depend on that row alone.
     Along {
         /// The axis that the rows are laid along.
         axis: usize,
-        /// Entries of that axis for each row: 1 unless a reshape folded another axis in.
+        /// Entries of that axis for each row: 1 unless a reshape folded a later axis in.
         per_row: usize,
+        /// How often the axis goes through the rows: 1 unless a reshape folded an earlier axis in.
+        outer: usize,
     },
     /// Rows influence each other, or it cannot be shown that they do not.
     Mixed,
@@ -22,7 +25,28 @@ pub enum Rows {
 
 impl Rows {
     /// Rows along axis 0, one entry each: what inputs have and outputs must have.
-    pub const LEADING: Rows = Rows::Along { axis: 0, per_row: 1 };
+    pub const LEADING: Rows = Rows::along(0);
+
+    /// One entry of `axis` for each row.
+    pub const fn along(axis: usize) -> Rows {
+        Rows::Along { axis, per_row: 1, outer: 1 }
+    }
+
+    /// The same rows when `axes` axes come before.
+    pub fn moved_by(self, axes: usize) -> Rows {
+        match self {
+            Rows::Along { axis, .. } => self.moved_to(axis + axes),
+            other => other,
+        }
+    }
+
+    /// The same rows along another axis.
+    pub fn moved_to(self, axis: usize) -> Rows {
+        match self {
+            Rows::Along { per_row, outer, .. } => Rows::Along { axis, per_row, outer },
+            other => other,
+        }
+    }
 }
 
 /// One node's question: given the rows of the inputs, where are those of the outputs? Shapes are concrete, for a batch of
@@ -78,8 +102,8 @@ impl RowsQuery<'_> {
             match *rows {
                 // An operand of more axes than the result is none that broadcasts.
                 Rows::Along { .. } if input_rank > rank => return self.all(Rows::Mixed),
-                Rows::Along { axis, per_row } => {
-                    let aligned = Rows::Along { axis: axis + rank - input_rank, per_row };
+                Rows::Along { axis, .. } => {
+                    let aligned = rows.moved_to(axis + rank - input_rank);
                     if found.is_some_and(|f| f != aligned) {
                         return self.all(Rows::Mixed);
                     }
@@ -116,5 +140,36 @@ impl RowsQuery<'_> {
             }
             _ => self.default_answer(),
         }
+    }
+
+    /// Where the rows of `indices` into an axis of `per_row` entries a row are, if each row's reach that row's entries alone: along
+    /// an axis where those of row *r* are what row 0's are, `r × per_row` further on.
+    pub fn rows_of_indices(&self, indices: &[i64], shape: &[usize], per_row: usize) -> Option<Rows> {
+        let stays = |axis: usize| {
+            let (extent, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
+            let each = extent / self.batch;
+            indices.iter().enumerate().all(|(i, index)| {
+                let row = i / inner % extent / each;
+                let first = indices[i - row * each * inner];
+                (0..per_row as i64).contains(&first) && *index == first + (row * per_row) as i64
+            })
+        };
+        let fits = |axis: &usize| shape[*axis] > 0 && shape[*axis].is_multiple_of(self.batch) && stays(*axis);
+        let axis = (0..shape.len()).find(fits)?;
+        Some(Rows::Along { axis, per_row: shape[axis] / self.batch, outer: 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_of_each_row_stay_in_it() {
+        let query = RowsQuery { rows: &[], inputs: &[], outputs: &[], batch: 3 };
+        let found = |indices: [i64; 6]| query.rows_of_indices(&indices, &[1, 3, 2], 4);
+        assert_eq!(found([3, 0, 7, 4, 11, 8]), Some(Rows::along(1)));
+        assert_eq!(found([3, 0, 7, 4, 11, 9]), None);
+        assert_eq!(found([4, 0, 8, 4, 12, 8]), None);
     }
 }

@@ -75,7 +75,7 @@ impl Op for ArgExtreme {
         let rank = optional(query.inputs, 0).and_then(Fact::rank).unwrap_or(0);
         let Ok(touched) = axis_of(self.axis, rank) else { return query.default_answer() };
         let moved = |rows: Rows| match rows {
-            Rows::Along { axis, per_row } if !self.keep && axis > touched => Rows::Along { axis: axis - 1, per_row },
+            Rows::Along { axis, .. } if !self.keep && axis > touched => rows.moved_to(axis - 1),
             other => other,
         };
         query.except_axes(&[touched]).into_iter().map(moved).collect()

@@ -88,7 +88,7 @@ impl Op for TensorScatter {
     }
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
-        let all = query.rows.iter().all(|r| matches!(r, Rows::Along { axis: 0, per_row: 1 }));
+        let all = query.rows.iter().all(|r| *r == Rows::LEADING);
         if all { query.all(Rows::LEADING) } else { query.default_answer() }
     }
 

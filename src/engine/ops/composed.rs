@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::arguments::{known, required};
 use super::registry::{OpSpec, build};
+use super::sketch::Sketch;
 use crate::engine::ir::{Attributes, Expansion, Fact, Op, Profile, Rows, RowsQuery, Wire};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -107,6 +108,32 @@ pub(super) fn over_shape(
     Box::new(move |inputs| {
         let input = required(inputs, 0)?;
         input.shape().map(|shape| compose(&shape, input)).transpose()
+    })
+}
+
+/// The operator of `spec`, written once all its inputs' shapes are known; all outputs have input 0's type until then.
+pub(super) fn written(
+    name: &'static str,
+    spec: &OpSpec<'_>,
+    write: impl Fn(&mut Sketch, &[Option<&Fact>]) -> Result<Vec<Wire>> + Send + Sync + 'static,
+) -> Result<Arc<dyn Op>> {
+    let outputs = spec.outputs.max(1);
+    composed(Composed {
+        name,
+        shape_inputs: &[],
+        compose: Box::new(move |inputs| {
+            if inputs.iter().flatten().any(|fact| fact.shape().is_none()) {
+                return Ok(None);
+            }
+            let mut sketch = Sketch::new();
+            let wires = write(&mut sketch, inputs)?;
+            Ok(Some(sketch.finish(wires.into_iter().take(outputs))))
+        }),
+        open: Box::new(move |inputs| {
+            let dtype = required(inputs, 0)?.dtype;
+            Ok((0..outputs).map(|_| Fact::of_unknown_rank(dtype)).collect())
+        }),
+        rows: Box::new(|query| query.default_answer()),
     })
 }
 

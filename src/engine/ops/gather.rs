@@ -67,12 +67,17 @@ impl Op for Gather {
         let Ok(gathered) = axis_of(self.axis, rank) else { return query.default_answer() };
         let indices_rank = optional(query.inputs, 1).and_then(Fact::rank).unwrap_or(0);
         match query.rows {
-            [Rows::Along { axis, per_row }, Rows::Constant] if *axis != gathered => {
+            [rows @ Rows::Along { axis, .. }, Rows::Constant] if *axis != gathered => {
                 let axis = if *axis < gathered { *axis } else { axis + indices_rank - 1 };
-                query.all(Rows::Along { axis, per_row: *per_row })
+                query.all(rows.moved_to(axis))
             }
-            [Rows::Constant, Rows::Along { axis, per_row }] => {
-                query.all(Rows::Along { axis: axis + gathered, per_row: *per_row })
+            [Rows::Constant, rows @ Rows::Along { .. }] => query.all(rows.moved_by(gathered)),
+            // Indices made from the batch's extent may point each row at itself.
+            [Rows::Along { axis, per_row, outer: 1 }, Rows::Counted] if *axis == gathered => {
+                let indices = optional(query.inputs, 1).and_then(|f| f.value.as_ref());
+                let values = indices.and_then(|i| i.to_i64s().ok().zip(Some(i.shape())));
+                let found = values.and_then(|(values, shape)| query.rows_of_indices(&values, shape, *per_row));
+                found.map_or_else(|| query.default_answer(), |rows| query.all(rows.moved_by(gathered)))
             }
             _ => query.default_answer(),
         }

@@ -95,9 +95,7 @@ impl Op for GatherElements {
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
         let rank = optional(query.inputs, 0).and_then(Fact::rank).unwrap_or(0);
         match (axis_of(self.axis, rank), query.rows) {
-            (Ok(axis), [Rows::Along { axis: 0, per_row: 1 }, Rows::Along { axis: 0, per_row: 1 }]) if axis != 0 => {
-                query.all(Rows::LEADING)
-            }
+            (Ok(axis), [Rows::LEADING, Rows::LEADING]) if axis != 0 => query.all(Rows::LEADING),
             _ => query.default_answer(),
         }
     }

@@ -130,6 +130,16 @@ impl Op for GatherNd {
                 let tuples = optional(query.inputs, 1).and_then(Fact::rank).unwrap_or(0);
                 if axis + 1 < tuples { query.all(*rows) } else { query.default_answer() }
             }
+            // Indices made from the batch's extent may point each row at itself.
+            [Rows::Along { axis, per_row, outer: 1 }, Rows::Counted] if self.batch_dims == 0 => {
+                let indices = optional(query.inputs, 1).and_then(|f| f.value.as_ref());
+                let found = indices.and_then(|i| {
+                    let (width, outer) = i.shape().split_last().filter(|(width, _)| axis < *width)?;
+                    let own: Vec<i64> = i.to_i64s().ok()?.into_iter().skip(*axis).step_by(*width).collect();
+                    query.rows_of_indices(&own, outer, *per_row)
+                });
+                found.map_or_else(|| query.default_answer(), |rows| query.all(rows))
+            }
             _ => query.default_answer(),
         }
     }

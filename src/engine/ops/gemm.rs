@@ -155,8 +155,8 @@ impl Op for Gemm {
         });
         let others_constant = query.rows.iter().skip(1).all(|r| *r == Rows::Constant);
         match query.rows.first() {
-            Some(Rows::Along { axis, per_row }) if *axis == row_axis && others_constant && !c_reaches => {
-                query.all(Rows::Along { axis: 0, per_row: *per_row })
+            Some(rows @ Rows::Along { axis, .. }) if *axis == row_axis && others_constant && !c_reaches => {
+                query.all(rows.moved_to(0))
             }
             _ => query.default_answer(),
         }

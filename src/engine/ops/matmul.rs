@@ -209,33 +209,33 @@ fn matmul_rows(query: &RowsQuery<'_>) -> Option<Vec<Rows>> {
         let index = (axis + ranks[side]).checked_sub(full);
         axis + 2 < full && index.and_then(|i| fact.dims.as_ref()?[i].fixed()).is_some_and(|extent| extent != 1)
     };
-    let (axis, per_row) = match (query.rows[0], query.rows[1]) {
-        (Rows::Along { axis, per_row }, Rows::Constant) => {
+    let (axis, rows) = match (query.rows[0], query.rows[1]) {
+        (rows @ Rows::Along { axis, .. }, Rows::Constant) => {
             let axis = place(0, axis)?;
             if reaches(1, b, axis) {
                 return Some(query.all(Rows::Mixed));
             }
-            (axis, per_row)
+            (axis, rows)
         }
-        (Rows::Constant, Rows::Along { axis, per_row }) => {
+        (Rows::Constant, rows @ Rows::Along { axis, .. }) => {
             let axis = place(1, axis)?;
             if reaches(0, a, axis) {
                 return Some(query.all(Rows::Mixed));
             }
-            (axis, per_row)
+            (axis, rows)
         }
-        (Rows::Along { axis, per_row }, Rows::Along { axis: other, per_row: other_per_row }) => {
+        (rows @ Rows::Along { axis, .. }, others @ Rows::Along { axis: other, .. }) => {
             let axis = place(0, axis)?;
-            if axis + 2 >= full || place(1, other)? != axis || per_row != other_per_row {
+            if axis + 2 >= full || others.moved_to(place(1, other)?) != rows.moved_to(axis) {
                 return Some(query.all(Rows::Mixed));
             }
-            (axis, per_row)
+            (axis, rows)
         }
         _ => return None,
     };
     // A vector on the left has no row axis in the result, so what stands behind it moves up.
     let axis = if ranks[0] == 1 && axis + 1 == full { axis - 1 } else { axis };
-    Some(query.all(Rows::Along { axis, per_row }))
+    Some(query.all(rows.moved_to(axis)))
 }
 
 #[cfg(test)]

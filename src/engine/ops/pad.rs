@@ -184,7 +184,10 @@ impl Op for Pad {
             ..pad::Params::default()
         };
         let fill = match recorder.optional_input(2) {
-            Some(given) if self.mode == Mode::Constant => given.buffer,
+            Some(given) if self.mode == Mode::Constant && given.storage == input.storage => given.buffer,
+            Some(_) if self.mode == Mode::Constant => {
+                return Err(Error::unimplemented("a padding value of another type"));
+            }
             None if self.mode == Mode::Constant => recorder.table(words_of(self.value, input.storage)),
             // Nothing reads it.
             _ => input.buffer,

@@ -57,8 +57,8 @@ impl Movement for Transpose {
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
         let rank = query.outputs.first().and_then(Fact::rank).unwrap_or(0);
         match (query.rows, self.order(rank)) {
-            ([Rows::Along { axis, per_row }], Ok(order)) => match order.iter().position(|a| a == axis) {
-                Some(axis) => query.all(Rows::Along { axis, per_row: *per_row }),
+            ([rows @ Rows::Along { axis, .. }], Ok(order)) => match order.iter().position(|a| a == axis) {
+                Some(axis) => query.all(rows.moved_to(axis)),
                 None => query.default_answer(),
             },
             _ => query.default_answer(),
@@ -111,8 +111,8 @@ impl Movement for Expand {
         };
         let (Some(from), Some(to)) = (input.shape(), output.shape()) else { return query.default_answer() };
         match query.rows {
-            [Rows::Along { axis, per_row }, Rows::Constant | Rows::Counted] => {
-                query.all(Rows::Along { axis: axis + to.rank() - from.rank(), per_row: *per_row })
+            [rows @ Rows::Along { axis, .. }, Rows::Constant | Rows::Counted] => {
+                query.all(rows.moved_to(axis + to.rank() - from.rank()))
             }
             // A constant repeated for every row.
             [Rows::Constant, Rows::Counted]

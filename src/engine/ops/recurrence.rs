@@ -3,7 +3,7 @@
 use super::arguments::required;
 use super::boxes::word;
 use super::recurrent_activation::Activation;
-use crate::engine::ir::{Define, Fact, Family, Op, Recorder, Storage, Work, linear_groups};
+use crate::engine::ir::{Define, Fact, Family, Op, Recorder, Rows, RowsQuery, Storage, Work, linear_groups};
 use crate::engine::kernels::recurrent as kernel;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
@@ -43,6 +43,8 @@ pub(super) struct Recurrence {
     pub(super) coupled: bool,
     /// Bound on what activations are given; 0 for none.
     pub(super) clip: f32,
+    /// The hidden states are rounded to 8 bits for the product: batch entries influence each other.
+    pub(super) quantized: bool,
 }
 
 /// Extents of one instance.
@@ -67,7 +69,7 @@ impl Recurrence {
         self.activations[direction][which].apply(value)
     }
 
-    /// One step of one batch entry: the new hidden state; `cell` is moved on.
+    /// One step of one batch entry: the new hidden state; `cell` is moved on. The product reads `h`.
     fn step(
         &self,
         direction: usize,
@@ -115,10 +117,24 @@ impl Recurrence {
     }
 }
 
+/// Rounds to the 256 levels of the range that holds all values and 0, one of which is 0, in 32-bit floats as
+/// DynamicQuantizeLinear does.
+fn round_to_bytes(states: &mut [(usize, Vec<f64>)]) {
+    let all = || states.iter().flat_map(|(_, state)| state).map(|v| *v as f32);
+    let (low, high) = (all().fold(0.0, f32::min), all().fold(0.0, f32::max));
+    let scale = if low < high { (high - low) / 255.0 } else { 1.0 };
+    let zero = (-low / scale).clamp(0.0, 255.0).round_ties_even();
+    for value in states.iter_mut().flat_map(|(_, state)| state) {
+        let level = (*value as f32 / scale).round_ties_even() + zero;
+        *value = f64::from(level.clamp(0.0, 255.0) - zero) * f64::from(scale);
+    }
+}
+
 impl Op for Recurrence {
     fn name(&self) -> &'static str {
         match self.kind {
             Kind::Rnn => "RNN",
+            Kind::Lstm if self.quantized => "DynamicQuantizeLSTM",
             Kind::Lstm => "LSTM",
             Kind::Gru => "GRU",
         }
@@ -147,15 +163,22 @@ impl Op for Recurrence {
         let (hidden, width) = (e.hidden, e.hidden * self.kind.gates());
         let mut y = vec![0.0; e.steps * e.directions * e.batch * hidden];
         let cells = e.directions * e.batch * hidden;
-        for own in 0..e.directions * e.batch {
-            let (direction, entry) = (own / e.batch, own % e.batch);
+        let length = |entry: usize| (lengths[entry].max(0) as usize).min(e.steps);
+        for (direction, step) in (0..e.directions).flat_map(|d| (0..e.steps).map(move |s| (d, s))) {
             let weights = &weights[direction * hidden * width..][..hidden * width];
             let extra = extra.as_ref().map(|all| &all[direction * (all.len() / e.directions)..]);
-            let length = (lengths[entry].max(0) as usize).min(e.steps);
-            for step in 0..length {
-                let time = if self.backward[direction] { length - 1 - step } else { step };
+            let first = direction * e.batch;
+            // States that the step before made.
+            let made = (0..e.batch).filter(|entry| step <= length(*entry));
+            let state = |entry: usize| last[(first + entry) * hidden..][..hidden].to_vec();
+            let mut states: Vec<(usize, Vec<f64>)> = made.map(|entry| (entry, state(entry))).collect();
+            if self.quantized {
+                round_to_bytes(&mut states);
+            }
+            for (entry, h) in states.into_iter().filter(|(entry, _)| step < length(*entry)) {
+                let own = first + entry;
+                let time = if self.backward[direction] { length(entry) - 1 - step } else { step };
                 let input = &x[((time * e.batch + entry) * e.directions + direction) * width..][..width];
-                let h = last[own * hidden..][..hidden].to_vec();
                 let cell = if self.kind == Kind::Lstm { &mut last[cells + own * hidden..][..hidden] } else { &mut [] };
                 let next = self.step(direction, input, weights, extra, &h, cell);
                 y[((time * e.directions + direction) * e.batch + entry) * hidden..][..hidden].copy_from_slice(&next);
@@ -164,6 +187,17 @@ impl Op for Recurrence {
         }
         let shapes = [[e.steps, e.directions, e.batch, hidden], [self.kind.states(), e.directions, e.batch, hidden]];
         Ok(vec![Tensor::from_f64s(dtype, shapes[0], &y)?, Tensor::from_f64s(DType::F32, shapes[1], &last)?])
+    }
+
+    /// Rows are entries of the batch, axis 1 of x and axis 2 of both outputs.
+    fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
+        let along = |input: usize, axis: usize| {
+            let rows = query.rows.get(input).copied().unwrap_or(Rows::Constant);
+            rows == Rows::along(axis)
+        };
+        let constant = |input: usize| query.rows.get(input).is_none_or(|r| *r == Rows::Constant);
+        let apart = along(0, 1) && constant(1) && constant(2) && along(3, 2) && along(4, 0);
+        if apart && !self.quantized { query.all(Rows::along(2)) } else { query.default_answer() }
     }
 
     fn takes_epilogue(&self) -> bool {
@@ -180,7 +214,11 @@ impl Op for Recurrence {
             return Err(Error::unimplemented("a recurrence without its last states, or with states of another type"));
         }
         let (y, last) = (recorder.output(0).clone(), recorder.output(1).clone());
-        let spare = if self.kind == Kind::Gru { 2 * e.directions * e.batch * e.hidden } else { 1 };
+        let spare = match self.kind {
+            Kind::Gru => 2 * e.directions * e.batch * e.hidden,
+            _ if self.quantized => e.directions * e.batch * e.hidden,
+            _ => 1,
+        };
         let scratch = recorder.scratch(Shape::new(vec![spare]), DType::F32, Storage::F32);
         let mut params = kernel::Params {
             steps: word(e.steps)?,
@@ -200,6 +238,7 @@ impl Op for Recurrence {
                 params.betas[direction][which] = activation.beta;
             }
         }
+        let groups = if self.quantized { e.directions } else { e.batch * e.directions };
         let size = if recorder.profile.family == Family::Gpu { 256 } else { 64 };
         let work = Work {
             shader: &kernel::SHADER,
@@ -208,6 +247,7 @@ impl Op for Recurrence {
                 Define::Scalar("Weight", weights.storage),
                 Define::Scalar("Index", lengths.storage),
                 Define::Const("KIND", self.kind as u32),
+                Define::Const("QUANTIZED", u32::from(self.quantized)),
                 Define::Const("SIZE", size),
             ],
             // Without extra weights something must be bound all the same.
@@ -222,7 +262,7 @@ impl Op for Recurrence {
                 scratch.buffer,
             ],
             params: params.words(),
-            groups: linear_groups(e.batch * e.directions, 1, recorder.profile.max_workgroups),
+            groups: linear_groups(groups, 1, recorder.profile.max_workgroups),
         };
         recorder.dispatch_plain(&work, y.storage)
     }

@@ -6,10 +6,10 @@ use super::arguments::{known, optional, required};
 use super::recurrence::{Kind, Recurrence};
 use super::recurrent_activation::Activation;
 use super::registry::OpSpec;
-use super::sketch::{Sketch, ints};
+use super::sketch::{Sketch, ints, number};
 use crate::engine::ir::{Attribute, Expansion, Fact, Op, Profile, Rows, RowsQuery, Wire};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Dim, Tensor};
+use crate::tensor::{DType, Dim, Shape, Tensor};
 
 pub(super) fn recurrent(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     let (name, kind, quantized) = match spec.name {
@@ -100,23 +100,64 @@ impl Recurrent {
         Ok(Some(sizes))
     }
 
-    /// Weights as [directions, from, gates × hidden] of the floats' type.
-    fn weights(&self, sketch: &mut Sketch, input: usize, dtype: DType) -> Result<Wire> {
-        let weights = Wire::Input(input);
-        if !self.quantized {
-            return sketch.transpose(&weights, &[0, 2, 1]);
+    /// Optional inputs must fit the extents [directions, batch, hidden].
+    fn check(&self, inputs: &[Option<&Fact>], [directions, batch, hidden]: [usize; 3]) -> Result<()> {
+        let state = if self.batch_first { [batch, directions, hidden] } else { [directions, batch, hidden] };
+        let fits: [(usize, &[usize]); 5] = [
+            (3, &[directions, 2 * self.kind.gates() * hidden]),
+            (4, &[batch]),
+            (5, &state),
+            (6, &state),
+            (7, &[directions, 3 * hidden]),
+        ];
+        for (input, wanted) in fits.iter().take(if self.kind == Kind::Lstm { 5 } else { 3 }) {
+            let given = optional(inputs, *input).and_then(Fact::shape);
+            if let Some(given) = given.filter(|g| g[..] != **wanted) {
+                let wanted = Shape::from(*wanted);
+                return Err(Error::invalid_argument(format!(
+                    "{} with input {input} of {given}, not {wanted}",
+                    self.name
+                )));
+            }
         }
-        let parameters = if input == 1 { [8, 9] } else { [10, 11] };
-        let [scale, zero] = parameters.map(Wire::Input);
-        // One scale a direction, or one for each of its columns.
-        let reshape =
-            |sketch: &mut Sketch, x: &Wire| sketch.op("Reshape", &[x, &ints([self.backward.len() as i64, 1, -1])?]);
-        let (scale, zero) = (reshape(sketch, &scale)?, reshape(sketch, &zero)?);
-        let weights = sketch.cast(&weights, DType::F32)?;
+        Ok(())
+    }
+
+    /// The products of x, as integers where it was quantised, with the weights of all directions side by side.
+    fn quantized_products(
+        &self,
+        sketch: &mut Sketch,
+        inputs: &[Option<&Fact>],
+        x: &Wire,
+        width: usize,
+    ) -> Result<Wire> {
+        let all = self.backward.len() * width;
+        let w = sketch.transpose(&Wire::Input(1), &[1, 0, 2])?;
+        let w = sketch.reshape(&w, &[required(inputs, 1)?.concrete()?[1], all])?;
+        let mut columns = [8, 9].map(|input| optional(inputs, input).map(|_| Wire::Input(input)));
+        for column in columns.iter_mut().flatten() {
+            let split = sketch.op("Reshape", &[column, &ints([self.backward.len() as i64, -1])?])?;
+            let spread = sketch.expand(&split, &[self.backward.len(), width])?;
+            *column = sketch.reshape(&spread, &[all])?;
+        }
+        let [scale, zero] = columns;
+        let given = vec![Some(x.clone()), Some(w), scale, zero];
+        Ok(sketch.many(("com.microsoft", "DynamicQuantizeMatMul"), given, &[], 1)?.remove(0))
+    }
+
+    /// The weights of the hidden states as [directions, hidden, gates × hidden].
+    fn recurrent_weights(&self, sketch: &mut Sketch) -> Result<Wire> {
+        if !self.quantized {
+            return sketch.transpose(&Wire::Input(2), &[0, 2, 1]);
+        }
+        // One scale and zero point a direction, or one for each of its columns.
+        let columns = ints([self.backward.len() as i64, 1, -1])?;
+        let scale = sketch.op("Reshape", &[&Wire::Input(10), &columns])?;
+        let zero = sketch.op("Reshape", &[&Wire::Input(11), &columns])?;
+        let weights = sketch.cast(&Wire::Input(2), DType::F32)?;
         let zero = sketch.cast(&zero, DType::F32)?;
         let centred = sketch.op("Sub", &[&weights, &zero])?;
-        let scaled = sketch.op("Mul", &[&centred, &scale])?;
-        sketch.cast(&scaled, dtype)
+        sketch.op("Mul", &[&centred, &scale])
     }
 
     /// The biases that the products of the inputs take, [directions × gates × hidden], and GRU's that comes later.
@@ -168,13 +209,17 @@ impl Recurrent {
         let (steps, batch) = if self.batch_first { (second, first) } else { (first, second) };
         let (directions, width) = (self.backward.len(), self.kind.gates() * hidden);
         let mut sketch = Sketch::new();
+        self.check(inputs, [directions, batch, hidden])?;
         let x = if self.batch_first { sketch.transpose(&Wire::Input(0), &[1, 0, 2])? } else { Wire::Input(0) };
-        let rows = sketch.reshape(&x, &[steps * batch, from])?;
-        // All directions in one product: weights side by side.
-        let w = self.weights(&mut sketch, 1, dtype)?;
-        let w = sketch.transpose(&w, &[1, 0, 2])?;
-        let w = sketch.reshape(&w, &[from, directions * width])?;
-        let mut products = sketch.op("MatMul", &[&rows, &w])?;
+        let mut products = if self.quantized {
+            let x = running(&mut sketch, inputs, x, steps)?;
+            self.quantized_products(&mut sketch, inputs, &x, width)?
+        } else {
+            // All directions in one product: weights side by side.
+            let w = sketch.transpose(&Wire::Input(1), &[2, 0, 1])?;
+            let w = sketch.reshape(&w, &[from, directions * width])?;
+            sketch.op("MatMul", &[&x, &w])?
+        };
         let mut extra = optional(inputs, 7).filter(|_| self.kind == Kind::Lstm).map(|_| Wire::Input(7));
         if optional(inputs, 3).is_some() {
             let (bias, later) = self.biases(&mut sketch, hidden)?;
@@ -182,7 +227,7 @@ impl Recurrent {
             extra = extra.or(later);
         }
         let products = sketch.reshape(&products, &[steps, batch, directions, width])?;
-        let r = self.weights(&mut sketch, 2, dtype)?;
+        let r = self.recurrent_weights(&mut sketch)?;
         let initial = self.initial(&mut sketch, inputs, dtype, [directions, batch, hidden])?;
         let lengths = match optional(inputs, 4) {
             Some(_) => Wire::Input(4),
@@ -194,6 +239,7 @@ impl Recurrent {
             activations: self.activations.clone(),
             coupled: self.coupled,
             clip: self.clip,
+            quantized: self.quantized,
         });
         let all = vec![Some(products), Some(r), extra, Some(initial), Some(lengths)];
         let [y, last] = sketch.push_two(op, all);
@@ -206,6 +252,18 @@ impl Recurrent {
         }
         Ok(Some(sketch.finish(outputs)))
     }
+}
+
+/// x, 0 where all entries have ended: steps that nothing computes have no part in the range that it is quantised over.
+fn running(sketch: &mut Sketch, inputs: &[Option<&Fact>], x: Wire, steps: usize) -> Result<Wire> {
+    if optional(inputs, 4).is_none() {
+        return Ok(x);
+    }
+    let places = Tensor::from_vec([steps, 1, 1], (0..i32::try_from(steps).unwrap_or(i32::MAX)).collect())?;
+    let lengths = sketch.cast(&Wire::Input(4), DType::I32)?;
+    let longest = sketch.reduce("ReduceMax", &lengths, &[0], true)?;
+    let runs = sketch.op("Less", &[&Wire::Constant(places), &longest])?;
+    sketch.op("Where", &[&runs, &x, &number(DType::F32, 0.0)?])
 }
 
 impl Op for Recurrent {

@@ -161,9 +161,6 @@ impl Op for Reduce {
         let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
         let shape = input.shape();
         let axes = self.axes(&facts, shape.rank())?.unwrap_or_default();
-        if axes.is_empty() && self.none_is_none {
-            return Ok(vec![input.clone()]);
-        }
         let dims = self.dims(&super::arguments::fixed(shape), &axes);
         let output = Shape::new(dims.iter().filter_map(Dim::fixed).collect::<Vec<_>>());
         let (kept, reduced) = (collapsed(shape, |a| !axes.contains(&a)), collapsed(shape, |a| axes.contains(&a)));
@@ -189,9 +186,7 @@ impl Op for Reduce {
         let Ok(Some(axes)) = self.axes(query.inputs, rank) else { return query.default_answer() };
         let answers = query.except_axes(&axes);
         let moved = |rows: Rows| match rows {
-            Rows::Along { axis, per_row } if !self.keep => {
-                Rows::Along { axis: axis - axes.iter().filter(|a| **a < axis).count(), per_row }
-            }
+            Rows::Along { axis, .. } if !self.keep => rows.moved_to(axis - axes.iter().filter(|a| **a < axis).count()),
             other => other,
         };
         answers.into_iter().map(moved).collect()

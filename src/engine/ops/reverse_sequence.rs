@@ -76,7 +76,9 @@ impl Op for ReverseSequence {
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
         match query.rows {
-            [Rows::Along { axis, per_row: 1 }, Rows::LEADING] if *axis == self.batch => query.all(query.rows[0]),
+            [Rows::Along { axis, per_row: 1, outer: 1 }, Rows::LEADING] if *axis == self.batch => {
+                query.all(query.rows[0])
+            }
             _ => query.except_axes(&[self.time, self.batch]),
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::registry::{OpSpec, build};
-use crate::engine::ir::{Attribute, Attributes, Expansion, Op, Wire};
+use crate::engine::ir::{Attribute, Attributes, Expansion, Op, Subgraph, Wire};
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
 
@@ -77,6 +77,11 @@ impl Sketch {
         self.expansion.push(op, inputs, outputs);
         let node = self.expansion.nodes.len() - 1;
         Ok((0..outputs).map(|output| Wire::Output { node, output }).collect())
+    }
+
+    /// Adds all nodes of `graph` and returns its outputs.
+    pub(super) fn graph(&mut self, graph: &Subgraph, inputs: Vec<Wire>) -> Result<Vec<Wire>> {
+        self.expansion.push_graph(&graph.graph, &inputs.into_iter().map(Some).collect::<Vec<_>>())
     }
 
     pub(super) fn reshape(&mut self, x: &Wire, shape: &[usize]) -> Result<Wire> {

@@ -236,13 +236,13 @@ impl Op for View {
     }
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
-        let (Some(Rows::Along { axis, .. }), Some(Some(input)), Some(output)) =
+        let (Some(Rows::Along { axis, outer, .. }), Some(Some(input)), Some(output)) =
             (query.rows.first().copied(), query.inputs.first(), query.outputs.first())
         else {
             return query.default_answer();
         };
         let (Some(input), Some(output)) = (input.shape(), output.shape()) else { return query.all(Rows::Mixed) };
-        query.all(regrouped(&input, axis, &output, query.batch))
+        query.all(regrouped(&input, [axis, outer], &output, query.batch))
     }
 
     fn shape_inputs(&self) -> &'static [usize] {
@@ -267,14 +267,16 @@ impl Op for View {
     }
 }
 
-/// Where rows along `axis` of `input` are after its elements, in the same order, take the shape `output`: at the axis
-/// before which as many elements are counted, if its extent is a multiple of the batch.
-fn regrouped(input: &Shape, axis: usize, output: &Shape, batch: usize) -> Rows {
-    let before: usize = input[..axis].iter().product();
+/// Where rows along `axis` of `input`, which goes `outer` times through them, are after its elements, in the same order, take
+/// the shape `output`: at the axis before or within which as many elements are counted, if the rest of its extent is a
+/// multiple of the batch.
+fn regrouped(input: &Shape, [axis, outer]: [usize; 2], output: &Shape, batch: usize) -> Rows {
+    let before: usize = input[..axis].iter().product::<usize>() * outer;
     let mut counted = 1;
     for (at, extent) in output.iter().enumerate() {
-        if counted == before && extent % batch == 0 && *extent > 0 {
-            return Rows::Along { axis: at, per_row: extent / batch };
+        let outer = before.checked_div(counted).unwrap_or(0);
+        if outer * counted == before && outer > 0 && extent % (outer * batch) == 0 && *extent > 0 {
+            return Rows::Along { axis: at, per_row: extent / (outer * batch), outer };
         }
         counted *= extent;
     }
@@ -297,11 +299,14 @@ mod tests {
 
     #[test]
     fn rows_survive_where_their_order_does() {
-        let along = |axis, per_row| Rows::Along { axis, per_row };
+        let along = |axis, per_row| Rows::Along { axis, per_row, outer: 1 };
         let shape = |dims: &[usize]| Shape::from(dims);
-        assert_eq!(regrouped(&shape(&[61, 3, 4]), 0, &shape(&[61, 12]), 61), along(0, 1));
-        assert_eq!(regrouped(&shape(&[61, 3, 4]), 0, &shape(&[183, 4]), 61), along(0, 3));
-        assert_eq!(regrouped(&shape(&[183, 4]), 0, &shape(&[61, 3, 4]), 61), along(0, 1));
-        assert_eq!(regrouped(&shape(&[5, 61]), 1, &shape(&[305]), 61), Rows::Mixed);
+        assert_eq!(regrouped(&shape(&[61, 3, 4]), [0, 1], &shape(&[61, 12]), 61), along(0, 1));
+        assert_eq!(regrouped(&shape(&[61, 3, 4]), [0, 1], &shape(&[183, 4]), 61), along(0, 3));
+        assert_eq!(regrouped(&shape(&[183, 4]), [0, 1], &shape(&[61, 3, 4]), 61), along(0, 1));
+        let folded = Rows::Along { axis: 0, per_row: 2, outer: 5 };
+        assert_eq!(regrouped(&shape(&[5, 61, 2, 3]), [1, 1], &shape(&[610, 3]), 61), folded);
+        assert_eq!(regrouped(&shape(&[610, 3]), [0, 5], &shape(&[5, 61, 6]), 61), along(1, 1));
+        assert_eq!(regrouped(&shape(&[5, 61]), [1, 1], &shape(&[61, 5]), 61), Rows::Mixed);
     }
 }

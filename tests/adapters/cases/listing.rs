@@ -1,8 +1,8 @@
 //! All cases together.
 
 use super::{
-    arithmetic, batch_normalization, bits, cast, choice, compare, join, movement, products, quantize, signals, unary,
-    views, vision, wide,
+    arithmetic, attention, batch_normalization, bits, cast, choice, compare, indices, join, movement, normalization,
+    products, quantize, recurrent, reductions, signals, unary, views, vision, wide,
 };
 use crate::case::Case;
 
@@ -10,16 +10,21 @@ use crate::case::Case;
 pub(crate) fn all() -> Vec<Case> {
     let files = [
         arithmetic::cases,
+        attention::cases,
         batch_normalization::cases,
         bits::cases,
         cast::cases,
         choice::cases,
         compare::cases,
+        indices::cases,
         join::cases,
         movement::cases,
+        normalization::cases,
         products::cases,
-        signals::cases,
         quantize::cases,
+        recurrent::cases,
+        reductions::cases,
+        signals::cases,
         unary::cases,
         views::cases,
         vision::cases,

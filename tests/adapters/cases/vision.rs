@@ -2,11 +2,54 @@
 
 use coracle::tensor::{DType, Tensor};
 
-use crate::case::{Case, floats, integers, random, vector};
+use crate::case::{Case, extents, floats, integers, random, vector};
 
 pub(crate) fn cases() -> Vec<Case> {
-    let files = [pools(), samples(), regions(), frames(), sizes()];
+    let files = [pools(), random_pools(), samples(), regions(), frames(), sizes(), random_sizes()];
     files.into_iter().flatten().collect()
+}
+
+/// Pools of one to three axes, padded on either side.
+fn random_pools() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for seed in 0..6u64 {
+        let axes = 1 + seed as usize % 3;
+        let shape = [extents(2, 1, 4, 30 + seed), extents(axes, 4, 9, 40 + seed)].concat();
+        let along = |low, high, seed| extents(axes, low, high, seed).iter().map(|e| *e as i64).collect::<Vec<i64>>();
+        let kernel = along(2, 4, 50 + seed);
+        let pads = [along(0, 1, 60 + seed), along(0, 1, 70 + seed)].concat();
+        let new = |operator, name| {
+            Case::new(operator, name)
+                .opset(22)
+                .ints("kernel_shape", &kernel)
+                .ints("strides", &along(1, 3, 80 + seed))
+                .ints("pads", &pads)
+                .int("ceil_mode", (seed / 3) as i64)
+                .varying(floats(&shape, seed))
+        };
+        cases.extend([
+            new("MaxPool", "random"),
+            new("AveragePool", "random"),
+            new("AveragePool", "pads_counted").int("count_include_pad", 1),
+            Case::new("GlobalAveragePool", "random").varying(floats(&shape, seed)),
+            Case::new("GlobalMaxPool", "random").varying(floats(&shape, seed)),
+        ]);
+    }
+    cases
+}
+
+/// Images made larger and smaller by sizes of any ratio.
+fn random_sizes() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (seed, mode) in ["nearest", "linear", "cubic", "nearest", "linear", "cubic"].into_iter().enumerate() {
+        let seed = seed as u64;
+        let shape = extents(4, 1, 7, 90 + seed);
+        let to = extents(2, 1, 9, 100 + seed);
+        let sizes = [shape[0] as i64, shape[1] as i64, to[0] as i64, to[1] as i64];
+        let case = Case::new("Resize", "random").string("mode", mode).varying(floats(&shape, seed)).tolerance(1e-5);
+        cases.push(case.absent().absent().constant(integers(&sizes)));
+    }
+    cases
 }
 
 fn pools() -> Vec<Case> {
