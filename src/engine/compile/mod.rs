@@ -1,5 +1,6 @@
 //! Graph → Program: folding, fusion, lowering and memory planning, as pure functions.
 
+mod dequantised;
 mod group;
 mod lower;
 mod optimise;

@@ -1,6 +1,7 @@
 //! What can be done to a graph once, whatever the shapes: constants folded, operators replaced by cheaper ones,
 //! per-channel scales taken into the convolutions before them.
 
+use super::dequantised::Readers;
 use crate::engine::ir::{Graph, Node, Profile, Replacement, Source, ValueId};
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -26,13 +27,14 @@ fn constants<'a>(graph: &'a Graph, node: &Node) -> Vec<Option<&'a Tensor>> {
 }
 
 fn fold_constants(graph: &mut Graph) -> Result<()> {
+    let readers = Readers::new(graph);
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
         let inputs = constants(graph, node);
         if inputs.iter().zip(&node.inputs).any(|(c, v)| v.is_some() && c.is_none()) {
             continue;
         }
-        if !node.op.is_pure() {
+        if !node.op.is_pure() || node.op.quantized(&inputs).is_some_and(|w| readers.restore(graph, index, &w)) {
             continue;
         }
         let facts: Vec<_> = inputs.iter().map(|c| c.map(crate::engine::ir::Fact::from)).collect();

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::engine::ir::Storage;
+use crate::engine::ir::{Packing, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::small_float::{PowerRounding, Rounding};
 use crate::tensor::{DType, Shape, Tensor};
@@ -18,6 +18,9 @@ pub(super) fn to_device(tensor: &Tensor, storage: Storage, target: &mut Vec<u8>)
         | (DType::F16, Storage::F16)
         | (DType::I32, Storage::I32)
         | (DType::U32, Storage::U32) => target.extend_from_slice(tensor.bytes()),
+        (dtype, Storage::Packed(packing)) if Packing::of(dtype) == Some(packing) => {
+            extend(target, packing.pack(tensor.bytes()));
+        }
         (DType::F16, Storage::F32) => extend(target, tensor.values::<f16>()?.iter().map(|v| v.to_f32())),
         (DType::BF16, Storage::F32) => extend(target, tensor.values::<bf16>()?.iter().map(|v| v.to_f32())),
         (DType::I8 | DType::I4 | DType::I2, Storage::I32) => {

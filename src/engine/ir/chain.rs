@@ -176,7 +176,13 @@ impl Chain {
                 Step::Value => "value".to_owned(),
                 Step::Load { operand, words } => {
                     let at = self.index(&self.operands[*operand].access, *words);
-                    format!("{}(operand{operand}[{at}])", class.wgsl())
+                    match self.operands[*operand].storage {
+                        Storage::Packed(packing) => {
+                            let _ = writeln!(text, "    let at{index} = {at};");
+                            packing.element(&format!("operand{operand}"), &format!("at{index}"))
+                        }
+                        _ => format!("{}(operand{operand}[{at}])", class.wgsl()),
+                    }
                 }
                 Step::Word { word } => format!("bitcast<{}>({})", class.wgsl(), word_text(*word)),
                 Step::Call { function, arguments } => {
@@ -312,7 +318,10 @@ impl<'a> PointwiseBuilder<'a> {
                 Class::U32 => Some(self.constant_u32(u32::try_from(constant.to_i64s().ok()?[0]).ok()?)),
             };
         }
-        let storage = self.profile.storage(input.fact.dtype)?;
+        let storage = match &input.fact.value {
+            Some(constant) => self.profile.constant_storage(constant)?,
+            None => self.profile.storage(input.fact.dtype)?,
+        };
         let access = access();
         let words = match &access {
             Access::Cycle { inner, count } => vec![*inner, *count],

@@ -1,6 +1,7 @@
 //! What an adapter can do, as plain data.
 
-use crate::tensor::DType;
+use super::packing::Packing;
+use crate::tensor::{DType, Tensor};
 
 /// How an element lies in device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,12 +14,22 @@ pub enum Storage {
     I32,
     /// 32-bit unsigned integer.
     U32,
+    /// Integers sharing words: constants only.
+    Packed(Packing),
 }
 
 impl Storage {
-    /// Bytes of one element on the device.
+    /// Bytes of one element on the device, or of one word of a packed constant.
     pub fn bytes(self) -> usize {
         if self == Storage::F16 { 2 } else { 4 }
+    }
+
+    /// Bytes of `elements` elements on the device, before rounding up to whole words.
+    pub fn size(self, elements: usize) -> usize {
+        match self {
+            Storage::Packed(packing) => elements.div_ceil(packing.per_word()).saturating_mul(4),
+            _ => elements.saturating_mul(self.bytes()),
+        }
     }
 
     /// The WGSL scalar type.
@@ -27,7 +38,7 @@ impl Storage {
             Storage::F32 => "f32",
             Storage::F16 => "f16",
             Storage::I32 => "i32",
-            Storage::U32 => "u32",
+            Storage::U32 | Storage::Packed(_) => "u32",
         }
     }
 
@@ -35,8 +46,8 @@ impl Storage {
     pub fn class(self) -> Class {
         match self {
             Storage::F32 | Storage::F16 => Class::F32,
-            Storage::I32 => Class::I32,
-            Storage::U32 => Class::U32,
+            Storage::I32 | Storage::Packed(Packing { signed: true, .. }) => Class::I32,
+            Storage::U32 | Storage::Packed(_) => Class::U32,
         }
     }
 }
@@ -116,6 +127,14 @@ impl Profile {
             Some(Precision::F32) => self.f16 = false,
             Some(Precision::F16) => self.half_precision = self.stores_f16(),
             None => {}
+        }
+    }
+
+    /// How a constant lies on this device for a reader that takes packed integers.
+    pub fn constant_storage(&self, constant: &Tensor) -> Option<Storage> {
+        match Packing::of_constant(constant) {
+            Some(packing) => Some(Storage::Packed(packing)),
+            None => self.storage(constant.dtype()),
         }
     }
 

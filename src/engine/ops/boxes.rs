@@ -121,7 +121,7 @@ pub(super) fn fill_bits(fill: f64, storage: Storage) -> u32 {
     match storage {
         Storage::F32 | Storage::F16 => (fill as f32).to_bits(),
         Storage::I32 => (fill as i32).cast_unsigned(),
-        Storage::U32 => fill as u32,
+        Storage::U32 | Storage::Packed(_) => fill as u32,
     }
 }
 

@@ -8,7 +8,7 @@ use super::arguments::{optional, required};
 use super::narrow;
 use super::quantize_grid::Grid;
 use super::registry::OpSpec;
-use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
+use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Quantized, Reg, Rows, RowsQuery};
 use crate::error::{Error, Result};
 use crate::tensor::small_float::Rounding;
 use crate::tensor::{DType, Tensor};
@@ -171,6 +171,16 @@ impl Op for Dequantize {
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
         rows(query, self.grid)
+    }
+
+    fn quantized(&self, constants: &[Option<&Tensor>]) -> Option<Quantized> {
+        let (codes, scales) = (optional(constants, 0)?, optional(constants, 1)?);
+        let zeros = optional(constants, 2);
+        let to = self.to.unwrap_or(scales.dtype());
+        let fits = matches!(to, DType::F32 | DType::F16 | DType::BF16)
+            && zeros.is_none_or(|z| z.shape().elements() == scales.shape().elements());
+        let layout = self.grid.layout(scales.shape(), codes.shape()).ok().filter(|_| fits)?;
+        Some(Quantized { codes: codes.clone(), layout, scales: Some(scales.clone()), zeros: zeros.cloned() })
     }
 
     fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
