@@ -5,6 +5,8 @@ use coracle::tensor::{DType, Shape, Tensor};
 
 /// One operator on some inputs.
 pub(crate) struct Case {
+    /// The operator's domain; empty for ONNX's own.
+    pub(crate) domain: &'static str,
     /// The operator's name, as ONNX spells it.
     pub(crate) operator: &'static str,
     /// What is special about it.
@@ -27,11 +29,23 @@ pub(crate) struct Case {
 pub(crate) struct Input {
     pub(crate) tensor: Tensor,
     pub(crate) is_constant: bool,
+    /// What DequantizeLinear restores it with, if it does.
+    pub(crate) restored: Option<Restored>,
+}
+
+/// Scales and zero points of a quantised constant.
+pub(crate) struct Restored {
+    pub(crate) scales: Tensor,
+    pub(crate) zeros: Option<Tensor>,
+    pub(crate) axis: i64,
+    /// Entries of the axis for each scale; 0 for one each.
+    pub(crate) block: i64,
 }
 
 impl Case {
     pub(crate) fn new(operator: &'static str, name: &'static str) -> Self {
         Self {
+            domain: "",
             operator,
             name,
             opset: 18,
@@ -43,18 +57,29 @@ impl Case {
         }
     }
 
+    pub(crate) fn domain(mut self, domain: &'static str) -> Self {
+        self.domain = domain;
+        self
+    }
+
     pub(crate) fn opset(mut self, opset: i64) -> Self {
         self.opset = opset;
         self
     }
 
     pub(crate) fn varying(mut self, tensor: Tensor) -> Self {
-        self.inputs.push(Some(Input { tensor, is_constant: false }));
+        self.inputs.push(Some(Input { tensor, is_constant: false, restored: None }));
         self
     }
 
     pub(crate) fn constant(mut self, tensor: Tensor) -> Self {
-        self.inputs.push(Some(Input { tensor, is_constant: true }));
+        self.inputs.push(Some(Input { tensor, is_constant: true, restored: None }));
+        self
+    }
+
+    /// A constant that DequantizeLinear makes of small integers.
+    pub(crate) fn quantized(mut self, tensor: Tensor, restored: Restored) -> Self {
+        self.inputs.push(Some(Input { tensor, is_constant: true, restored: Some(restored) }));
         self
     }
 

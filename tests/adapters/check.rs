@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use coracle::engine::compile::{compile, optimise};
 use coracle::engine::device::Lane;
-use coracle::engine::ir::{Attributes, Given, Graph, Node, Op, OutputPlace, Profile, Program, Slot, oracle};
+use coracle::engine::ir::{
+    Attribute, Attributes, Given, Graph, Node, Op, OutputPlace, Profile, Program, Slot, ValueId, oracle,
+};
 use coracle::engine::ops::{OpSpec, build};
 use coracle::error::{Error, Result};
 use coracle::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
 
-use super::case::Case;
+use super::case::{Case, Restored};
 
 /// Runs `case` alone and, where its first output holds floats, with a Relu behind it.
 pub(crate) fn check(lane: &Lane, profile: &Profile, case: &Case) -> Result<(), String> {
@@ -45,7 +47,7 @@ fn spec(name: String, dtype: DType, shape: Option<&Shape>) -> Spec {
 
 fn operator(case: &Case) -> Result<Arc<dyn Op>> {
     build(&OpSpec {
-        domain: "",
+        domain: case.domain,
         name: case.operator,
         opset: case.opset,
         attributes: &case.attributes,
@@ -57,6 +59,21 @@ fn operator(case: &Case) -> Result<Arc<dyn Op>> {
 fn relu() -> Result<Arc<dyn Op>> {
     let attributes = Attributes::new();
     build(&OpSpec { domain: "", name: "Relu", opset: 18, attributes: &attributes, inputs: 1, outputs: 1 })
+}
+
+/// What DequantizeLinear makes of `codes`.
+fn restore(graph: &mut Graph, codes: ValueId, restored: &Restored) -> ValueId {
+    let mut attributes = Attributes::new();
+    attributes.set("axis", Attribute::Int(restored.axis));
+    attributes.set("block_size", Attribute::Int(restored.block));
+    let name = "DequantizeLinear";
+    let op = build(&OpSpec { domain: "", name, opset: 21, attributes: &attributes, inputs: 3, outputs: 1 });
+    let scales = graph.add_value("scales", Some(restored.scales.clone()));
+    let zeros = restored.zeros.clone().map(|zeros| graph.add_value("zeros", Some(zeros)));
+    let (inputs, output) = (vec![Some(codes), Some(scales), zeros], graph.add_value("restored", None));
+    let op = op.expect("an operator of the library");
+    graph.nodes.push(Node { name: name.into(), op, inputs, outputs: vec![Some(output)] });
+    output
 }
 
 /// The graph of the case and what to feed it.
@@ -72,6 +89,9 @@ fn graph_of(case: &Case, followed: bool) -> Result<(Graph, Vec<Tensor>)> {
                 let tensor = &input.tensor;
                 graph.signature.inputs.push(spec(format!("x{index}"), tensor.dtype(), Some(tensor.shape())));
                 fed.push(tensor.clone());
+            }
+            if let Some(restored) = &input.restored {
+                return restore(&mut graph, value, restored);
             }
             value
         }));

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::arguments::{optional, required};
+use super::centre::centre;
 use super::composed::{Composed, composed};
 use super::registry::OpSpec;
 use super::sketch::Sketch;
@@ -169,6 +170,61 @@ fn centred(
     sketch.op("Sub", &[&x, &zero])
 }
 
+/// Constant weights as a product takes them, transposed and packed, where zero points lie along one axis.
+fn constant_weights(
+    sketch: &mut Sketch,
+    inputs: &[Option<&Fact>],
+    layout: &Layout,
+    kind: &Kind,
+    sums: DType,
+) -> Result<Option<Wire>> {
+    let fact = required(inputs, layout.b)?;
+    let Some(shape) = fact.shape().filter(|_| fact.value.is_some()) else { return Ok(None) };
+    let zero = input(inputs, layout.b_zero).map(|i| (i, inputs[i].and_then(Fact::shape)));
+    let axis = match &zero {
+        None => None,
+        Some((_, Some(shape))) if shape.elements() == 1 => None,
+        Some((_, Some(zeros))) if zeros.rank() == 1 => match kind {
+            Kind::Conv(_) => Some(0),
+            _ => shape.rank().checked_sub(1),
+        },
+        Some(_) => return Ok(None),
+    };
+    let mut weights = Wire::Input(layout.b);
+    if matches!(kind, Kind::Gemm { transpose: [_, true], .. }) {
+        weights = sketch.transpose(&weights, &[1, 0])?;
+    }
+    let mut all = vec![&weights];
+    let zero = zero.map(|(i, _)| Wire::Input(i));
+    all.extend(&zero);
+    Ok(Some(sketch.push(centre(sums, axis), &all)))
+}
+
+/// The most that |w − zero| of constant weights sum up to in one output channel.
+fn sums_of(inputs: &[Option<&Fact>], layout: &Layout, kind: &Kind) -> f64 {
+    let Some(weights) = optional(inputs, layout.b).and_then(|f| f.value.as_ref()) else { return f64::INFINITY };
+    let zeros = match input(inputs, layout.b_zero).map(|i| inputs[i].and_then(|f| f.value.as_ref()?.to_f64s().ok())) {
+        None => vec![0.0],
+        Some(Some(zeros)) => zeros,
+        Some(None) => return f64::INFINITY,
+    };
+    let shape = weights.shape();
+    // Channels lie along the first axis, or the last one.
+    let first = matches!(kind, Kind::Conv(_) | Kind::Gemm { transpose: [_, true], .. });
+    let channels = if first { shape.first() } else { shape.last() }.copied().unwrap_or(1);
+    let inner = if first { shape[1..].iter().product::<usize>() } else { 1 };
+    let Ok(values) = weights.to_i64s() else { return f64::INFINITY };
+    if zeros.len() != 1 && zeros.len() != channels {
+        return f64::INFINITY;
+    }
+    let mut sums = vec![0.0f64; channels];
+    for (i, value) in values.iter().enumerate() {
+        let channel = i / inner.max(1) % channels;
+        sums[channel] += (*value as f64 - zeros[if zeros.len() == 1 { 0 } else { channel }]).abs();
+    }
+    sums.into_iter().fold(0.0, f64::max)
+}
+
 fn compose(
     sketch: &mut Sketch,
     inputs: &[Option<&Fact>],
@@ -181,7 +237,9 @@ fn compose(
         Kind::Conv(_) => b.iter().skip(1).product(),
         Kind::Gemm { transpose, .. } => a.get(usize::from(!transpose[0])).copied().unwrap_or(1),
     };
-    let bound = terms as f64 * largest(inputs, layout.a, layout.a_zero) * largest(inputs, layout.b, layout.b_zero);
+    let most = largest(inputs, layout.a, layout.a_zero);
+    let bound = terms as f64 * most * largest(inputs, layout.b, layout.b_zero);
+    let bound = if bound < EXACT { bound } else { bound.min(most * sums_of(inputs, layout, kind)) };
     let sums = if bound < EXACT { DType::F32 } else { DType::I32 };
     // Zero points of a: one, or one a row (before the last axis). Of b: one, or one a column or output channel.
     let rank = b.rank();
@@ -205,7 +263,12 @@ fn compose(
         _ => Ok(zero),
     };
     let mut x = centred(sketch, inputs, layout.a, layout.a_zero, sums, left)?;
-    let mut w = centred(sketch, inputs, layout.b, layout.b_zero, sums, right)?;
+    let weights = constant_weights(sketch, inputs, layout, kind, sums)?;
+    let is_restored = weights.is_some();
+    let mut w = match weights {
+        Some(weights) => weights,
+        None => centred(sketch, inputs, layout.b, layout.b_zero, sums, right)?,
+    };
     let mut sum = match kind {
         Kind::Conv(attributes) => {
             let listed: Vec<(&str, Attribute)> = attributes.iter().map(|(n, v)| (n, v.clone())).collect();
@@ -213,8 +276,8 @@ fn compose(
         }
         Kind::MatMul => sketch.op("MatMul", &[&x, &w])?,
         Kind::Gemm { transpose, .. } => {
-            for (side, transposed) in [&mut x, &mut w].into_iter().zip(transpose) {
-                if *transposed {
+            for (side, transposed) in [(&mut x, transpose[0]), (&mut w, transpose[1] && !is_restored)] {
+                if transposed {
                     *side = sketch.transpose(side, &[1, 0])?;
                 }
             }

@@ -212,6 +212,7 @@ const OPERATORS: &[(&str, &str, Constructor)] = &[
     ("com.microsoft", "DequantizeLinear", super::quantize::dequantize),
     ("com.microsoft", "DynamicQuantizeLSTM", super::recurrent::recurrent),
     ("com.microsoft", "DynamicQuantizeMatMul", super::dynamic_product::dynamic_product),
+    ("com.microsoft", "MatMulNBits", super::matmul_nbits::matmul_nbits),
     ("com.microsoft", "MatMulIntegerToFloat", super::quantized_product::quantized_product),
     ("com.microsoft", "QGemm", super::quantized_product::quantized_product),
     ("com.microsoft", "QLinearAdd", super::quantized_elementwise::quantized_elementwise),

@@ -2,7 +2,7 @@
 
 use super::{
     arithmetic, batch_normalization, bits, cast, choice, compare, join, movement, products, quantize, signals, unary,
-    views, vision,
+    views, vision, weights,
 };
 use crate::case::Case;
 
@@ -23,6 +23,7 @@ pub(crate) fn all() -> Vec<Case> {
         unary::cases,
         views::cases,
         vision::cases,
+        weights::cases,
     ];
     files.into_iter().flat_map(|cases| cases()).collect()
 }

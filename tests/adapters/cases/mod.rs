@@ -14,6 +14,7 @@ mod signals;
 mod unary;
 mod views;
 mod vision;
+mod weights;
 
 mod listing;
 
