@@ -15,6 +15,7 @@ const MAX_FOLDED_ELEMENTS: usize = 1 << 24;
 /// Those of evaluating a node over constants, naming it.
 pub fn optimise(mut graph: Graph, profile: &Profile) -> Result<Graph> {
     fold_constants(&mut graph)?;
+    turn_weights(&mut graph)?;
     fold_affines(&mut graph);
     simplify(&mut graph, profile)?;
     fold_constants(&mut graph)?;
@@ -54,6 +55,26 @@ fn fold_constants(graph: &mut Graph) -> Result<()> {
         }
     }
     graph.nodes.retain(|n| n.outputs.iter().flatten().any(|v| graph.values[v.0].constant.is_none()));
+    Ok(())
+}
+
+/// Transposes packed weights whose one reader would rather have them so.
+fn turn_weights(graph: &mut Graph) -> Result<()> {
+    let (uses, producers) = (graph.uses(), graph.producers());
+    for index in 0..graph.nodes.len() {
+        for place in 0..graph.nodes[index].inputs.len() {
+            let node = &graph.nodes[index];
+            let Some(value) = node.inputs[place].filter(|v| uses[v.0] == 1) else { continue };
+            let Some(producer) = producers[value.0] else { continue };
+            let Some(op) = node.op.reading_transposed(place) else { continue };
+            let before = &graph.nodes[producer];
+            let turned = before.op.giving_transposed(&constants(graph, before)).map_err(|e| e.at(before.describe()))?;
+            if let Some(turned) = turned {
+                replace(graph, producer, producer, turned);
+                graph.nodes[index].op = op;
+            }
+        }
+    }
     Ok(())
 }
 

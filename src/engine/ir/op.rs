@@ -90,6 +90,19 @@ pub trait Op: Debug + Send + Sync {
         None
     }
 
+    /// This operator reading matrix `i` transposed, where its kernels read packed weights faster so.
+    fn reading_transposed(&self, _i: usize) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// This operator giving the transpose of the matrix that it gives, all of its inputs being constants.
+    ///
+    /// # Errors
+    /// As [`Op::evaluate`], for constants that cannot be transformed.
+    fn giving_transposed(&self, _constants: &[Option<&Tensor>]) -> Result<Option<Replacement>> {
+        Ok(None)
+    }
+
     /// Whether the kernels read input `i` packed where it is a constant of small integers.
     fn reads_packed(&self, _i: usize) -> bool {
         false

@@ -213,6 +213,11 @@ impl Op for Gemm {
         (i == 1).then_some(WeightAxes { channel, term: Some(term) })
     }
 
+    fn reading_transposed(&self, i: usize) -> Option<Arc<dyn Op>> {
+        // Columns side by side are read several at a time.
+        (i == 1 && self.transpose_b).then(|| Arc::new(Self { transpose_b: false, ..self.clone() }) as Arc<dyn Op>)
+    }
+
     fn channel_axis(&self, _output_rank: usize) -> Option<usize> {
         Some(1)
     }

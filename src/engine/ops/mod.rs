@@ -81,6 +81,7 @@ mod suppression;
 mod top_k;
 mod unary;
 mod views;
+mod weight_sums;
 mod windows;
 
 pub use registry::{OpSpec, build, names};

@@ -1,6 +1,7 @@
 //! Products of quantised numbers: MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv and their relatives.
 //!
 //! `Σ (a − a₀)(b − b₀)` is computed exactly: in 32-bit floats where no partial sum can pass 2²⁴, else in 32-bit integers.
+//! Constant weights stay packed: the product takes their zero points from them as it reads.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::centre::centre;
 use super::composed::{Composed, composed};
 use super::registry::OpSpec;
 use super::sketch::Sketch;
+use super::weight_sums::WeightSums;
 use crate::engine::ir::{Attribute, Attributes, Fact, Op, Wire};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape};
@@ -98,6 +100,7 @@ pub(super) fn quantized_product(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
         other => return Err(Error::internal(format!("{other} is no quantised product"))),
     };
     let described = (layout, kind.clone());
+    let weight_sums = WeightSums::default();
     composed(Composed {
         name,
         shape_inputs: &[],
@@ -105,7 +108,7 @@ pub(super) fn quantized_product(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             let (a, b) = (required(inputs, layout.a)?, required(inputs, layout.b)?);
             let (Some(a_shape), Some(b_shape)) = (a.shape(), b.shape()) else { return Ok(None) };
             let mut sketch = Sketch::new();
-            let y = compose(&mut sketch, inputs, &layout, &kind, [&a_shape, &b_shape])?;
+            let y = compose(&mut sketch, inputs, &layout, &kind, &weight_sums, [&a_shape, &b_shape])?;
             Ok(Some(sketch.finish([y])))
         }),
         open: Box::new(move |inputs| open(inputs, &described.0, &described.1)),
@@ -200,29 +203,19 @@ fn constant_weights(
     Ok(Some(sketch.push(centre(sums, axis), &all)))
 }
 
-/// The most that |w − zero| of constant weights sum up to in one output channel.
-fn sums_of(inputs: &[Option<&Fact>], layout: &Layout, kind: &Kind) -> f64 {
-    let Some(weights) = optional(inputs, layout.b).and_then(|f| f.value.as_ref()) else { return f64::INFINITY };
-    let zeros = match input(inputs, layout.b_zero).map(|i| inputs[i].and_then(|f| f.value.as_ref()?.to_f64s().ok())) {
-        None => vec![0.0],
-        Some(Some(zeros)) => zeros,
-        Some(None) => return f64::INFINITY,
-    };
-    let shape = weights.shape();
-    // Channels lie along the first axis, or the last one.
-    let first = matches!(kind, Kind::Conv(_) | Kind::Gemm { transpose: [_, true], .. });
-    let channels = if first { shape.first() } else { shape.last() }.copied().unwrap_or(1);
-    let inner = if first { shape[1..].iter().product::<usize>() } else { 1 };
-    let Ok(values) = weights.to_i64s() else { return f64::INFINITY };
-    if zeros.len() != 1 && zeros.len() != channels {
-        return f64::INFINITY;
+/// The most that sums can come to because of what constant weights hold; infinite where that is not known.
+fn weight_bound(inputs: &[Option<&Fact>], layout: &Layout, kind: &Kind, sums: &WeightSums) -> f64 {
+    let value = |i: usize| optional(inputs, i).and_then(|f| f.value.as_ref());
+    let zero = input(inputs, layout.b_zero);
+    let zeros = zero.and_then(value);
+    let channels_first = matches!(kind, Kind::Conv(_) | Kind::Gemm { transpose: [_, true], .. });
+    match value(layout.b) {
+        Some(weights) if zero.is_some() == zeros.is_some() => {
+            let bound = sums.bound(weights, zeros, channels_first).unwrap_or(f64::INFINITY);
+            bound * largest(inputs, layout.a, layout.a_zero)
+        }
+        _ => f64::INFINITY,
     }
-    let mut sums = vec![0.0f64; channels];
-    for (i, value) in values.iter().enumerate() {
-        let channel = i / inner.max(1) % channels;
-        sums[channel] += (*value as f64 - zeros[if zeros.len() == 1 { 0 } else { channel }]).abs();
-    }
-    sums.into_iter().fold(0.0, f64::max)
 }
 
 fn compose(
@@ -230,6 +223,7 @@ fn compose(
     inputs: &[Option<&Fact>],
     layout: &Layout,
     kind: &Kind,
+    weight_sums: &WeightSums,
     [a, b]: [&Shape; 2],
 ) -> Result<Wire> {
     let terms = match kind {
@@ -237,10 +231,9 @@ fn compose(
         Kind::Conv(_) => b.iter().skip(1).product(),
         Kind::Gemm { transpose, .. } => a.get(usize::from(!transpose[0])).copied().unwrap_or(1),
     };
-    let most = largest(inputs, layout.a, layout.a_zero);
-    let bound = terms as f64 * most * largest(inputs, layout.b, layout.b_zero);
-    let bound = if bound < EXACT { bound } else { bound.min(most * sums_of(inputs, layout, kind)) };
-    let sums = if bound < EXACT { DType::F32 } else { DType::I32 };
+    let bound = terms as f64 * largest(inputs, layout.a, layout.a_zero) * largest(inputs, layout.b, layout.b_zero);
+    let exact = bound < EXACT || weight_bound(inputs, layout, kind, weight_sums) < EXACT;
+    let sums = if exact { DType::F32 } else { DType::I32 };
     // Zero points of a: one, or one a row (before the last axis). Of b: one, or one a column or output channel.
     let rank = b.rank();
     let left = |sketch: &mut Sketch, zero: Wire, count: usize| {
