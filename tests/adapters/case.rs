@@ -23,6 +23,8 @@ pub(crate) struct Case {
     pub(crate) tolerance: f64,
     /// Whether it is meant to be computed on the host.
     pub(crate) on_host: bool,
+    /// Whether constants of 4 and 8 bits are meant to stay packed on the device.
+    pub(crate) packed: bool,
 }
 
 /// An input and whether the graph holds it as a constant.
@@ -54,6 +56,7 @@ impl Case {
             outputs: 1,
             tolerance: 2e-6,
             on_host: false,
+            packed: false,
         }
     }
 
@@ -116,6 +119,11 @@ impl Case {
 
     pub(crate) fn tolerance(mut self, tolerance: f64) -> Self {
         self.tolerance = tolerance;
+        self
+    }
+
+    pub(crate) fn packed(mut self) -> Self {
+        self.packed = true;
         self
     }
 

@@ -32,6 +32,7 @@ fn run(lane: &Lane, profile: &Profile, case: &Case, followed: bool) -> Result<bo
     if case.on_host == on_host.is_empty() {
         return Err(Error::internal(format!("host steps: {on_host:?}")));
     }
+    check_bytes(case, &program)?;
     if on_host.is_empty() {
         let found = execute(lane, &program, &inputs)?;
         for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -39,6 +40,21 @@ fn run(lane: &Lane, profile: &Profile, case: &Case, followed: bool) -> Result<bo
         }
     }
     Ok(matches!(expected[0].dtype(), DType::F32 | DType::F16))
+}
+
+/// Packed constants take at most half of what they would take widened to 32 bits, scales included.
+fn check_bytes(case: &Case, program: &Program) -> Result<()> {
+    let constants = case.inputs.iter().flatten().filter(|i| i.is_constant);
+    let (mut small, mut other) = (0, 0);
+    for tensor in constants.map(|i| &i.tensor) {
+        let bytes = 4 * tensor.shape().elements() as u64;
+        if tensor.dtype().bits() <= 8 && bytes >= 2048 { small += bytes } else { other += bytes }
+    }
+    let (found, most) = (program.constant_bytes(), small / 2 + other);
+    if case.packed && found > most {
+        return Err(Error::internal(format!("constants take {found} bytes on the device, should take at most {most}")));
+    }
+    Ok(())
 }
 
 fn spec(name: String, dtype: DType, shape: Option<&Shape>) -> Spec {

@@ -8,6 +8,7 @@ mod plan;
 mod prove;
 mod rebatch;
 mod specialise;
+mod turned;
 
 pub use lower::compile;
 pub use optimise::optimise;

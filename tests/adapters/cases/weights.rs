@@ -9,6 +9,8 @@ const TYPES: [DType; 4] = [DType::I8, DType::U8, DType::I4, DType::U4];
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = TYPES.iter().zip(1..).flat_map(|(dtype, seed)| of(*dtype, 1000 * seed)).collect();
     cases.extend([integer_products(), blocks_of_bits(), lookups()].into_iter().flatten());
+    let mut cases: Vec<Case> = cases.into_iter().map(Case::packed).collect();
+    cases.extend(TYPES.iter().zip(1..).flat_map(|(dtype, seed)| widened(*dtype, 7000 * seed)));
     cases
 }
 
@@ -76,18 +78,27 @@ fn of(dtype: DType, seed: u64) -> Vec<Case> {
             .int("group", 3)
             .varying(floats(&[2, 24, 5, 5], seed + 48))
             .quantized(w(&[18, 8, 3, 3], 49), r(&[18], 0, 0, true, 50)),
-        new("Conv", "weights_depthwise")
-            .int("group", 120)
-            .varying(floats(&[1, 120, 5, 5], seed + 52))
-            .quantized(w(&[120, 1, 3, 3], 53), r(&[120], 0, 0, true, 54)),
         new("ConvTranspose", "weights")
             .ints("strides", &[2, 2])
             .varying(floats(&[2, 12, 4, 5], seed + 56))
             .quantized(w(&[12, 10, 3, 3], 57), r(&[10], 1, 0, true, 58)),
+    ]
+}
+
+/// Weights that no kernel takes packed, or that are too few.
+fn widened(dtype: DType, seed: u64) -> Vec<Case> {
+    let r = |shape: &[usize], axis, block, shifted, n| restored(dtype, shape, axis, block, shifted, seed + n);
+    let w = |shape: &[usize], n| codes(dtype, shape, seed + n);
+    vec![
+        new("Conv", "weights_depthwise")
+            .int("group", 120)
+            .varying(floats(&[1, 120, 5, 5], seed + 52))
+            .quantized(w(&[120, 1, 3, 3], 53), r(&[120], 0, 0, true, 54)),
         new("ConvTranspose", "weights_in_groups")
             .int("group", 2)
             .varying(floats(&[1, 16, 4, 5], seed + 60))
             .quantized(w(&[16, 8, 3, 3], 61), r(&[], 0, 0, true, 62)),
+        bits("small", 4, [20, 5, 16], Some(DType::U8), 140),
     ]
 }
 
@@ -131,6 +142,7 @@ fn integer_products() -> Vec<Case> {
             .constant(w(DType::I8, &[48, 64], 24))
             .constant(scale(&[48], 25))
             .constant(zero(DType::I8, &[48], 26)),
+        new("MatMulInteger", "weights_by_vector").varying(x(&[3, 2000], 27)).constant(w(DType::I8, &[2000, 1], 28)),
     ]
 }
 
@@ -159,7 +171,6 @@ fn blocks_of_bits() -> Vec<Case> {
         bits("zero_points", 4, [96, 40, 32], Some(DType::U8), 110),
         bits("float_zero_points", 4, [96, 33, 16], Some(DType::F32), 120),
         bits("short_last_block", 4, [100, 36, 64], Some(DType::U8), 130),
-        bits("small", 4, [20, 5, 16], Some(DType::U8), 140),
         bits("eight_bits", 8, [64, 30, 32], Some(DType::U8), 150),
         bits("one_block", 4, [40, 64, 128], None, 160).absent().absent().constant(floats(&[64], 161)),
     ]
