@@ -1,7 +1,7 @@
 //! Every tile is valid WGSL, binds what is declared and translates to every backend.
 
 use super::*;
-use crate::engine::ir::{Chain, Class, Define, Link, Packing, Storage};
+use crate::engine::ir::{Chain, Define, Link, Packing, Storage};
 
 /// A tile to change.
 const PLAIN: ProductTile = ProductTile {
