@@ -26,6 +26,8 @@ struct Params {
     output: vec4<u32>,
     // Elements of y between pixels; w: between images.
     y_step: vec4<u32>,
+    // Of packed weights: terms that share scales, entries of the grid between those, where its zero points start.
+    grid: vec4<u32>,
     y_row: u32,
     // Elements of bias between rows and columns.
     bias_row: u32,

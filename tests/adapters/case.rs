@@ -23,12 +23,25 @@ pub(crate) struct Case {
     pub(crate) on_host: bool,
     /// Whether it is meant to be computed on the host where the adapter lacks 64-bit types.
     pub(crate) wide: bool,
+    /// Whether constants of 4 and 8 bits are meant to stay packed on the device.
+    pub(crate) packed: bool,
 }
 
 /// An input and whether the graph holds it as a constant.
 pub(crate) struct Input {
     pub(crate) tensor: Tensor,
     pub(crate) is_constant: bool,
+    /// What DequantizeLinear restores it with, if it does.
+    pub(crate) restored: Option<Restored>,
+}
+
+/// Scales and zero points of a quantised constant.
+pub(crate) struct Restored {
+    pub(crate) scales: Tensor,
+    pub(crate) zeros: Option<Tensor>,
+    pub(crate) axis: i64,
+    /// Entries of the axis for each scale; 0 for one each.
+    pub(crate) block: i64,
 }
 
 impl Case {
@@ -43,6 +56,7 @@ impl Case {
             tolerance: 2e-6,
             on_host: false,
             wide: false,
+            packed: false,
         }
     }
 
@@ -52,12 +66,18 @@ impl Case {
     }
 
     pub(crate) fn varying(mut self, tensor: Tensor) -> Self {
-        self.inputs.push(Some(Input { tensor, is_constant: false }));
+        self.inputs.push(Some(Input { tensor, is_constant: false, restored: None }));
         self
     }
 
     pub(crate) fn constant(mut self, tensor: Tensor) -> Self {
-        self.inputs.push(Some(Input { tensor, is_constant: true }));
+        self.inputs.push(Some(Input { tensor, is_constant: true, restored: None }));
+        self
+    }
+
+    /// A constant that DequantizeLinear makes of small integers.
+    pub(crate) fn quantized(mut self, tensor: Tensor, restored: Restored) -> Self {
+        self.inputs.push(Some(Input { tensor, is_constant: true, restored: Some(restored) }));
         self
     }
 
@@ -99,6 +119,11 @@ impl Case {
 
     pub(crate) fn wide(mut self) -> Self {
         self.wide = true;
+        self
+    }
+
+    pub(crate) fn packed(mut self) -> Self {
+        self.packed = true;
         self
     }
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use coracle::engine::compile::{compile, optimise};
 use coracle::engine::device::Lane;
-use coracle::engine::ir::{Attributes, Given, Graph, Node, Op, OutputPlace, Profile, Program, Slot, oracle};
+use coracle::engine::ir::{
+    Attribute, Attributes, Given, Graph, Node, Op, OutputPlace, Profile, Program, Slot, ValueId, oracle,
+};
 use coracle::engine::ops::{OpSpec, build};
 use coracle::error::{Error, Result};
 use coracle::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
 
-use super::case::Case;
+use super::case::{Case, Restored};
 
 /// Runs `case` alone and, where its first output holds floats, with a Relu behind it.
 pub(crate) fn check(lane: &Lane, profile: &Profile, case: &Case) -> Result<(), String> {
@@ -35,6 +37,7 @@ fn run(lane: &Lane, profile: &Profile, case: &Case, followed: bool) -> Result<bo
     if case.on_host == on_host.is_empty() {
         return Err(Error::internal(format!("host steps: {on_host:?}")));
     }
+    check_bytes(case, &program)?;
     if on_host.is_empty() {
         let found = execute(lane, &program, &inputs)?;
         for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -42,6 +45,21 @@ fn run(lane: &Lane, profile: &Profile, case: &Case, followed: bool) -> Result<bo
         }
     }
     Ok(matches!(expected[0].dtype(), DType::F32 | DType::F16))
+}
+
+/// Packed constants take at most half of what they would take widened to 32 bits, scales included.
+fn check_bytes(case: &Case, program: &Program) -> Result<()> {
+    let constants = case.inputs.iter().flatten().filter(|i| i.is_constant);
+    let (mut small, mut other) = (0, 0);
+    for tensor in constants.map(|i| &i.tensor) {
+        let bytes = 4 * tensor.shape().elements() as u64;
+        if tensor.dtype().bits() <= 8 && bytes >= 2048 { small += bytes } else { other += bytes }
+    }
+    let (found, most) = (program.constant_bytes(), small / 2 + other);
+    if case.packed && found > most {
+        return Err(Error::internal(format!("constants take {found} bytes on the device, should take at most {most}")));
+    }
+    Ok(())
 }
 
 fn spec(name: String, dtype: DType, shape: Option<&Shape>) -> Spec {
@@ -65,6 +83,21 @@ fn relu() -> Result<Arc<dyn Op>> {
     build(&OpSpec { domain: "", name: "Relu", opset: 18, attributes: &attributes, inputs: 1, outputs: 1 })
 }
 
+/// What DequantizeLinear makes of `codes`.
+fn restore(graph: &mut Graph, codes: ValueId, restored: &Restored) -> ValueId {
+    let mut attributes = Attributes::new();
+    attributes.set("axis", Attribute::Int(restored.axis));
+    attributes.set("block_size", Attribute::Int(restored.block));
+    let name = "DequantizeLinear";
+    let op = build(&OpSpec { domain: "", name, opset: 21, attributes: &attributes, inputs: 3, outputs: 1 });
+    let scales = graph.add_value("scales", Some(restored.scales.clone()));
+    let zeros = restored.zeros.clone().map(|zeros| graph.add_value("zeros", Some(zeros)));
+    let (inputs, output) = (vec![Some(codes), Some(scales), zeros], graph.add_value("restored", None));
+    let op = op.expect("an operator of the library");
+    graph.nodes.push(Node { name: name.into(), op, inputs, outputs: vec![Some(output)] });
+    output
+}
+
 /// The graph of the case and what to feed it.
 fn graph_of(case: &Case, followed: bool) -> Result<(Graph, Vec<Tensor>)> {
     let signature = Signature { inputs: Vec::new(), outputs: Vec::new() };
@@ -78,6 +111,9 @@ fn graph_of(case: &Case, followed: bool) -> Result<(Graph, Vec<Tensor>)> {
                 let tensor = &input.tensor;
                 graph.signature.inputs.push(spec(format!("x{index}"), tensor.dtype(), Some(tensor.shape())));
                 fed.push(tensor.clone());
+            }
+            if let Some(restored) = &input.restored {
+                return restore(&mut graph, value, restored);
             }
             value
         }));

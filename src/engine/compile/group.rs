@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::dequantised::Restored;
 use super::specialise::Specialised;
 use crate::engine::ir::{Chain, Fact, Graph, Node, PointwiseBuilder, PointwiseInput, Profile, Reg, ValueId};
 
 /// Elementwise nodes looked at behind one kernel.
 const MAX_MEMBERS: usize = 24;
 /// Storage buffers left to a kernel's own bindings when a chain takes operands.
-const OWN_BUFFERS: usize = 4;
+const OWN_BUFFERS: usize = 6;
 /// Stands for the caller among the readers of a graph output.
 const CALLER: usize = usize::MAX;
 
@@ -42,18 +43,21 @@ impl Unit {
     }
 }
 
-/// Groups the live nodes of a graph. `forced_host` names nodes that have no kernel for their case, and why.
+/// Groups the live nodes of a graph. `forced_host` names nodes that have no kernel for their case, and why; what is in
+/// `restored` needs no unit.
 pub(super) fn units(
     graph: &Graph,
     known: &Specialised,
     profile: &Profile,
     forced_host: &HashMap<usize, String>,
+    restored: &HashMap<ValueId, Restored>,
 ) -> Vec<Unit> {
     let grouper = Grouper { graph, known, profile, forced_host, readers: readers(graph, known) };
     let mut taken = HashSet::new();
     let mut units = Vec::new();
     for index in known.live.iter().copied() {
-        if taken.contains(&index) {
+        let left_to_readers = graph.nodes[index].outputs.iter().flatten().any(|v| restored.contains_key(v));
+        if taken.contains(&index) || left_to_readers {
             continue;
         }
         let unit = grouper.unit(index, &taken);

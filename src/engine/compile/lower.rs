@@ -3,16 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::dequantised::{Restored, restored};
 use super::group::{Unit, units};
 use super::plan::assign_pools;
 use super::specialise::{Specialised, specialise};
 use crate::engine::ir::{
-    Buffer, BufferId, Chain, Fact, Given, Graph, HostStep, Node, Operand, OutputPlace, Port, Profile, Program,
-    Recorder, Rest, Scene, Segment, Slot, Storage, ValueId, Work, linear_groups,
+    Buffer, BufferId, Chain, Fact, Given, Graph, HostStep, Node, Operand, OperandGrid, OutputPlace, Port, Profile,
+    Program, Recorder, Rest, Scene, Segment, Slot, Storage, ValueId, Work, linear_groups,
 };
 use crate::engine::kernels;
 use crate::error::{Code, Error, Result};
-use crate::tensor::{DType, Shape, Signature, Spec};
+use crate::tensor::{DType, Shape, Signature, Spec, Tensor};
 
 /// Compiles `graph` for these inputs, in the signature's order: as far as shapes can be known before anything has run; the
 /// rest is handed over in [`Program::rest`].
@@ -57,6 +58,8 @@ impl From<Error> for Failure {
 struct Place {
     slot: Option<Slot>,
     buffer: Option<BufferId>,
+    /// A constant's packed form.
+    packed: Option<BufferId>,
 }
 
 struct Lowering<'a> {
@@ -64,6 +67,7 @@ struct Lowering<'a> {
     known: &'a Specialised,
     profile: &'a Profile,
     places: Vec<Place>,
+    restored: HashMap<ValueId, Restored>,
     program: Program,
 }
 
@@ -80,7 +84,8 @@ impl<'a> Lowering<'a> {
             nodes: 0,
             flops: 0.0,
         };
-        Self { graph, known, profile, places: vec![Place::default(); graph.values.len()], program }
+        let places = vec![Place::default(); graph.values.len()];
+        Self { graph, known, profile, places, restored: HashMap::new(), program }
     }
 
     fn run(mut self, forced_host: &HashMap<usize, String>) -> Result<Program, Failure> {
@@ -94,7 +99,8 @@ impl<'a> Lowering<'a> {
             let (inputs, outputs) = (self.known.input_facts(node), self.known.output_facts(node));
             self.program.flops += node.op.cost(&inputs, &outputs).flops;
         }
-        for unit in units(self.graph, self.known, self.profile, forced_host) {
+        self.restored = restored(self.graph, self.known, self.profile, forced_host);
+        for unit in units(self.graph, self.known, self.profile, forced_host, &self.restored) {
             match unit {
                 Unit::Device { root, chain, members, output } => self.device(root, &chain, &members, output)?,
                 Unit::View(index) => self.view(index)?,
@@ -224,10 +230,7 @@ impl<'a> Lowering<'a> {
         let storage = self.storage(fact.dtype)?;
         let buffer = match (self.places[value.0].buffer, &fact.value) {
             (Some(buffer), _) => buffer,
-            (None, Some(constant)) => {
-                self.program.buffers.push(Buffer::Constant { tensor: constant.clone(), storage });
-                BufferId(self.program.buffers.len() - 1)
-            }
+            (None, Some(constant)) => self.upload(constant, storage),
             (None, None) => {
                 let buffer = self.scratch(&shape, storage);
                 let slot = self.host_slot(value)?;
@@ -237,7 +240,44 @@ impl<'a> Lowering<'a> {
             }
         };
         self.places[value.0].buffer = Some(buffer);
-        Ok(Operand { buffer, storage, dtype: fact.dtype, shape })
+        Ok(Operand { buffer, storage, dtype: fact.dtype, shape, grid: None })
+    }
+
+    /// A constant in device memory for a reader that takes small integers packed; other values as [`Self::operand`].
+    fn constant(&mut self, value: ValueId) -> Result<Operand> {
+        let fact = self.fact(value)?;
+        let Some((tensor, storage)) = fact.value.as_ref().and_then(|c| Some((c, self.profile.constant_storage(c)?)))
+        else {
+            return self.operand(value);
+        };
+        if !matches!(storage, Storage::Packed(_)) {
+            return self.operand(value);
+        }
+        let buffer = self.places[value.0].packed.unwrap_or_else(|| self.upload(tensor, storage));
+        self.places[value.0].packed = Some(buffer);
+        Ok(Operand { buffer, storage, dtype: fact.dtype, shape: tensor.shape().clone(), grid: None })
+    }
+
+    fn upload(&mut self, tensor: &Tensor, storage: Storage) -> BufferId {
+        self.program.buffers.push(Buffer::Constant { tensor: tensor.clone(), storage });
+        BufferId(self.program.buffers.len() - 1)
+    }
+
+    /// A weight as packed integers and what restores its numbers.
+    fn weight(&mut self, value: ValueId) -> Result<Option<Operand>> {
+        let Some(Restored { weight, axes }) = self.restored.get(&value) else { return Ok(None) };
+        let (dtype, codes) = (self.fact(value)?.dtype, weight.codes.clone());
+        let grid = weight.grid(*axes)?;
+        let storage = weight.packing(*axes).map(Storage::Packed);
+        let storage = storage.ok_or_else(|| Error::internal("a weight cannot be packed"))?;
+        let buffer = self.upload(&codes, storage);
+        let grid = grid.map(|grid| {
+            let buffer = self.upload(&grid.values, Storage::F32);
+            let zeros = grid.has_zeros.then(|| grid.values.shape().elements() / if grid.has_scales { 2 } else { 1 });
+            let zeros = zeros.map(|plane| if grid.has_scales { plane } else { 0 });
+            OperandGrid { buffer, block: grid.block, channels: grid.channels, zeros, has_scales: grid.has_scales }
+        });
+        Ok(Some(Operand { buffer, storage, dtype, shape: codes.shape().clone(), grid }))
     }
 
     fn device(
@@ -254,12 +294,16 @@ impl<'a> Lowering<'a> {
         let (shape, out) = (stored.concrete()?, self.storage(stored.dtype)?);
         let mut chain_buffers = Vec::with_capacity(chain.operands.len());
         for operand in &chain.operands {
-            chain_buffers.push(self.operand(operand.value)?.buffer);
+            let read = match operand.storage {
+                Storage::Packed(_) => self.constant(operand.value)?,
+                _ => self.operand(operand.value)?,
+            };
+            chain_buffers.push(read.buffer);
         }
         match root {
             None => {
                 let buffer = self.scratch(&shape, out);
-                let operand = Operand { buffer, storage: out, dtype: stored.dtype, shape: shape.clone() };
+                let operand = Operand { buffer, storage: out, dtype: stored.dtype, shape: shape.clone(), grid: None };
                 self.record(&[], Vec::new(), vec![operand], (label, chain, chain_buffers, out), |recorder| {
                     record_map(recorder, &shape)
                 })?;
@@ -271,6 +315,15 @@ impl<'a> Lowering<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The value as input `i` of `node` takes it.
+    fn read(&mut self, node: &Node, i: usize, value: ValueId) -> Result<Operand> {
+        match self.weight(value)? {
+            Some(weight) => Ok(weight),
+            None if node.op.reads_packed(i) => self.constant(value),
+            None => self.operand(value),
+        }
     }
 
     fn record_root(
@@ -285,7 +338,7 @@ impl<'a> Lowering<'a> {
         for value in &node.inputs {
             // Constants without a device form only give shapes: the recorder reads them from the facts.
             inputs.push(match value {
-                Some(value) => match self.operand(*value) {
+                Some(value) => match self.read(node, inputs.len(), *value) {
                     Ok(operand) => Some(operand),
                     Err(_) if self.known.constant(*value).is_some() => None,
                     Err(error) => return Err(error.at(node.describe()).into()),
@@ -304,7 +357,7 @@ impl<'a> Lowering<'a> {
             if let Some(owner) = owner {
                 self.places[owner.0].buffer = Some(buffer);
             }
-            outputs.push(Operand { buffer, storage, dtype: fact.dtype, shape });
+            outputs.push(Operand { buffer, storage, dtype: fact.dtype, shape, grid: None });
         }
         self.record(&facts, inputs, outputs, behind, |recorder| node.op.record(recorder)).map_err(|error| {
             if error.code() == Code::Unimplemented {

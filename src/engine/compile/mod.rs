@@ -1,5 +1,6 @@
 //! Graph → Program: folding, fusion, lowering and memory planning, as pure functions.
 
+mod dequantised;
 mod group;
 mod lower;
 mod optimise;
@@ -7,6 +8,7 @@ mod plan;
 mod prove;
 mod rebatch;
 mod specialise;
+mod turned;
 
 pub use lower::compile;
 pub use optimise::optimise;

@@ -1,9 +1,10 @@
 //! What can be done to a graph once, whatever the shapes: constants folded, operators replaced by cheaper ones,
 //! per-channel scales taken into the convolutions before them.
 
-use crate::engine::ir::{Fact, Graph, Node, Profile, Replacement, Source, ValueId, infer_extents};
+use super::dequantised::Readers;
+use super::turned::turn_weights;
+use crate::engine::ir::{Fact, Graph, Profile, infer_extents};
 use crate::error::Result;
-use crate::tensor::Tensor;
 
 /// Constants made at load hold at most this many elements unless an input of theirs is as large.
 const MAX_FOLDED_ELEMENTS: usize = 1 << 24;
@@ -13,6 +14,7 @@ const MAX_FOLDED_ELEMENTS: usize = 1 << 24;
 /// # Errors
 /// Those of evaluating a node over constants, naming it.
 pub fn optimise(mut graph: Graph, profile: &Profile) -> Result<Graph> {
+    turn_weights(&mut graph)?;
     fold_constants(&mut graph)?;
     fold_affines(&mut graph);
     simplify(&mut graph, profile)?;
@@ -21,18 +23,15 @@ pub fn optimise(mut graph: Graph, profile: &Profile) -> Result<Graph> {
     Ok(graph)
 }
 
-fn constants<'a>(graph: &'a Graph, node: &Node) -> Vec<Option<&'a Tensor>> {
-    node.inputs.iter().map(|v| v.and_then(|v| graph.constant(v))).collect()
-}
-
 fn fold_constants(graph: &mut Graph) -> Result<()> {
+    let readers = Readers::new(graph);
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
-        let inputs = constants(graph, node);
+        let inputs = graph.constants(node);
         if inputs.iter().zip(&node.inputs).any(|(c, v)| v.is_some() && c.is_none()) {
             continue;
         }
-        if !node.op.is_pure() {
+        if !node.op.is_pure() || node.op.quantized(&inputs).is_some_and(|w| readers.restore(graph, index, &w)) {
             continue;
         }
         let facts: Vec<_> = inputs.iter().map(|c| c.map(Fact::from)).collect();
@@ -58,10 +57,10 @@ fn fold_constants(graph: &mut Graph) -> Result<()> {
 fn simplify(graph: &mut Graph, profile: &Profile) -> Result<()> {
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
-        let inputs = constants(graph, node);
+        let inputs = graph.constants(node);
         let replacement = node.op.simplify(&inputs, profile).map_err(|e| e.at(node.describe()))?;
         if let Some(replacement) = replacement {
-            replace(graph, index, index, replacement);
+            graph.replace(index, index, replacement);
         }
     }
     Ok(())
@@ -74,35 +73,15 @@ fn fold_affines(graph: &mut Graph) {
     let mut removed = vec![false; graph.nodes.len()];
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
-        let Some(affine) = node.op.affine(&constants(graph, node)) else { continue };
+        let Some(affine) = node.op.affine(&graph.constants(node)) else { continue };
         let Some(input) = node.inputs.first().copied().flatten() else { continue };
         let Some(producer) = producers[input.0].filter(|p| uses[input.0] == 1 && !removed[*p]) else { continue };
         let before = &graph.nodes[producer];
-        let Some(replacement) = before.op.absorb(&constants(graph, before), &affine) else { continue };
+        let Some(replacement) = before.op.absorb(&graph.constants(before), &affine) else { continue };
         // The merged node takes the later one's place and output.
-        replace(graph, index, producer, replacement);
+        graph.replace(index, producer, replacement);
         removed[producer] = true;
     }
     let mut removed = removed.into_iter();
     graph.nodes.retain(|_| !removed.next().unwrap_or(false));
-}
-
-/// Puts `replacement`, whose inputs are those of node `reads`, in the place of node `index`, keeping its outputs.
-fn replace(graph: &mut Graph, index: usize, reads: usize, replacement: Replacement) {
-    let old_inputs = graph.nodes[reads].inputs.clone();
-    let name = graph.nodes[reads].name.clone();
-    let inputs: Vec<Option<ValueId>> = replacement
-        .inputs
-        .into_iter()
-        .enumerate()
-        .map(|(position, source)| match source? {
-            Source::Input(i) => old_inputs.get(i).copied().flatten(),
-            Source::Constant(tensor) => Some(graph.add_value(format!("{name}.{position}"), Some(tensor))),
-        })
-        .collect();
-    let node = &mut graph.nodes[index];
-    node.name = name;
-    node.op = replacement.op;
-    node.inputs = inputs;
-    node.outputs.truncate(1);
 }

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::engine::ir::{Expansion, Fact, Given, Graph, Node, Profile, ValueId, Wire, infer};
+use super::dequantised::Readers;
+use crate::engine::ir::{Expansion, Fact, Given, Graph, Node, Packing, Profile, ValueId, Wire, infer};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -125,7 +126,12 @@ impl Walk<'_> {
             return Ok(());
         }
         let facts: Vec<Option<&Fact>> = node.inputs.iter().map(|v| v.and_then(|v| self.facts[v.0].as_ref())).collect();
-        let outputs = infer(&*node.op, &facts)?;
+        let constants: Vec<Option<&Tensor>> = facts.iter().map(|f| f.and_then(|f| f.value.as_ref())).collect();
+        // Whether weights are restored beforehand is decided when all their readers are there.
+        let outputs = match node.op.quantized(&constants) {
+            Some(weight) if Packing::of_constant(&weight.codes).is_some() => node.op.infer(&facts)?,
+            _ => infer(&*node.op, &facts)?,
+        };
         let folded = outputs.iter().all(|f| f.value.is_some());
         if !folded && let Some(expansion) = node.op.expand(&facts, self.profile)? {
             return self.inline(&node, expansion, depth);
@@ -226,7 +232,46 @@ impl Walk<'_> {
         Some(self.alias.get(&value).copied().unwrap_or(value))
     }
 
+    /// Computes weights whose readers do not restore them themselves, and what follows from them.
+    fn settle(&mut self) -> Result<()> {
+        let readers = Readers::new(&self.graph);
+        let mut blocked: BTreeSet<usize> = self.blocked.iter().copied().collect();
+        for index in 0..self.graph.nodes.len() {
+            let node = &self.graph.nodes[index];
+            let outputs: Vec<ValueId> = node.outputs.iter().flatten().copied().collect();
+            let facts: Vec<Option<&Fact>> =
+                node.inputs.iter().map(|v| v.and_then(|v| self.facts[v.0].as_ref())).collect();
+            let constants: Vec<Option<&Tensor>> = facts.iter().map(|f| f.and_then(|f| f.value.as_ref())).collect();
+            let open = outputs.iter().any(|v| self.facts[v.0].as_ref().is_some_and(|f| f.value.is_none()));
+            let computable = node.inputs.iter().zip(&constants).all(|(v, c)| v.is_none() || c.is_some());
+            if !open || !computable || blocked.contains(&index) {
+                continue;
+            }
+            if let Some(weight) = node.op.quantized(&constants)
+                && readers.restore(&self.graph, index, &weight)
+            {
+                // It goes where its readers go, if they go together.
+                let later = readers.of(outputs[0]).iter().filter(|r| blocked.contains(r)).count();
+                if later == readers.of(outputs[0]).len() {
+                    blocked.insert(index);
+                }
+                if later == 0 || blocked.contains(&index) {
+                    continue;
+                }
+            }
+            let inferred = infer(&*node.op, &facts).map_err(|e| e.at(node.describe()))?;
+            for (value, fact) in self.graph.nodes[index].outputs.clone().into_iter().zip(inferred) {
+                if let Some(value) = value {
+                    self.facts[value.0] = Some(fact);
+                }
+            }
+        }
+        self.blocked = blocked.into_iter().collect();
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<Specialised> {
+        self.settle()?;
         for output in &mut self.graph.outputs {
             *output = self.alias.get(output).copied().unwrap_or(*output);
         }

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::engine::ir::Storage;
+use crate::engine::ir::{Packing, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::small_float::{PowerRounding, Rounding};
 use crate::tensor::{DType, Shape, Tensor};
@@ -21,6 +21,9 @@ pub(super) fn to_device(tensor: &Tensor, storage: Storage, target: &mut Vec<u8>)
         | (DType::I64, Storage::I64)
         | (DType::U64, Storage::U64)
         | (DType::F64, Storage::F64) => target.extend_from_slice(tensor.bytes()),
+        (dtype, Storage::Packed(packing)) if Packing::of(dtype) == Some(packing) => {
+            extend(target, packing.pack(tensor.bytes()));
+        }
         (DType::F16, Storage::F32) => extend(target, tensor.values::<f16>()?.iter().map(|v| v.to_f32())),
         (DType::BF16, Storage::F32) => extend(target, tensor.values::<bf16>()?.iter().map(|v| v.to_f32())),
         (DType::I8 | DType::I4 | DType::I2, Storage::I32) => {

@@ -208,7 +208,13 @@ impl Chain {
                 Step::Value => "value".to_owned(),
                 Step::Load { operand, words } => {
                     let at = self.index(&self.operands[*operand].access, *words);
-                    format!("{}(operand{operand}[{at}])", class.wgsl())
+                    match self.operands[*operand].storage {
+                        Storage::Packed(packing) => {
+                            let _ = writeln!(text, "    let at{index} = {at};");
+                            packing.element(&format!("operand{operand}"), &format!("at{index}"))
+                        }
+                        _ => format!("{}(operand{operand}[{at}])", class.wgsl()),
+                    }
                 }
                 Step::Word { word } if class.is_wide() => {
                     let bits = format!("(u64({}) << 32u) | u64({})", word_text(word + 1), word_text(*word));
@@ -355,7 +361,10 @@ impl<'a> PointwiseBuilder<'a> {
         if let Some(constant) = input.fact.value.as_ref().filter(|_| shape.elements() == 1) {
             return self.constant(constant);
         }
-        let storage = self.profile.storage(input.fact.dtype)?;
+        let storage = match &input.fact.value {
+            Some(constant) => self.profile.constant_storage(constant)?,
+            None => self.profile.storage(input.fact.dtype)?,
+        };
         let access = access();
         let words = access_words(&access).into_iter().map(u32::try_from).collect::<Result<Vec<_>, _>>().ok()?;
         if matches!(access, Access::Strided(_)) {

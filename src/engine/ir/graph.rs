@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::op::Op;
+use super::op::{Op, Replacement, Source};
 use crate::error::{Error, Result};
 use crate::tensor::{Signature, Tensor};
 
@@ -76,6 +76,31 @@ impl Graph {
     /// The constant that `value` is, if so.
     pub fn constant(&self, value: ValueId) -> Option<&Tensor> {
         self.values[value.0].constant.as_ref()
+    }
+
+    /// The constants among a node's inputs.
+    pub fn constants(&self, node: &Node) -> Vec<Option<&Tensor>> {
+        node.inputs.iter().map(|v| v.and_then(|v| self.constant(v))).collect()
+    }
+
+    /// Puts `replacement`, whose inputs are those of node `reads`, in the place of node `index`, keeping its first output.
+    pub fn replace(&mut self, index: usize, reads: usize, replacement: Replacement) {
+        let old_inputs = self.nodes[reads].inputs.clone();
+        let name = self.nodes[reads].name.clone();
+        let inputs: Vec<Option<ValueId>> = replacement
+            .inputs
+            .into_iter()
+            .enumerate()
+            .map(|(position, source)| match source? {
+                Source::Input(i) => old_inputs.get(i).copied().flatten(),
+                Source::Constant(tensor) => Some(self.add_value(format!("{name}.{position}"), Some(tensor))),
+            })
+            .collect();
+        let node = &mut self.nodes[index];
+        node.name = name;
+        node.op = replacement.op;
+        node.inputs = inputs;
+        node.outputs.truncate(1);
     }
 
     /// How often each value is read, graph outputs counted once each.

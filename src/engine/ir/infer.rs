@@ -5,8 +5,8 @@ use super::op::Op;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Tensor};
 
-/// Constants computed for one set of shapes hold at most this many elements; larger ones are computed on every run.
-const MAX_FOLDED_ELEMENTS: usize = 1 << 20;
+/// Constants computed for one set of shapes hold at most this many bytes; larger ones are computed on every run.
+const MAX_FOLDED_BYTES: usize = 1 << 22;
 
 /// Elements that one value may have: devices count them in 32 bits.
 const MAX_ELEMENTS: usize = u32::MAX as usize;
@@ -58,7 +58,9 @@ pub fn infer(op: &dyn Op, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         }
     }
     let known = inputs.iter().all(|f| f.is_none_or(|f| f.value.is_some()));
-    let small = outputs.iter().all(|f| f.shape().is_none_or(|s| s.elements() <= MAX_FOLDED_ELEMENTS));
+    let small = outputs
+        .iter()
+        .all(|f| f.shape().is_none_or(|s| s.elements().saturating_mul(f.dtype.bytes()) <= MAX_FOLDED_BYTES));
     if known && small && op.is_pure() && outputs.iter().any(|f| f.value.is_none()) {
         let tensors: Vec<Option<&Tensor>> = inputs.iter().map(|f| f.and_then(|f| f.value.as_ref())).collect();
         outputs = op.evaluate(&tensors)?.iter().map(Fact::from).collect();

@@ -7,10 +7,11 @@ use super::chain::{PointwiseBuilder, Reg};
 use super::expansion::Expansion;
 use super::fact::Fact;
 use super::profile::Profile;
+use super::quantized::{Quantized, WeightAxes};
 use super::recorder::Recorder;
 use super::rows::{Rows, RowsQuery};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
 /// One operator instance with its attributes.
 ///
@@ -76,6 +77,35 @@ pub trait Op: Debug + Send + Sync {
     /// This operator followed by `affine`, as one (a convolution takes it into weights and bias).
     fn absorb(&self, _constants: &[Option<&Tensor>], _affine: &Affine) -> Option<Replacement> {
         None
+    }
+
+    /// The constant of small integers that output 0 stands for, if restoring its numbers is all that is done.
+    fn quantized(&self, _constants: &[Option<&Tensor>]) -> Option<Quantized> {
+        None
+    }
+
+    /// Along which axes the kernels take scales when they restore the numbers of input `i`, of this shape, from packed
+    /// integers; `None` if they cannot.
+    fn weight_axes(&self, _i: usize, _shape: &Shape) -> Option<WeightAxes> {
+        None
+    }
+
+    /// This operator reading matrix `i` transposed, where its kernels read packed weights faster so.
+    fn reading_transposed(&self, _i: usize) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// This operator giving the transpose of the matrix that it gives, all of its inputs being constants.
+    ///
+    /// # Errors
+    /// As [`Op::evaluate`], for constants that cannot be transformed.
+    fn giving_transposed(&self, _constants: &[Option<&Tensor>]) -> Result<Option<Replacement>> {
+        Ok(None)
+    }
+
+    /// Whether the kernels read input `i` packed where it is a constant of small integers.
+    fn reads_packed(&self, _i: usize) -> bool {
+        false
     }
 
     /// Whether output 0 is input 0's bytes in the same order under another shape.

@@ -1,6 +1,7 @@
 //! What an adapter can do, as plain data.
 
-use crate::tensor::DType;
+use super::packing::Packing;
+use crate::tensor::{DType, Tensor};
 
 /// How an element lies in device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,15 +20,25 @@ pub enum Storage {
     U64,
     /// 64-bit float.
     F64,
+    /// Integers sharing words: constants only.
+    Packed(Packing),
 }
 
 impl Storage {
-    /// Bytes of one element on the device.
+    /// Bytes of one element on the device, or of one word of a packed constant.
     pub fn bytes(self) -> usize {
         match self {
             Storage::F16 => 2,
-            Storage::F32 | Storage::I32 | Storage::U32 => 4,
+            Storage::F32 | Storage::I32 | Storage::U32 | Storage::Packed(_) => 4,
             Storage::I64 | Storage::U64 | Storage::F64 => 8,
+        }
+    }
+
+    /// Bytes of `elements` elements on the device, before rounding up to whole words.
+    pub fn size(self, elements: usize) -> usize {
+        match self {
+            Storage::Packed(packing) => elements.div_ceil(packing.per_word()).saturating_mul(4),
+            _ => elements.saturating_mul(self.bytes()),
         }
     }
 
@@ -37,7 +48,7 @@ impl Storage {
             Storage::F32 => "f32",
             Storage::F16 => "f16",
             Storage::I32 => "i32",
-            Storage::U32 => "u32",
+            Storage::U32 | Storage::Packed(_) => "u32",
             Storage::I64 => "i64",
             Storage::U64 => "u64",
             Storage::F64 => "f64",
@@ -48,8 +59,8 @@ impl Storage {
     pub fn class(self) -> Class {
         match self {
             Storage::F32 | Storage::F16 => Class::F32,
-            Storage::I32 => Class::I32,
-            Storage::U32 => Class::U32,
+            Storage::I32 | Storage::Packed(Packing { signed: true, .. }) => Class::I32,
+            Storage::U32 | Storage::Packed(_) => Class::U32,
             Storage::I64 => Class::I64,
             Storage::U64 => Class::U64,
             Storage::F64 => Class::F64,
@@ -179,6 +190,14 @@ impl Profile {
             Some(Precision::F32) => self.f16 = false,
             Some(Precision::F16) => self.half_precision = self.stores_f16(),
             None => {}
+        }
+    }
+
+    /// How a constant lies on this device for a reader that takes packed integers.
+    pub fn constant_storage(&self, constant: &Tensor) -> Option<Storage> {
+        match Packing::of_constant(constant) {
+            Some(packing) => Some(Storage::Packed(packing)),
+            None => self.storage(constant.dtype()),
         }
     }
 

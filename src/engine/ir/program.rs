@@ -175,7 +175,7 @@ impl Program {
     /// Bytes of the weights read, each counted once.
     pub fn constant_bytes(&self) -> u64 {
         let sizes = self.buffers.iter().map(|b| match b {
-            Buffer::Constant { tensor, storage } => (tensor.shape().elements() * storage.bytes()) as u64,
+            Buffer::Constant { tensor, storage } => storage.size(tensor.shape().elements()) as u64,
             _ => 0,
         });
         sizes.sum()

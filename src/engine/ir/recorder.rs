@@ -21,6 +21,23 @@ pub struct Operand {
     pub dtype: DType,
     /// Its extents.
     pub shape: Shape,
+    /// How the numbers it stands for are restored, where its elements are packed integers that stand for others.
+    pub grid: Option<OperandGrid>,
+}
+
+/// A [`Grid`](super::quantized::Grid) in device memory.
+#[derive(Clone, Copy, Debug)]
+pub struct OperandGrid {
+    /// Its values.
+    pub buffer: BufferId,
+    /// Extent of a block along the terms; `None` when each channel has one block.
+    pub block: Option<usize>,
+    /// Entries of a row.
+    pub channels: usize,
+    /// Where zero points start, if there are any.
+    pub zeros: Option<usize>,
+    /// Whether there are scales.
+    pub has_scales: bool,
 }
 
 /// One dispatch as an operator states it.
@@ -133,9 +150,9 @@ impl<'a> Recorder<'a> {
 
     /// A buffer for intermediate results of this node.
     pub fn scratch(&mut self, shape: Shape, dtype: DType, storage: Storage) -> Operand {
-        let bytes = ((shape.elements() * storage.bytes()) as u64).next_multiple_of(4).max(4);
+        let bytes = (storage.size(shape.elements()) as u64).next_multiple_of(4).max(4);
         let buffer = self.add(Buffer::Scratch { bytes, pool: 0 });
-        Operand { buffer, storage, dtype, shape }
+        Operand { buffer, storage, dtype, shape, grid: None }
     }
 
     /// A read-only table of words.

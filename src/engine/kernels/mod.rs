@@ -1,6 +1,7 @@
 //! The shader library: WGSL files embedded and reflected at build time, and kernels made as text.
 
 mod product;
+mod weights;
 
 #[allow(unreachable_pub)]
 mod library {
@@ -9,3 +10,4 @@ mod library {
 
 pub use library::*;
 pub use product::{BiasAccess, ProductTile};
+pub use weights::PackedWeights;

@@ -7,11 +7,15 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use super::weights::PackedWeights;
 use crate::engine::ir::{Binding, Shader};
 
 /// Bindings of every product kernel: a, b, bias, starts, y, params.
 const BINDINGS: &[Binding] =
     &[Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite, Binding::Uniform];
+/// Those of one that restores weights: a, b, bias, starts, grid, y, params.
+const GRID_BINDINGS: &[Binding] =
+    &[Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite, Binding::Uniform];
 
 /// Rows stored in one turn of the loop at a kernel's end.
 const BLOCK_ROWS: u32 = 8;
@@ -40,8 +44,13 @@ pub struct ProductTile {
     pub rows: u32,
     /// Consecutive columns that each lane owns: 1, 2, or a multiple of 4.
     pub columns: u32,
-    /// Whether b is read four columns at a time: they lie side by side, at multiples of four elements.
+    /// Whether b is read four columns at a time, of 4-bit integers eight: they lie side by side, at multiples of as many
+    /// elements.
     pub wide: bool,
+    /// How a is restored from packed integers, if it is.
+    pub left: Option<PackedWeights>,
+    /// How b is.
+    pub right: Option<PackedWeights>,
     /// Whether windows may reach outside the input.
     pub padded: bool,
     /// How the bias is added.
@@ -56,22 +65,38 @@ impl ProductTile {
         self.lanes * self.columns
     }
 
+    /// Whether scales or zero points are bound.
+    pub fn has_grid(&self) -> bool {
+        self.left.iter().chain(&self.right).any(PackedWeights::has_grid)
+    }
+
+    fn bindings(&self) -> &'static [Binding] {
+        if self.has_grid() { GRID_BINDINGS } else { BINDINGS }
+    }
+
     /// The kernel's text.
     pub fn shader(&self) -> Shader {
-        Shader { name: "product", source: Cow::Owned(self.text()), bindings: BINDINGS, target: Some("y") }
+        Shader { name: "product", source: Cow::Owned(self.text()), bindings: self.bindings(), target: Some("y") }
     }
 
     fn text(&self) -> String {
-        let right = if self.wide { "vec4<Right>" } else { "Right" };
+        // A word of packed integers holds as many columns as are read at once.
+        let right = if self.wide && self.right.is_none() { "vec4<Right>" } else { "Right" };
+        let entry = if self.wide && self.right.is_some() { "vec4<f32>" } else { "f32" };
+        let (grid, y) = match self.has_grid() {
+            true => (format!("@group(0) @binding(4) var<storage, read> grid: array<{entry}>;\n"), 5),
+            false => (String::new(), 4),
+        };
         let mut text = format!(
             "{}{}@group(0) @binding(0) var<storage, read> a: array<Left>;\n\
              @group(0) @binding(1) var<storage, read> b: array<{right}>;\n\
              @group(0) @binding(2) var<storage, read> bias: array<Bias>;\n\
              @group(0) @binding(3) var<storage, read> starts: array<vec4<u32>>;\n\
-             @group(0) @binding(4) var<storage, read_write> y: array<Out>;\n\
-             @group(0) @binding(5) var<uniform> params: Params;\n",
+             {grid}@group(0) @binding({y}) var<storage, read_write> y: array<Out>;\n\
+             @group(0) @binding({}) var<uniform> params: Params;\n",
             include_str!("../../../shaders/lib/index.wgsl"),
-            include_str!("../../../shaders/lib/product.wgsl")
+            include_str!("../../../shaders/lib/product.wgsl"),
+            y + 1
         );
         self.emit(&mut text).expect("writing to a string cannot fail");
         text
@@ -120,6 +145,9 @@ impl ProductTile {
             }
         }
         self.emit_left_rows(text)?;
+        if self.right.is_some_and(|r| r.has_grid() && !r.blocked) {
+            self.emit_right_grid(text, "0u")?;
+        }
         writeln!(text, "var tap = vec3<u32>();\nfor (var t = 0u; t < params.taps; t++) {{")?;
         self.emit_tap(text)?;
         self.emit_channels(text)?;
@@ -159,6 +187,10 @@ impl ProductTile {
         for load in 0..self.left_loads() {
             let row = if self.broadcast { format!("{}u + lane", load * self.lanes) } else { format!("{load}u") };
             writeln!(text, "let row{load} = start.x + min(first_row + {row}, last_row) * params.a_row;")?;
+            if let Some(left) = self.left.filter(PackedWeights::has_grid) {
+                writeln!(text, "let unit{load} = start.w + min(first_row + {row}, last_row);")?;
+                text.push_str(&left.grid("Sum", &format!("_left{load}"), &format!("unit{load}"), "params.grid.z"));
+            }
         }
         Ok(())
     }
@@ -171,11 +203,12 @@ impl ProductTile {
     fn emit_tap(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "var left = dot(tap, params.a_tap.xyz);\nlet moved = tap * params.dilation.xyz;")?;
         if self.wide {
-            for vector in 0..self.vectors() {
-                let column = vector * 4;
-                writeln!(text, "var at{column} = (image{column} + input_offset(corner{column} + moved)) >> 2u;")?;
+            let read = self.read_columns();
+            for column in (0..self.columns).step_by(read as usize) {
+                let offset = format!("image{column} + input_offset(corner{column} + moved)");
+                writeln!(text, "var at{column} = ({offset}) >> {}u;", read.ilog2())?;
             }
-            return writeln!(text, "let step = params.b_channel >> 2u;");
+            return writeln!(text, "let step = params.b_channel >> {}u;", read.ilog2());
         }
         for column in 0..self.columns {
             writeln!(text, "let window{column} = corner{column} + moved;")?;
@@ -192,29 +225,110 @@ impl ProductTile {
         writeln!(text, "let step = params.b_channel;")
     }
 
-    /// The loop over channels: one term of every sum.
-    fn emit_channels(&self, text: &mut String) -> std::fmt::Result {
-        writeln!(text, "for (var k = 0u; k < params.channels; k++) {{")?;
-        for load in 0..self.left_loads() {
-            writeln!(text, "let a{load} = Sum(a[row{load} + left]);")?;
-        }
+    /// Columns of b in one read.
+    fn read_columns(&self) -> u32 {
+        self.right.map_or(4, |r| 32 / r.packing.bits)
+    }
+
+    /// Scales and zero points of the lane's columns, from entry `row` of the grid on.
+    fn emit_right_grid(&self, text: &mut String, row: &str) -> std::fmt::Result {
+        let Some(right) = self.right else { return Ok(()) };
         for vector in 0..self.vectors() {
             let first = vector * self.width();
             if self.wide {
-                writeln!(text, "let b{vector} = vec4<Sum>(b[at{first}]);\nat{first} += step;")?;
+                writeln!(
+                    text,
+                    "let unit_right{vector} = ({row} + min(first_column + {first}u, params.columns - 4u)) >> 2u;"
+                )?;
+                let (place, at) = (format!("_right{vector}"), format!("unit_right{vector}"));
+                text.push_str(&right.grid("vec4<Sum>", &place, &at, "(params.grid.z >> 2u)"));
                 continue;
             }
-            let loads: Vec<String> = (first..first + self.width())
-                .map(|c| match self.padded {
-                    true => format!("select(Sum(0), Sum(b[at{c}]), inside{c})"),
-                    false => format!("Sum(b[at{c}])"),
-                })
-                .collect();
-            writeln!(text, "let b{vector} = {}({});", self.vector_type(), loads.join(", "))?;
             for column in first..first + self.width() {
-                writeln!(text, "at{column} += step;")?;
+                writeln!(
+                    text,
+                    "let unit_column{column} = {row} + min(first_column + {column}u, params.columns - 1u);"
+                )?;
+                let (place, at) = (format!("_column{column}"), format!("unit_column{column}"));
+                text.push_str(&right.grid("Sum", &place, &at, "params.grid.z"));
             }
         }
+        Ok(())
+    }
+
+    /// The loop over channels, block by block where scales differ between blocks.
+    fn emit_channels(&self, text: &mut String) -> std::fmt::Result {
+        if self.right.is_none_or(|r| !r.blocked) {
+            writeln!(text, "for (var k = 0u; k < params.channels; k++) {{")?;
+            return self.emit_term(text);
+        }
+        writeln!(
+            text,
+            "var grid_row = 0u;\n\
+             for (var first = 0u; first < params.channels; first += params.grid.x) {{\n\
+             let end = min(first + params.grid.x, params.channels);"
+        )?;
+        self.emit_right_grid(text, "grid_row")?;
+        writeln!(text, "grid_row += params.grid.y;\nfor (var k = first; k < end; k++) {{")?;
+        self.emit_term(text)?;
+        writeln!(text, "}}")
+    }
+
+    /// Column `c` of b, a scalar.
+    fn right_value(&self, c: u32) -> String {
+        let value = match self.right {
+            Some(right) => {
+                let code = right.packing.element("b", &format!("at{c}"));
+                right.restored(&code, "Sum", &format!("_column{c}"))
+            }
+            None => format!("Sum(b[at{c}])"),
+        };
+        if self.padded { format!("select(Sum(0), {value}, inside{c})") } else { value }
+    }
+
+    /// The lane's columns of b, one vector after the other.
+    fn emit_right(&self, text: &mut String) -> std::fmt::Result {
+        for vector in 0..self.vectors() {
+            let first = vector * self.width();
+            let read = self.read_columns();
+            match self.right {
+                Some(right) if self.wide => {
+                    if first.is_multiple_of(read) {
+                        writeln!(text, "let codes{first} = b[at{first}];\nat{first} += step;")?;
+                    }
+                    let word = format!("codes{}", first / read * read);
+                    let codes = right.four(&word, first % read * right.packing.bits);
+                    let restored = right.restored(&codes, "vec4<Sum>", &format!("_right{vector}"));
+                    writeln!(text, "let b{vector} = {restored};")?;
+                }
+                None if self.wide => {
+                    writeln!(text, "let b{vector} = vec4<Sum>(b[at{first}]);\nat{first} += step;")?;
+                }
+                _ => {
+                    let values: Vec<String> = (first..first + self.width()).map(|c| self.right_value(c)).collect();
+                    writeln!(text, "let b{vector} = {}({});", self.vector_type(), values.join(", "))?;
+                    for column in first..first + self.width() {
+                        writeln!(text, "at{column} += step;")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rest of the innermost loop: one term of every sum.
+    fn emit_term(&self, text: &mut String) -> std::fmt::Result {
+        for load in 0..self.left_loads() {
+            match self.left {
+                Some(packed) => {
+                    let code = packed.packing.element("a", &format!("place{load}"));
+                    let value = packed.restored(&code, "Sum", &format!("_left{load}"));
+                    writeln!(text, "let place{load} = row{load} + left;\nlet a{load} = {value};")?;
+                }
+                None => writeln!(text, "let a{load} = Sum(a[row{load} + left]);")?,
+            }
+        }
+        self.emit_right(text)?;
         for row in 0..self.rows {
             if self.broadcast {
                 let (load, lane) = (row / self.lanes, row % self.lanes);

@@ -123,7 +123,7 @@ pub(super) fn words_of(value: f64, storage: Storage) -> Vec<u32> {
         Storage::F32 => vec![(value as f32).to_bits()],
         Storage::F16 => vec![u32::from(half::f16::from_f64(value).to_bits())],
         Storage::I32 => vec![(value as i32).cast_unsigned()],
-        Storage::U32 => vec![value as u32],
+        Storage::U32 | Storage::Packed(_) => vec![value as u32],
         Storage::I64 => halves((value as i64).cast_unsigned()),
         Storage::U64 => halves(value as u64),
         Storage::F64 => halves(value.to_bits()),

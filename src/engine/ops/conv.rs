@@ -8,7 +8,7 @@ use super::host_window::convolve;
 use super::product::{Params, Product, Source, Start, word};
 use super::registry::OpSpec;
 use crate::engine::ir::Source as Input;
-use crate::engine::ir::{Affine, Class, Cost, Fact, Op, Profile, Recorder, Replacement, Rows, RowsQuery};
+use crate::engine::ir::{Affine, Class, Cost, Fact, Op, Profile, Recorder, Replacement, Rows, RowsQuery, WeightAxes};
 use crate::engine::kernels::BiasAccess;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
@@ -206,6 +206,12 @@ impl Op for Conv {
         let bias = shifted_bias(bias, affine, w.dtype())?;
         let inputs = vec![Some(Input::Input(0)), Some(Input::Constant(weights)), Some(Input::Constant(bias))];
         Some(Replacement { op: Arc::new(self.clone()), inputs })
+    }
+
+    fn weight_axes(&self, i: usize, shape: &Shape) -> Option<WeightAxes> {
+        // Those of channels that read one channel each go to kernels of their own.
+        let product = shape.rank() > 2 && (shape[1] > 1 || shape[0] / self.groups >= MIN_PRODUCT_ROWS);
+        (i == 1 && product).then_some(WeightAxes { channel: 0, term: None })
     }
 
     fn channel_axis(&self, _output_rank: usize) -> Option<usize> {

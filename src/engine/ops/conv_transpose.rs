@@ -10,7 +10,7 @@ use super::host_window::scatter;
 use super::product::{Product, Source, word};
 use super::registry::OpSpec;
 use crate::engine::ir::Source as Input;
-use crate::engine::ir::{Affine, Cost, Fact, Op, Profile, Recorder, Replacement, Rows, RowsQuery};
+use crate::engine::ir::{Affine, Cost, Fact, Op, Profile, Recorder, Replacement, Rows, RowsQuery, WeightAxes};
 use crate::engine::kernels::BiasAccess;
 use crate::error::{Error, Result};
 use crate::tensor::{Dim, Shape, Tensor};
@@ -182,6 +182,10 @@ impl Op for ConvTranspose {
         let bias = shifted_bias(bias, affine, w.dtype())?;
         let inputs = vec![Some(Input::Input(0)), Some(Input::Constant(weights)), Some(Input::Constant(bias))];
         Some(Replacement { op: Arc::new(self.clone()), inputs })
+    }
+
+    fn weight_axes(&self, i: usize, shape: &Shape) -> Option<WeightAxes> {
+        (i == 1 && shape.rank() > 2 && self.groups == 1).then_some(WeightAxes { channel: 1, term: None })
     }
 
     fn channel_axis(&self, _output_rank: usize) -> Option<usize> {

@@ -107,7 +107,7 @@ fn attention() {
     let past = [&inputs(counted(&[1, 2, 4], 0))[..], &[None, counted(&[2, 1, 2, 1, 2], 3)]].concat();
     let y: &[f64] = &[-0.799417, -0.146740, 0.337443, -0.180420, -0.674256, -0.117234, 0.309034, 0.068281];
     let present: &[f64] = &[0.7, -0.7, 0.7, 0.58, -0.68, -0.38, -0.4, -0.1, 0.46, 0.34, -0.08, 0.22, 0.2, 0.5];
-    check("Attention", &[heads.clone()], &past, &[y, present]);
+    check("Attention", std::slice::from_ref(&heads), &past, &[y, present]);
     let inputs = [
         counted(&[1, 2, 4], 0),
         counted(&[1, 3, 4], 1),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::arguments::{axis_of, optional, place, required};
 use super::boxes::word;
 use super::registry::OpSpec;
-use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Work, linear_groups};
+use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Storage, Work, linear_groups};
 use crate::engine::kernels::gather;
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
@@ -83,11 +83,19 @@ impl Op for Gather {
         }
     }
 
+    fn reads_packed(&self, i: usize) -> bool {
+        i == 0
+    }
+
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
         let (data, indices) = (recorder.input(0)?.clone(), recorder.input(1)?.clone());
         let output = recorder.output(0).clone();
         let axis = axis_of(self.axis, data.shape.rank())?;
         let total = output.shape.elements();
+        let (bits, signed) = match data.storage {
+            Storage::Packed(packing) => (packing.bits, packing.signed),
+            _ => (0, false),
+        };
         let params = gather::Params {
             total: word(total)?,
             extent: word(data.shape[axis])?,
@@ -96,7 +104,12 @@ impl Op for Gather {
         };
         recorder.dispatch(&Work {
             shader: &gather::SHADER,
-            defines: &[Define::Scalar("In", data.storage), Define::Scalar("Index", indices.storage)],
+            defines: &[
+                Define::Scalar("In", data.storage),
+                Define::Scalar("Index", indices.storage),
+                Define::Const("BITS", bits),
+                Define::Const("SIGNED", u32::from(signed)),
+            ],
             buffers: &[data.buffer, indices.buffer, output.buffer],
             params: params.words(),
             groups: linear_groups(total, 64, recorder.profile.max_workgroups),

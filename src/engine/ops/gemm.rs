@@ -6,7 +6,7 @@ use super::host_product::{Sum, add_product, from_wrapped_i64s, wrapped_i64s};
 use super::product::{Matrices, Params, Product, Source, word};
 use super::registry::OpSpec;
 use crate::engine::ir::Source as Input;
-use crate::engine::ir::{Affine, Cost, Fact, Op, Operand, Profile, Recorder, Replacement, Rows, RowsQuery};
+use crate::engine::ir::{Affine, Cost, Fact, Op, Operand, Profile, Recorder, Replacement, Rows, RowsQuery, WeightAxes};
 use crate::engine::kernels::BiasAccess;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
@@ -208,6 +208,16 @@ impl Op for Gemm {
         Some(Replacement { op: Arc::new(Self { beta: 1.0, ..self.clone() }), inputs })
     }
 
+    fn weight_axes(&self, i: usize, _shape: &Shape) -> Option<WeightAxes> {
+        let (channel, term) = if self.transpose_b { (0, 1) } else { (1, 0) };
+        (i == 1).then_some(WeightAxes { channel, term: Some(term) })
+    }
+
+    fn reading_transposed(&self, i: usize) -> Option<Arc<dyn Op>> {
+        // Columns side by side are read several at a time.
+        (i == 1 && self.transpose_b).then(|| Arc::new(Self { transpose_b: false, ..self.clone() }) as Arc<dyn Op>)
+    }
+
     fn channel_axis(&self, _output_rank: usize) -> Option<usize> {
         Some(1)
     }
@@ -223,7 +233,7 @@ impl Op for Gemm {
         let a_strides = strides(a.shape[1], self.transpose_a);
         let b_strides = strides(b.shape[1], self.transpose_b);
         let matrices = Matrices { extents, a_strides, b_strides };
-        let swapped = matrices.is_narrow();
+        let swapped = matrices.is_narrow() && !Source::from(b).is_blocked();
         let mut params = Params { alpha: self.alpha, beta: self.beta, ..matrices.params(swapped)? };
         let bias = match recorder.optional_input(2) {
             Some(c) => Some((Source::from(c), self.bias(c, m, n, swapped, &mut params)?)),

@@ -6,7 +6,7 @@ use super::arguments::made;
 use super::host_product::{add_product, from_wrapped_i64s, wrapped_i64s};
 use super::product::{Matrices, Product, Source, Start, word};
 use super::registry::OpSpec;
-use crate::engine::ir::{Cost, Fact, Op, Profile, Recorder, Rows, RowsQuery};
+use crate::engine::ir::{Cost, Fact, Op, Profile, Recorder, Rows, RowsQuery, WeightAxes};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor, broadcast};
 
@@ -123,6 +123,10 @@ impl Op for MatMul {
         matmul_rows(query).unwrap_or_else(|| query.default_answer())
     }
 
+    fn weight_axes(&self, i: usize, shape: &Shape) -> Option<WeightAxes> {
+        (i == 1 && shape.rank() == 2).then_some(WeightAxes { channel: 1, term: Some(0) })
+    }
+
     fn channel_axis(&self, output_rank: usize) -> Option<usize> {
         output_rank.checked_sub(1)
     }
@@ -144,7 +148,7 @@ impl Op for MatMul {
             if stacked { (m * plan.pairs.len(), plan.pairs.len().min(1)) } else { (m, plan.pairs.len()) };
         let pairs = &plan.pairs[..entries];
         let matrices = Matrices { extents: [rows, n, k], a_strides: [k, 1], b_strides: [n, 1] };
-        let transposed = matrices.is_narrow();
+        let transposed = matrices.is_narrow() && !Source::from(b).is_blocked();
         let starts = pairs.iter().enumerate().map(|(i, [left, right])| {
             let (left, right) = (word(left * m * k)?, word(right * k * n)?);
             let (first, second) = if transposed { (right, left) } else { (left, right) };

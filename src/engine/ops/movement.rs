@@ -29,6 +29,11 @@ pub(super) trait Movement: std::fmt::Debug + Send + Sync + 'static {
         &[]
     }
 
+    /// Whether a matrix is transposed and nothing else done.
+    fn is_transposition(&self) -> bool {
+        false
+    }
+
     /// How many leading inputs hold elements to move; the others say how.
     fn moved(&self, inputs: usize) -> usize {
         inputs.min(1)
@@ -91,6 +96,10 @@ impl<M: Movement> Op for Moving<M> {
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
         self.0.rows(query)
+    }
+
+    fn reading_transposed(&self, _i: usize) -> Option<Arc<dyn Op>> {
+        self.0.is_transposition().then(super::views::nothing)
     }
 
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {

@@ -1,7 +1,9 @@
 //! What convolutions and matrix products share on the device: one strided product, and the choice of its kernel.
 
-use crate::engine::ir::{BufferId, Class, Define, Family, Operand, Profile, Recorder, Storage, Work, linear_groups};
-use crate::engine::kernels::{BiasAccess, ProductTile, product_tiled};
+use crate::engine::ir::{
+    BufferId, Class, Define, Family, Operand, OperandGrid, Profile, Recorder, Storage, Work, linear_groups,
+};
+use crate::engine::kernels::{BiasAccess, PackedWeights, ProductTile, product_packed, product_tiled};
 use crate::error::{Error, Result};
 
 /// `shaders/lib/product.wgsl` states the problem.
@@ -26,11 +28,26 @@ pub(super) type Start = [u32; 4];
 pub(super) struct Source {
     pub(super) buffer: BufferId,
     pub(super) storage: Storage,
+    grid: Option<OperandGrid>,
 }
 
 impl From<&Operand> for Source {
     fn from(operand: &Operand) -> Self {
-        Self { buffer: operand.buffer, storage: operand.storage }
+        Self { buffer: operand.buffer, storage: operand.storage, grid: operand.grid }
+    }
+}
+
+impl Source {
+    /// Whether its scales differ along the terms.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.grid.is_some_and(|g| g.block.is_some())
+    }
+
+    /// How its numbers are restored, where it is packed.
+    fn packed(&self) -> Option<PackedWeights> {
+        let Storage::Packed(packing) = self.storage else { return None };
+        let (has_scales, has_zeros) = self.grid.map_or((false, false), |g| (g.has_scales, g.zeros.is_some()));
+        Some(PackedWeights { packing, has_scales, has_zeros, blocked: self.is_blocked() })
     }
 }
 
@@ -55,14 +72,9 @@ pub(super) fn word(value: usize) -> Result<u32> {
 impl Product {
     /// Adds its dispatches.
     pub(super) fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
-        let (bias, access) = self.bias.unwrap_or((self.a, BiasAccess::None));
+        let (bias, access) = self.bias.unwrap_or((self.plain_side(), BiasAccess::None));
         let y = recorder.output(0).buffer;
         let max_groups = recorder.profile.max_workgroups;
-        let mut defines = vec![
-            Define::Scalar("Left", self.a.storage),
-            Define::Scalar("Right", self.b.storage),
-            Define::Scalar("Bias", bias.storage),
-        ];
         let sum = match recorder.output(0).storage.class() {
             Class::F32 => Storage::F32,
             Class::I32 => Storage::I32,
@@ -72,11 +84,19 @@ impl Product {
             }
         };
         let whole = sum != Storage::F32;
-        if whole && self.bias.is_some() {
-            return Err(Error::unimplemented("an integer product with a bias"));
+        let grid = self.a.grid.or(self.b.grid);
+        if whole && (self.bias.is_some() || grid.is_some_and(|g| g.has_scales)) {
+            return Err(Error::unimplemented("an integer product with a bias or scales"));
         }
-        defines.push(Define::Scalar("Sum", sum));
+        let mut params = self.params;
+        if let Some(grid) = grid {
+            let block = grid.block.map_or(Ok(u32::MAX), word)?;
+            params.grid = [block, word(grid.channels)?, word(grid.zeros.unwrap_or(0))?, 0];
+        }
+        let mut defines = vec![Define::Scalar("Bias", bias.storage), Define::Scalar("Sum", sum)];
         let made;
+        let packed = self.a.packed().or(self.b.packed());
+        let (mut first, mut second, mut grid_bound) = (self.a, self.b, packed.is_some());
         let (shader, tile_rows, tile_columns) = match recorder.profile.family {
             Family::Gpu => {
                 let code = match access {
@@ -86,27 +106,49 @@ impl Product {
                 };
                 defines.push(Define::Const("BIAS", code));
                 defines.push(Define::Const("WHOLE", u32::from(whole)));
-                (&product_tiled::SHADER, GPU_TILE, GPU_TILE)
+                match packed {
+                    Some(packed) => {
+                        let side = u32::from(self.a.packed().is_none());
+                        if side == 1 {
+                            (first, second) = (self.b, self.a);
+                        }
+                        defines.extend(packed_defines(&packed, side, second.storage));
+                        (&product_packed::SHADER, GPU_TILE, GPU_TILE)
+                    }
+                    None => {
+                        defines.extend(sides(first, second));
+                        (&product_tiled::SHADER, GPU_TILE, GPU_TILE)
+                    }
+                }
             }
             Family::Software => {
                 let tile = self.tile(recorder.profile, access, whole);
                 made = tile.shader();
+                grid_bound = tile.has_grid();
+                defines.extend(sides(first, second));
                 (&made, tile.rows, tile.tile_columns())
             }
         };
-        let tiles = self.params.rows.div_ceil(tile_rows) as usize * self.params.columns.div_ceil(tile_columns) as usize;
+        let tiles = params.rows.div_ceil(tile_rows) as usize * params.columns.div_ceil(tile_columns) as usize;
         let [x_groups, y_groups, _] = linear_groups(tiles, 1, max_groups);
         for starts in self.starts.chunks(max_groups as usize) {
-            let table = recorder.table(starts.as_flattened());
+            let mut buffers = vec![first.buffer, second.buffer, bias.buffer, recorder.table(starts.as_flattened())];
+            buffers.extend(grid_bound.then_some(grid.map_or(second.buffer, |g| g.buffer)));
+            buffers.push(y);
             recorder.dispatch(&Work {
                 shader,
                 defines: &defines,
-                buffers: &[self.a.buffer, self.b.buffer, bias.buffer, table, y],
-                params: self.params.words(),
+                buffers: &buffers,
+                params: params.words(),
                 groups: [x_groups, y_groups, word(starts.len())?],
             })?;
         }
         Ok(())
+    }
+
+    /// What is bound where nothing is read: a side that is not packed.
+    fn plain_side(&self) -> Source {
+        if self.a.packed().is_some() { self.b } else { self.a }
     }
 
     fn tile(&self, profile: &Profile, bias: BiasAccess, whole: bool) -> ProductTile {
@@ -129,17 +171,45 @@ impl Product {
         while tile_rows > 8 && (tiles(tile_rows) as usize).saturating_mul(self.starts.len()) < FEW_TILES {
             tile_rows /= 2;
         }
-        let wide = tile_columns >= 4 && self.is_wide();
-        ProductTile { lanes, broadcast, rows: tile_rows, columns: tile_columns, wide, padded: self.padded, bias, whole }
+        let (left, right) = (self.a.packed(), self.b.packed());
+        let read = right.map_or(4, |r| 32 / r.packing.bits);
+        ProductTile {
+            lanes,
+            broadcast,
+            rows: tile_rows,
+            columns: tile_columns,
+            wide: tile_columns >= read && self.is_wide(read),
+            left,
+            right,
+            padded: self.padded,
+            bias,
+            whole,
+        }
     }
 
-    /// Whether every group of four columns lies side by side in b, at a multiple of four elements.
-    fn is_wide(&self) -> bool {
+    /// Whether every group of `count` columns lies side by side in b, at a multiple of `count` elements.
+    fn is_wide(&self, count: u32) -> bool {
         let p = &self.params;
         let linear = p.taps == 1 && p.input[..3] == p.output[..3] && p.stride[..3] == [1; 3] && p.pad[..3] == [0; 3];
         let strides = [p.output[3], p.columns, p.b_image, p.b_channel];
-        linear && strides.iter().all(|s| s % 4 == 0) && self.starts.iter().all(|s| s[1] % 4 == 0)
+        linear && strides.iter().all(|s| s % count == 0) && self.starts.iter().all(|s| s[1] % count == 0)
     }
+}
+
+/// The types of both sides as arrays.
+fn sides(a: Source, b: Source) -> [Define; 2] {
+    [Define::Scalar("Left", a.storage), Define::Scalar("Right", b.storage)]
+}
+
+/// The header of `product_packed`.
+fn packed_defines(packed: &PackedWeights, side: u32, plain: Storage) -> [Define; 5] {
+    [
+        Define::Scalar("Plain", plain),
+        Define::Const("SIDE", side),
+        Define::Const("BITS", packed.packing.bits),
+        Define::Const("SIGNED", u32::from(packed.packing.signed)),
+        Define::Const("GRID", u32::from(packed.has_scales) + 2 * u32::from(packed.has_zeros)),
+    ]
 }
 
 /// A product of matrices with any strides: y(m, n) = Σ a(m, k) b(k, n).
@@ -215,7 +285,7 @@ mod tests {
         let mut operand = |shape: &[usize]| {
             buffers.push(Buffer::Scratch { bytes: 4, pool: 0 });
             let buffer = BufferId(buffers.len() - 1);
-            Operand { buffer, storage: Storage::F32, dtype: DType::F32, shape: Shape::from(shape) }
+            Operand { buffer, storage: Storage::F32, dtype: DType::F32, shape: Shape::from(shape), grid: None }
         };
         let inputs = inputs.iter().map(|shape| Some(operand(shape))).collect();
         let outputs = vec![operand(&output)];

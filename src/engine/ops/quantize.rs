@@ -7,8 +7,10 @@ use half::{bf16, f16};
 use super::arguments::{optional, required};
 use super::narrow;
 use super::quantize_grid::Grid;
-use super::registry::OpSpec;
-use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
+use super::registry::{self, OpSpec};
+use crate::engine::ir::{
+    Attribute, Attributes, Class, Fact, Op, PointwiseBuilder, Quantized, Reg, Replacement, Rows, RowsQuery, Source,
+};
 use crate::error::{Error, Result};
 use crate::tensor::small_float::Rounding;
 use crate::tensor::{DType, Tensor};
@@ -171,6 +173,35 @@ impl Op for Dequantize {
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
         rows(query, self.grid)
+    }
+
+    fn quantized(&self, constants: &[Option<&Tensor>]) -> Option<Quantized> {
+        let (codes, scales) = (optional(constants, 0)?, optional(constants, 1)?);
+        let zeros = optional(constants, 2);
+        let to = self.to.unwrap_or(scales.dtype());
+        let fits = matches!(to, DType::F32 | DType::F16 | DType::BF16)
+            && zeros.is_none_or(|z| z.shape().elements() == scales.shape().elements());
+        let layout = self.grid.layout(scales.shape(), codes.shape()).ok().filter(|_| fits)?;
+        Some(Quantized { codes: codes.clone(), layout, scales: Some(scales.clone()), zeros: zeros.cloned() })
+    }
+
+    fn giving_transposed(&self, constants: &[Option<&Tensor>]) -> Result<Option<Replacement>> {
+        let Some(weight) = self.quantized(constants).filter(|w| w.codes.shape().rank() == 2) else { return Ok(None) };
+        let mut order = Attributes::new();
+        order.set("perm", Attribute::Ints(vec![1, 0]));
+        let spec = OpSpec { domain: "", name: "Transpose", opset: 13, attributes: &order, inputs: 1, outputs: 1 };
+        let transpose = registry::build(&spec)?;
+        let turned = |x: &Tensor| -> Result<Source> {
+            let is_matrix = x.shape().rank() == 2;
+            Ok(Source::Constant(if is_matrix { transpose.evaluate(&[Some(x)])?.remove(0) } else { x.clone() }))
+        };
+        let mut inputs = vec![Some(turned(&weight.codes)?)];
+        for given in [weight.scales, weight.zeros] {
+            inputs.push(given.as_ref().map(turned).transpose()?);
+        }
+        let axis = i64::from(matches!(self.grid.axis, 0 | -2));
+        let op = Arc::new(Self { grid: Grid { axis, ..self.grid }, to: self.to });
+        Ok(Some(Replacement { op, inputs }))
     }
 
     fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {

@@ -1,7 +1,7 @@
 //! Which scale belongs to which element of a quantised tensor.
 
 use super::arguments::axis_of;
-use crate::engine::ir::{PointwiseBuilder, Reg};
+use crate::engine::ir::{PointwiseBuilder, Reg, ScaleLayout};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
@@ -14,22 +14,16 @@ pub(super) struct Grid {
     pub(super) block: i64,
 }
 
-/// A grid for given shapes.
-enum Layout {
-    Whole,
-    Axis(usize),
-    Blocks { axis: usize, block: usize },
-}
-
 impl Grid {
-    fn layout(&self, scales: &Shape, values: &Shape) -> Result<Layout> {
+    /// Which scale belongs to which value.
+    pub(super) fn layout(&self, scales: &Shape, values: &Shape) -> Result<ScaleLayout> {
         let wrong = || Error::invalid_argument(format!("scales {scales} do not fit values {values}"));
         if scales.elements() == 1 && scales.rank() <= 1 {
-            return Ok(Layout::Whole);
+            return Ok(ScaleLayout::Whole);
         }
         let axis = axis_of(self.axis, values.rank())?;
         if scales.rank() == 1 && self.block == 0 {
-            return if scales[0] == values[axis] { Ok(Layout::Axis(axis)) } else { Err(wrong()) };
+            return if scales[0] == values[axis] { Ok(ScaleLayout::Axis(axis)) } else { Err(wrong()) };
         }
         let others_agree =
             scales.rank() == values.rank() && (0..values.rank()).all(|a| a == axis || scales[a] == values[a]);
@@ -44,7 +38,7 @@ impl Grid {
         if block == 0 || values[axis].div_ceil(block) != scales[axis] {
             return Err(wrong());
         }
-        Ok(Layout::Blocks { axis, block })
+        Ok(ScaleLayout::Blocks { axis, block })
     }
 
     /// For each value in order, the index of its scale.
@@ -52,15 +46,15 @@ impl Grid {
         let layout = self.layout(scales, values)?;
         let strides = scales.strides();
         let offset = |at: usize, i: usize| match layout {
-            Layout::Whole => 0,
-            Layout::Axis(axis) => {
+            ScaleLayout::Whole => 0,
+            ScaleLayout::Axis(axis) => {
                 if at == axis {
                     i
                 } else {
                     0
                 }
             }
-            Layout::Blocks { axis, block } => strides[at] * if at == axis { i / block } else { i },
+            ScaleLayout::Blocks { axis, block } => strides[at] * if at == axis { i / block } else { i },
         };
         if values.contains(&0) {
             return Ok(Vec::new());
@@ -81,9 +75,9 @@ impl Grid {
     pub(super) fn read(&self, builder: &mut PointwiseBuilder<'_>, i: usize, values: &Shape) -> Option<Reg> {
         let scales = builder.fact(i)?.shape()?;
         match self.layout(&scales, values).ok()? {
-            Layout::Whole => builder.input_viewed(i, &[], values),
-            Layout::Axis(axis) => builder.input_at(i, axis),
-            Layout::Blocks { axis, block } => {
+            ScaleLayout::Whole => builder.input_viewed(i, &[], values),
+            ScaleLayout::Axis(axis) => builder.input_at(i, axis),
+            ScaleLayout::Blocks { axis, block } => {
                 if !values[axis].is_multiple_of(block) {
                     return None;
                 }

@@ -1,13 +1,16 @@
 //! Products of quantised numbers: MatMulInteger, ConvInteger, QLinearMatMul, QLinearConv and their relatives.
 //!
 //! `Σ (a − a₀)(b − b₀)` is computed exactly: in 32-bit floats where no partial sum can pass 2²⁴, else in 32-bit integers.
+//! Constant weights stay packed: the product takes their zero points from them as it reads.
 
 use std::sync::Arc;
 
 use super::arguments::{optional, required};
+use super::centre::centre;
 use super::composed::{Composed, composed};
 use super::registry::OpSpec;
 use super::sketch::Sketch;
+use super::weight_sums::WeightSums;
 use crate::engine::ir::{Attribute, Attributes, Fact, Op, Wire};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape};
@@ -97,6 +100,7 @@ pub(super) fn quantized_product(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
         other => return Err(Error::internal(format!("{other} is no quantised product"))),
     };
     let described = (layout, kind.clone());
+    let weight_sums = WeightSums::default();
     composed(Composed {
         name,
         shape_inputs: &[],
@@ -104,7 +108,7 @@ pub(super) fn quantized_product(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             let (a, b) = (required(inputs, layout.a)?, required(inputs, layout.b)?);
             let (Some(a_shape), Some(b_shape)) = (a.shape(), b.shape()) else { return Ok(None) };
             let mut sketch = Sketch::new();
-            let y = compose(&mut sketch, inputs, &layout, &kind, [&a_shape, &b_shape])?;
+            let y = compose(&mut sketch, inputs, &layout, &kind, &weight_sums, [&a_shape, &b_shape])?;
             Ok(Some(sketch.finish([y])))
         }),
         open: Box::new(move |inputs| open(inputs, &described.0, &described.1)),
@@ -169,11 +173,57 @@ fn centred(
     sketch.op("Sub", &[&x, &zero])
 }
 
+/// Constant weights as a product takes them, transposed and packed, where zero points lie along one axis.
+fn constant_weights(
+    sketch: &mut Sketch,
+    inputs: &[Option<&Fact>],
+    layout: &Layout,
+    kind: &Kind,
+    sums: DType,
+) -> Result<Option<Wire>> {
+    let fact = required(inputs, layout.b)?;
+    let Some(shape) = fact.shape().filter(|_| fact.value.is_some()) else { return Ok(None) };
+    let zero = input(inputs, layout.b_zero).map(|i| (i, inputs[i].and_then(Fact::shape)));
+    let axis = match &zero {
+        None => None,
+        Some((_, Some(shape))) if shape.elements() == 1 => None,
+        Some((_, Some(zeros))) if zeros.rank() == 1 => match kind {
+            Kind::Conv(_) => Some(0),
+            _ => shape.rank().checked_sub(1),
+        },
+        Some(_) => return Ok(None),
+    };
+    let mut weights = Wire::Input(layout.b);
+    if matches!(kind, Kind::Gemm { transpose: [_, true], .. }) {
+        weights = sketch.transpose(&weights, &[1, 0])?;
+    }
+    let mut all = vec![&weights];
+    let zero = zero.map(|(i, _)| Wire::Input(i));
+    all.extend(&zero);
+    Ok(Some(sketch.push(centre(sums, axis), &all)))
+}
+
+/// The most that sums can come to because of what constant weights hold; infinite where that is not known.
+fn weight_bound(inputs: &[Option<&Fact>], layout: &Layout, kind: &Kind, sums: &WeightSums) -> f64 {
+    let value = |i: usize| optional(inputs, i).and_then(|f| f.value.as_ref());
+    let zero = input(inputs, layout.b_zero);
+    let zeros = zero.and_then(value);
+    let channels_first = matches!(kind, Kind::Conv(_) | Kind::Gemm { transpose: [_, true], .. });
+    match value(layout.b) {
+        Some(weights) if zero.is_some() == zeros.is_some() => {
+            let bound = sums.bound(weights, zeros, channels_first).unwrap_or(f64::INFINITY);
+            bound * largest(inputs, layout.a, layout.a_zero)
+        }
+        _ => f64::INFINITY,
+    }
+}
+
 fn compose(
     sketch: &mut Sketch,
     inputs: &[Option<&Fact>],
     layout: &Layout,
     kind: &Kind,
+    weight_sums: &WeightSums,
     [a, b]: [&Shape; 2],
 ) -> Result<Wire> {
     let rank_of_b = match kind {
@@ -190,7 +240,8 @@ fn compose(
         Kind::Gemm { transpose, .. } => a.get(usize::from(!transpose[0])).copied().unwrap_or(1),
     };
     let bound = terms as f64 * largest(inputs, layout.a, layout.a_zero) * largest(inputs, layout.b, layout.b_zero);
-    let sums = if bound < EXACT { DType::F32 } else { DType::I32 };
+    let exact = bound < EXACT || weight_bound(inputs, layout, kind, weight_sums) < EXACT;
+    let sums = if exact { DType::F32 } else { DType::I32 };
     // Zero points of a: one, or one a row (before the last axis). Of b: one, or one a column or output channel.
     let rank = b.rank();
     let left = |sketch: &mut Sketch, zero: Wire, count: usize| {
@@ -213,7 +264,12 @@ fn compose(
         _ => Ok(zero),
     };
     let mut x = centred(sketch, inputs, layout.a, layout.a_zero, sums, left)?;
-    let mut w = centred(sketch, inputs, layout.b, layout.b_zero, sums, right)?;
+    let weights = constant_weights(sketch, inputs, layout, kind, sums)?;
+    let is_restored = weights.is_some();
+    let mut w = match weights {
+        Some(weights) => weights,
+        None => centred(sketch, inputs, layout.b, layout.b_zero, sums, right)?,
+    };
     let mut sum = match kind {
         Kind::Conv(attributes) => {
             let listed: Vec<(&str, Attribute)> = attributes.iter().map(|(n, v)| (n, v.clone())).collect();
@@ -221,8 +277,8 @@ fn compose(
         }
         Kind::MatMul => sketch.op("MatMul", &[&x, &w])?,
         Kind::Gemm { transpose, .. } => {
-            for (side, transposed) in [&mut x, &mut w].into_iter().zip(transpose) {
-                if *transposed {
+            for (side, transposed) in [(&mut x, transpose[0]), (&mut w, transpose[1] && !is_restored)] {
+                if transposed {
                     *side = sketch.transpose(side, &[1, 0])?;
                 }
             }

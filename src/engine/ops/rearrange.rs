@@ -54,6 +54,10 @@ impl Movement for Transpose {
         Ok(vec![(0, 0, Copy { from: 0, to: 0, axes: axes.collect() })])
     }
 
+    fn is_transposition(&self) -> bool {
+        self.order.as_deref().is_none_or(|order| order == [1, 0])
+    }
+
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
         let rank = query.outputs.first().and_then(Fact::rank).unwrap_or(0);
         match (query.rows, self.order(rank)) {

@@ -257,6 +257,7 @@ const OPERATORS: &[(&str, &str, Constructor)] = &[
     ("com.microsoft", "Gelu", super::unary::gelu),
     ("com.microsoft", "GroupQueryAttention", super::group_query_attention::group_query),
     ("com.microsoft", "MatMulIntegerToFloat", super::quantized_product::quantized_product),
+    ("com.microsoft", "MatMulNBits", super::matmul_nbits::matmul_nbits),
     ("com.microsoft", "MultiHeadAttention", super::fused_attention::multi_head),
     ("com.microsoft", "QGemm", super::quantized_product::quantized_product),
     ("com.microsoft", "QLinearAdd", super::quantized_elementwise::quantized_elementwise),

@@ -2,7 +2,7 @@
 
 use super::{
     arithmetic, attention, batch_normalization, bits, cast, choice, compare, indices, join, movement, normalization,
-    products, quantize, recurrent, reductions, signals, unary, views, vision, wide,
+    products, quantize, recurrent, reductions, signals, unary, views, vision, weights, wide,
 };
 use crate::case::Case;
 
@@ -29,6 +29,7 @@ pub(crate) fn all() -> Vec<Case> {
         views::cases,
         vision::cases,
         wide::cases,
+        weights::cases,
     ];
     files.into_iter().flat_map(|cases| cases()).collect()
 }

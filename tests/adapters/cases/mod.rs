@@ -19,6 +19,7 @@ mod signals;
 mod unary;
 mod views;
 mod vision;
+mod weights;
 mod wide;
 
 mod listing;

@@ -1,7 +1,44 @@
 //! Every tile is valid WGSL, binds what is declared and translates to every backend.
 
 use super::*;
-use crate::engine::ir::{Chain, Define, Link, Storage};
+use crate::engine::ir::{Chain, Define, Link, Packing, Storage};
+
+/// A tile to change.
+const PLAIN: ProductTile = ProductTile {
+    lanes: 8,
+    broadcast: true,
+    rows: 8,
+    columns: 8,
+    wide: false,
+    left: None,
+    right: None,
+    padded: false,
+    bias: BiasAccess::None,
+    whole: false,
+};
+
+/// Every way of restoring weights on either side.
+fn packed() -> Vec<ProductTile> {
+    let mut tiles = Vec::new();
+    for (bits, signed) in [(4, true), (8, true), (8, false)] {
+        for (has_scales, has_zeros, blocked) in
+            [(false, false, false), (true, false, false), (true, true, false), (true, true, true), (false, true, false)]
+        {
+            let packed = Some(PackedWeights { packing: Packing { bits, signed }, has_scales, has_zeros, blocked });
+            let whole = !has_scales;
+            for (columns, wide) in [(1, false), (2, false), (8, false), (8, true), (4, true)] {
+                if columns >= 32 / bits || !wide {
+                    tiles.push(ProductTile { right: packed, columns, wide, whole, ..PLAIN });
+                }
+            }
+            if !blocked {
+                tiles.push(ProductTile { left: packed, padded: true, rows: 16, whole, ..PLAIN });
+                tiles.push(ProductTile { left: packed, broadcast: false, wide: true, whole, ..PLAIN });
+            }
+        }
+    }
+    tiles
+}
 
 fn tiles() -> Vec<ProductTile> {
     let mut tiles = Vec::new();
@@ -12,7 +49,17 @@ fn tiles() -> Vec<ProductTile> {
                 for (wide, padded) in [(false, false), (false, true), (true, false)] {
                     let bias = biases[(rows + columns) as usize % 4];
                     if !wide || columns % 4 == 0 {
-                        tiles.push(ProductTile { lanes, broadcast, rows, columns, wide, padded, bias, whole: false });
+                        tiles.push(ProductTile {
+                            lanes,
+                            broadcast,
+                            rows,
+                            columns,
+                            wide,
+                            padded,
+                            bias,
+                            whole: false,
+                            ..PLAIN
+                        });
                         tiles.push(ProductTile {
                             lanes,
                             broadcast,
@@ -22,12 +69,14 @@ fn tiles() -> Vec<ProductTile> {
                             padded,
                             bias: BiasAccess::None,
                             whole: true,
+                            ..PLAIN
                         });
                     }
                 }
             }
         }
     }
+    tiles.extend(packed());
     tiles.extend(biases.map(|bias| ProductTile {
         lanes: 8,
         broadcast: true,
@@ -37,6 +86,7 @@ fn tiles() -> Vec<ProductTile> {
         padded: true,
         bias,
         whole: false,
+        ..PLAIN
     }));
     tiles
 }
@@ -44,8 +94,11 @@ fn tiles() -> Vec<ProductTile> {
 fn linked(tile: &ProductTile, storage: Storage) -> String {
     let sum = if tile.whole { Storage::I32 } else { Storage::F32 };
     let storage = if tile.whole { Storage::I32 } else { storage };
-    let [left, right, bias] = ["Left", "Right", "Bias"].map(|name| Define::Scalar(name, storage));
-    let defines = [left, right, bias, Define::Scalar("Sum", sum)];
+    let side = |name, packed: Option<PackedWeights>| {
+        Define::Scalar(name, packed.map_or(storage, |p| Storage::Packed(p.packing)))
+    };
+    let (left, right) = (side("Left", tile.left), side("Right", tile.right));
+    let defines = [left, right, Define::Scalar("Bias", storage), Define::Scalar("Sum", sum)];
     let chain = Chain::identity(sum.class());
     let link = Link {
         defines: &defines,
@@ -84,7 +137,7 @@ fn every_tile_is_valid() {
                 _ => Binding::Read,
             })
             .collect();
-        assert_eq!(kinds, BINDINGS, "{tile:?}");
+        assert_eq!(kinds, tile.bindings(), "{tile:?}");
     }
 }
 
@@ -118,7 +171,16 @@ fn the_smallest_tile_reads_as_written() {
         padded: true,
         bias: BiasAccess::Channel,
         whole: false,
+        ..PLAIN
     };
     let text = tile.text();
     insta::assert_snapshot!(text[text.find("@compute").expect("an entry point")..]);
+}
+
+#[test]
+fn weights_of_four_bits_are_restored_eight_columns_at_a_time() {
+    let packing = Packing { bits: 4, signed: true };
+    let right = Some(PackedWeights { packing, has_scales: true, has_zeros: true, blocked: true });
+    let text = ProductTile { right, rows: 1, wide: true, ..PLAIN }.text();
+    insta::assert_snapshot!(text[text.find("var tap").expect("a loop")..text.find("tap.x +=").expect("its end")]);
 }
