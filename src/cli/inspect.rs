@@ -82,6 +82,9 @@ pub(super) struct Port {
     pub(super) dtype: &'static str,
     /// Extents, names, or `?`; `None` when the rank is unknown.
     pub(super) dims: Option<Vec<String>>,
+    /// What a sequence or an optional value holds, without a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) element: Option<Box<Port>>,
 }
 
 /// What one batch size takes.
@@ -130,8 +133,8 @@ fn report(args: &Args, file: &Path, graph: Graph) -> anyhow::Result<Report> {
     let mut report = Report {
         model: file.display().to_string(),
         device,
-        inputs: ports(&graph.signature.inputs),
-        outputs: ports(&graph.signature.outputs),
+        inputs: graph.signature.inputs.iter().map(port).collect(),
+        outputs: graph.signature.outputs.iter().map(port).collect(),
         operators: BTreeMap::new(),
         parameters: constants().map(|t| t.shape().elements()).sum(),
         parameter_bytes: constants().map(|t| t.bytes().len()).sum(),
@@ -175,13 +178,13 @@ fn waits_for(program: &Program) -> Vec<String> {
     deciding.map(|(value, _)| rest.graph.values[value.0].name.clone()).collect()
 }
 
-fn ports(specs: &[Spec]) -> Vec<Port> {
-    let port = |spec: &Spec| Port {
+fn port(spec: &Spec) -> Port {
+    Port {
         name: spec.name.clone(),
         dtype: spec.dtype.name(),
         dims: spec.dims.as_ref().map(|dims| dims.iter().map(Dim::to_string).collect()),
-    };
-    specs.iter().map(port).collect()
+        element: spec.element.as_deref().map(port).map(Box::new),
+    }
 }
 
 fn planned(batch: u32, program: &Program) -> Batch {

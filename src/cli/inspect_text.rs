@@ -52,8 +52,15 @@ fn write(text: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 fn line(port: &Port) -> String {
-    let dims = port.dims.as_ref().map_or("[…]".to_owned(), |dims| format!("[{}]", dims.join(",")));
-    format!("{}: {}{dims}", port.name, port.dtype)
+    format!("{}: {}", port.name, kind(port))
+}
+
+fn kind(port: &Port) -> String {
+    let dims = || port.dims.as_ref().map_or("[…]".to_owned(), |dims| format!("[{}]", dims.join(",")));
+    match &port.element {
+        Some(element) => format!("{} of {}", port.dtype, kind(element)),
+        None => format!("{}{}", port.dtype, dims()),
+    }
 }
 
 fn bytes(count: u64) -> String {
