@@ -281,7 +281,7 @@ fn compose(
         return sketch.cast(&sum, DType::I32);
     };
     // The bias of quantised outputs is one of sums, that of float outputs one of results.
-    let float_bias = matches!(layout.y_scale, None);
+    let float_bias = layout.y_scale.is_none();
     let bias = match input(inputs, layout.bias) {
         Some(bias) if is_conv => {
             let mut along = vec![1; rank];
