@@ -129,7 +129,8 @@ impl Split {
         };
         if let Some(lengths) = given {
             let lengths = non_negative(&lengths)?;
-            if extent.is_some_and(|e| e != lengths.iter().sum::<usize>()) {
+            let total = lengths.iter().try_fold(0usize, |sum, length| sum.checked_add(*length));
+            if total.is_none() || extent.is_some_and(|e| Some(e) != total) {
                 return Err(Error::invalid_argument(format!("lengths {lengths:?} do not make up the axis")));
             }
             return Ok(Some(lengths));
