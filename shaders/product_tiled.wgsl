@@ -4,11 +4,11 @@
 // Grid: tiles over x and y (linear, column tiles innermost), batch entries over z.
 // uses: index, product, product_tile
 // target: y
-// variants: Left = f32 f16 i32 u32
-// variants: Right = f32 f16 i32 u32
+// variants: Left = f32 f16 i32 u32 i64 u64 f64
+// variants: Right = f32 f16 i32 u32 i64 u64 f64
 // variants: Bias = f32 f16
-// variants: Sum = f32 i32 u32
-// variants: Out = f32 f16 i32 u32
+// variants: Sum = f32 f32 i32 u32 i64 u64 f64
+// variants: Out = f32 f16 i32 u32 i64 u64 f64
 // variants: const BIAS = 0 1 2
 // variants: const WHOLE = 0 1
 @group(0) @binding(0) var<storage, read> a: array<Left>;

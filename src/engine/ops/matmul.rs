@@ -131,9 +131,10 @@ impl Op for MatMul {
         output_rank.checked_sub(1)
     }
 
-    fn host_reason(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
+    fn host_reason(&self, inputs: &[Option<&Fact>], profile: &Profile) -> Option<String> {
         let dtype = inputs.first()?.as_ref()?.dtype;
-        let runs = matches!(dtype, DType::F32 | DType::F16 | DType::BF16 | DType::I32 | DType::U32);
+        let runs = matches!(dtype, DType::F32 | DType::F16 | DType::BF16 | DType::I32 | DType::U32)
+            || profile.storage(dtype).is_some_and(|s| s.class().is_wide());
         (!runs).then(|| format!("products of {dtype} have no kernel"))
     }
 

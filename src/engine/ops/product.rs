@@ -79,14 +79,15 @@ impl Product {
             Class::F32 => Storage::F32,
             Class::I32 => Storage::I32,
             Class::U32 => Storage::U32,
-            Class::I64 | Class::U64 | Class::F64 => {
-                return Err(Error::unimplemented("products of 64-bit numbers have no kernel"));
-            }
+            Class::I64 => Storage::I64,
+            Class::U64 => Storage::U64,
+            Class::F64 => Storage::F64,
         };
+        // Scales and biases are 32-bit floats: other sums are stored as they are.
         let whole = sum != Storage::F32;
         let grid = self.a.grid.or(self.b.grid);
         if whole && (self.bias.is_some() || grid.is_some_and(|g| g.has_scales)) {
-            return Err(Error::unimplemented("an integer product with a bias or scales"));
+            return Err(Error::unimplemented("a bias or scales on sums that are no 32-bit floats"));
         }
         let mut params = self.params;
         if let Some(grid) = grid {

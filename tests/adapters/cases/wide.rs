@@ -106,6 +106,9 @@ fn along_axes() -> Vec<Case> {
     }
     cases.extend([
         Case::new("ReduceMean", "f64").varying(real(&[3, 50], 4)).constant(integers(&[1])).tolerance(1e-14),
+        Case::new("MatMul", "i64").varying(signed(&[2, 9, 33], 12)).varying(signed(&[33, 20], 13)),
+        Case::new("MatMul", "u64_wide").varying(unsigned(&[40, 70], 14)).varying(unsigned(&[70, 96], 15)),
+        Case::new("MatMul", "f64").varying(real(&[5, 33], 16)).varying(real(&[33, 7], 17)).tolerance(1e-14),
         Case::new("CumSum", "i64").varying(signed(&[3, 20], 5)).constant(Tensor::scalar(1i64)),
         Case::new("CumSum", "f64").varying(real(&[3, 20], 6)).constant(Tensor::scalar(0i64)).tolerance(1e-14),
         Case::new("ArgMax", "i64").int("axis", 1).varying(signed(&[3, 50], 7)),
