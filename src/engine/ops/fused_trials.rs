@@ -107,7 +107,7 @@ fn attention() {
     let past = [&inputs(counted(&[1, 2, 4], 0))[..], &[None, counted(&[2, 1, 2, 1, 2], 3)]].concat();
     let y: &[f64] = &[-0.799417, -0.146740, 0.337443, -0.180420, -0.674256, -0.117234, 0.309034, 0.068281];
     let present: &[f64] = &[0.7, -0.7, 0.7, 0.58, -0.68, -0.38, -0.4, -0.1, 0.46, 0.34, -0.08, 0.22, 0.2, 0.5];
-    check("Attention", &[heads.clone()], &past, &[y, present]);
+    check("Attention", std::slice::from_ref(&heads), &past, &[y, present]);
     let inputs = [
         counted(&[1, 2, 4], 0),
         counted(&[1, 3, 4], 1),
@@ -116,7 +116,7 @@ fn attention() {
         integers(&[1], &[2]),
     ];
     let y: &[f64] = &[-0.406462, 0.193538, 0.823583, 0.663402, -0.301990, 0.298010, 0.781117, 0.765320];
-    check("MultiHeadAttention", &[heads], &inputs, &[y]);
+    check("MultiHeadAttention", std::slice::from_ref(&heads), &inputs, &[y]);
 }
 
 #[test]
