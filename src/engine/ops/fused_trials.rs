@@ -116,7 +116,7 @@ fn attention() {
         integers(&[1], &[2]),
     ];
     let y: &[f64] = &[-0.406462, 0.193538, 0.823583, 0.663402, -0.301990, 0.298010, 0.781117, 0.765320];
-    check("MultiHeadAttention", &[heads], &inputs, &[y]);
+    check("MultiHeadAttention", std::slice::from_ref(&heads), &inputs, &[y]);
 }
 
 #[test]
