@@ -91,10 +91,10 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    fn tolerance(self, case: &Case, data_set: u64, output: usize) -> Tolerance {
+    fn tolerance(self, case: &Case, data_set: u64, output: usize, rounds: bool) -> Tolerance {
         match (self.rtol, self.atol, case.tolerances) {
             (None, None, Some((rtol, atol))) => Tolerance::Given { rtol, atol },
-            (None, None, None) => Tolerance::Range { noise_max_abs: case.noise_max_abs(data_set, output) },
+            (None, None, None) => Tolerance::Range { noise_max_abs: case.noise_max_abs(data_set, output), rounds },
             (rtol, atol, _) => Tolerance::Given { rtol: rtol.unwrap_or(0.0), atol: atol.unwrap_or(0.0) },
         }
     }
@@ -137,34 +137,52 @@ impl Runtime {
 
     fn load(&self, folder: &Path) -> anyhow::Result<Model> {
         let graph = onnx::import(&folder.join("model.onnx"))?;
-        match self {
-            Runtime::Host => Ok(Model::Host(graph)),
+        let rounds = rounds(&graph);
+        let runnable = match self {
+            Runtime::Host => Runnable::Host(graph),
             Runtime::Device(engine) => {
                 let name = folder.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
                 let options = LoadOptions { name, single: true, warm: false, ..LoadOptions::default() };
-                Ok(Model::Device(engine.load(graph, Settings::beside(folder)?.apply(options))?))
+                Runnable::Device(engine.load(graph, Settings::beside(folder)?.apply(options))?)
             }
-            Runtime::None(error) => Err(error.clone().into()),
-        }
+            Runtime::None(error) => return Err(error.clone().into()),
+        };
+        Ok(Model { runnable, rounds })
     }
 }
 
-enum Model {
+struct Model {
+    runnable: Runnable,
+    /// Whether it rounds to few bits inside.
+    rounds: bool,
+}
+
+enum Runnable {
     Host(Graph),
     Device(Arc<Session>),
 }
 
+/// Whether a model quantises what it computes, or holds it as 16-bit floats.
+fn rounds(graph: &Graph) -> bool {
+    let quantises =
+        |name: &str| name.starts_with('Q') || ["Quantize", "Integer", "NBits"].iter().any(|w| name.contains(w));
+    let half = |dtype: DType| matches!(dtype, DType::F16 | DType::BF16);
+    graph.nodes.iter().any(|n| quantises(n.op.name()))
+        || graph.values.iter().filter_map(|v| v.constant.as_ref()).any(|t| half(t.dtype()))
+        || graph.signature.inputs.iter().any(|spec| half(spec.dtype))
+}
+
 impl Model {
     fn run(&self, data_set: &Path) -> anyhow::Result<(Vec<Spec>, Vec<Tensor>, Vec<String>)> {
-        let signature = match self {
-            Model::Host(graph) => &graph.signature,
-            Model::Device(session) => session.signature(),
+        let signature = match &self.runnable {
+            Runnable::Host(graph) => &graph.signature,
+            Runnable::Device(session) => session.signature(),
         };
         let inputs = arranged(read_all(data_set, "input", &signature.inputs)?, &signature.inputs, Missing::Refused)?;
         let inputs: Vec<Tensor> = inputs.into_iter().flatten().collect();
-        let (outputs, host_steps) = match self {
-            Model::Host(graph) => (oracle::evaluate(graph, &inputs)?, Vec::new()),
-            Model::Device(session) => {
+        let (outputs, host_steps) = match &self.runnable {
+            Runnable::Host(graph) => (oracle::evaluate(graph, &inputs)?, Vec::new()),
+            Runnable::Device(session) => {
                 let run = pollster::block_on(session.run(inputs, None))?;
                 (run.outputs, run.host_steps)
             }
@@ -278,7 +296,7 @@ fn judged(model: &Model, case: &Case, judge: Judge, number: u64, folder: &Path) 
     for (index, ((spec, actual), expected)) in specs.iter().zip(&actual).zip(&expected).enumerate() {
         let Some(expected) = expected else { continue };
         compared += 1;
-        let difference = compare(expected, actual, judge.tolerance(case, number, index));
+        let difference = compare(expected, actual, judge.tolerance(case, number, index, model.rounds));
         outcome.max_abs = Difference::larger(outcome.max_abs, difference.max_abs);
         outcome.max_rel_to_range = Difference::larger(outcome.max_rel_to_range, difference.max_rel_to_range);
         reasons.extend(difference.reason.map(|reason| format!("output {:?}: {reason}", spec.name)));

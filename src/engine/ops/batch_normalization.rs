@@ -8,7 +8,7 @@ use crate::engine::ir::{
     Affine, Class, Fact, Op, PointwiseBuilder, Profile, Reg, Replacement, Rows, RowsQuery, Source,
 };
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Dim, Tensor};
 
 pub(super) fn batch_normalization(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     if spec.attributes.flag_or("training_mode", false)? {
@@ -45,7 +45,8 @@ impl Op for BatchNormalization {
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let input = required(inputs, 0)?;
-        let channels = input.dims.as_ref().and_then(|d| d.get(1)).and_then(|d| d.fixed());
+        // What has no channel axis is one channel.
+        let channels = input.dims.as_ref().and_then(|d| d.get(1).map_or(Some(1), Dim::fixed));
         // Scales, shifts, means and variances.
         for i in 1..5 {
             let given = required(inputs, i)?.shape().map(|s| s.elements());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::{optional, required};
 use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Quantized, Reg, Rows, RowsQuery, ScaleLayout};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
 /// `x − zero`, exactly: inputs x and, where it is not 0, zero.
@@ -27,7 +27,15 @@ impl Op for Centre {
     }
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
-        Ok(vec![Fact::open(self.to, required(inputs, 0)?.dims.clone())])
+        let x = required(inputs, 0)?;
+        let zeros = optional(inputs, 1).and_then(Fact::shape).map(|s| s.elements());
+        if let (Some(zeros), Some(shape)) = (zeros, x.shape()) {
+            let along = self.axis.and_then(|axis| shape.get(axis).copied());
+            if zeros != 1 && Some(zeros) != along {
+                return Err(Error::invalid_argument(format!("{zeros} zero points for an input {shape}")));
+            }
+        }
+        Ok(vec![Fact::open(self.to, x.dims.clone())])
     }
 
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
