@@ -37,8 +37,7 @@ fn matrices() -> Vec<Case> {
         new("MatMul", "f16").varying(halves(&[9, 20], 38)).constant(halves(&[20, 12], 39)).tolerance(2e-3),
         new("MatMul", "integers")
             .varying(random(DType::I32, &[3, 4], -9.0, 9.0, 40))
-            .varying(random(DType::I32, &[4, 2], -9.0, 9.0, 41))
-            .on_host(),
+            .varying(random(DType::I32, &[4, 2], -9.0, 9.0, 41)),
         new("Gemm", "narrow_with_bias")
             .int("transB", 1)
             .varying(floats(&[20, 5], 42))
