@@ -35,9 +35,13 @@ fn matrices() -> Vec<Case> {
         new("MatMul", "matrix_by_vector").varying(floats(&[2, 19, 5], 34)).constant(floats(&[5], 35)),
         new("MatMul", "narrow").varying(floats(&[40, 12], 36)).varying(floats(&[12, 3], 37)),
         new("MatMul", "f16").varying(halves(&[9, 20], 38)).constant(halves(&[20, 12], 39)).tolerance(2e-3),
-        new("MatMul", "integers")
-            .varying(random(DType::I32, &[3, 4], -9.0, 9.0, 40))
-            .varying(random(DType::I32, &[4, 2], -9.0, 9.0, 41)),
+        new("MatMul", "integers").varying(random(DType::I32, &[3, 4], -9.0, 9.0, 40)).varying(random(
+            DType::I32,
+            &[4, 2],
+            -9.0,
+            9.0,
+            41,
+        )),
         new("Gemm", "narrow_with_bias")
             .int("transB", 1)
             .varying(floats(&[20, 5], 42))
