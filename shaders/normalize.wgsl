@@ -58,8 +58,14 @@ fn main(
     let base = row * params.count;
     var mean = 0.0;
     if RMS == 0u {
-        for (var i = first; i < params.count; i += step) {
-            mean += f32(x[base + i]);
+        // In blocks: added to a large sum one by one, small terms would lose their digits.
+        for (var block = first; block < params.count; block += 32u * step) {
+            let end = min(block + 32u * step, params.count);
+            var part = 0.0;
+            for (var i = block; i < end; i += step) {
+                part += f32(x[base + i]);
+            }
+            mean += part;
         }
         if GROUP == 1u {
             mean = joined(mean, local);
@@ -67,9 +73,14 @@ fn main(
         mean /= f32(params.count);
     }
     var spread = 0.0;
-    for (var i = first; i < params.count; i += step) {
-        let centred = f32(x[base + i]) - mean;
-        spread += centred * centred;
+    for (var block = first; block < params.count; block += 32u * step) {
+        let end = min(block + 32u * step, params.count);
+        var part = 0.0;
+        for (var i = block; i < end; i += step) {
+            let centred = f32(x[base + i]) - mean;
+            part += centred * centred;
+        }
+        spread += part;
     }
     if GROUP == 1u {
         spread = joined(spread, local);

@@ -115,8 +115,14 @@ fn main(
         }
     }
     var value = term(element(base, first), shift);
-    for (var r = first + step; r < params.reduced; r += step) {
-        value = joined(value, term(element(base, r), shift));
+    // In blocks: added to a large sum one by one, small terms would lose their digits.
+    for (var block = first + step; block < params.reduced; block += 32u * step) {
+        let end = min(block + 32u * step, params.reduced);
+        var part = term(element(base, block), shift);
+        for (var r = block + step; r < end; r += step) {
+            part = joined(part, term(element(base, r), shift));
+        }
+        value = joined(value, part);
     }
     if GROUP == 1u {
         partial[local] = value;

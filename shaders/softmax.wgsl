@@ -50,9 +50,15 @@ fn main(
         largest = partial[0];
         workgroupBarrier();
     }
+    // In blocks: added to a large sum one by one, small terms would lose their digits.
     var sum = 0.0;
-    for (var i = first; i < params.extent; i += step) {
-        sum += exp(f32(x[base + i * params.inner]) - largest);
+    for (var block = first; block < params.extent; block += 32u * step) {
+        let end = min(block + 32u * step, params.extent);
+        var part = 0.0;
+        for (var i = block; i < end; i += step) {
+            part += exp(f32(x[base + i * params.inner]) - largest);
+        }
+        sum += part;
     }
     if GROUP == 1u {
         partial[local] = sum;

@@ -54,7 +54,7 @@ fn compose(
     let (&[batch, channels, rows, columns], &[outputs, own, ky, kx]) = (x.dims(), w.dims()) else {
         return Err(Error::unimplemented(format!("DeformConv of {x} by {w}: only two spatial axes are supported")));
     };
-    if own * groups != channels || outputs % groups != 0 || channels % offset_groups != 0 {
+    if own.checked_mul(groups) != Some(channels) || outputs % groups != 0 || channels % offset_groups != 0 {
         return Err(Error::invalid_argument(format!("weights {w} and {groups} groups over an input {x}")));
     }
     let window = Window { auto_pad: AutoPad::Explicit, ..window.clone() };

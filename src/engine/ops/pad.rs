@@ -67,6 +67,9 @@ impl Pad {
 
     fn shape(&self, input: &[usize], amounts: &[(i64, i64)]) -> Result<Shape> {
         let padded = |(extent, (before, after)): (&usize, &(i64, i64))| {
+            if *extent == 0 && self.mode != Mode::Constant && (*before > 0 || *after > 0) {
+                return Err(Error::invalid_argument("an axis without entries has none to pad it with"));
+            }
             let padded = (*extent as i64).checked_add(*before).and_then(|e| e.checked_add(*after));
             padded.and_then(|e| usize::try_from(e).ok()).ok_or_else(|| {
                 Error::invalid_argument(format!("pads {before} and {after} of an axis of extent {extent}"))
