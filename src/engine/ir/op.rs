@@ -152,8 +152,9 @@ pub trait Op: Debug + Send + Sync {
     ///
     /// # Errors
     /// `UNIMPLEMENTED` for an operator without kernels; `RESOURCE_EXHAUSTED` naming a limit of the adapter.
-    fn record(&self, _recorder: &mut Recorder<'_>) -> Result<()> {
-        Err(Error::unimplemented(format!("{} has no kernel", self.name())))
+    fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
+        let of = recorder.fact(0).map_or_else(String::new, |fact| format!(" of {} values", fact.dtype));
+        Err(Error::unimplemented(format!("{}{of} has no kernel", self.name())))
     }
 
     /// The arithmetic done for these concrete shapes.
