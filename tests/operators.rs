@@ -12,12 +12,34 @@ const LIMITS: &[(&str, &str)] = &[
     ("STFT", "computed as matrix products: time grows with the square of the frame length"),
     ("ImageDecoder", "JPEG, PNG, BMP, TIFF, WebP, PNM; JPEG pixels may differ by 2 of 255 from other decoders"),
     ("Loop", "unrolled where the number of rounds is known before it begins (up to 65,536 nodes), else on the host"),
+    ("com.microsoft:Attention", "no masks of four axes, no shared past, no rotation"),
+    ("com.microsoft:MatMulNBits", "4 and 8 bits; no g_idx"),
+    ("com.microsoft:GroupQueryAttention", "no smooth softmax, no quantised caches"),
     ("Scan", "unrolled (up to 262,144 nodes)"),
     ("If", "a condition computed on the device is fetched, then the branch taken is compiled"),
     ("SequenceAt", "sequences of up to 512 values are followed, so that tensors in them stay on the device"),
     ("StringNormalizer", "Unicode's letter cases, whatever the locale"),
-    ("TreeEnsemble", "without the transform PROBIT"),
+    ("ai.onnx.ml:TreeEnsemble", "without the transform PROBIT"),
     ("Dropout", "passes its input on; training mode draws at random on the host"),
+];
+
+/// Why cases do not pass, by the beginning and the end of their names.
+const REASONS: &[(&str, &str, &str)] = &[
+    (
+        "test_attention_",
+        "_bf16",
+        "numpy adds the weights of a row one after another in bf16; here they are added in f32 and rounded once",
+    ),
+    (
+        "test_attention_",
+        "_bf16_expanded",
+        "numpy adds the weights of a row one after another in bf16; here they are added in f32 and rounded once",
+    ),
+    ("test_bernoulli", "", "the expected numbers are drawn by numpy's generator"),
+    ("test_training_dropout", "", "the expected numbers are drawn by numpy's generator"),
+    ("test_dft_inverse", "", "the result is 0 up to rounding; numpy's rounding is expected to 10⁻⁷"),
+    ("test_image_decoder_decode_jpeg_", "", "pixels differ by 1 of 255 from Pillow's"),
+    ("test_image_decoder_decode_jpeg2k", "", "there is no well-kept decoder of JPEG 2000 in Rust"),
 ];
 
 /// One case of the suite.
@@ -66,6 +88,17 @@ fn passes(case: &Case) -> bool {
     matches!(case.result.as_str(), "device" | "host")
 }
 
+/// `DOMAIN:NAME`, or the name alone for ONNX's own.
+fn full_name(domain: &str, name: &str) -> String {
+    if domain.is_empty() { name.to_owned() } else { format!("{domain}:{name}") }
+}
+
+/// Why a case does not pass.
+fn reason(name: &str) -> &'static str {
+    let found = REASONS.iter().find(|(begins, ends, _)| name.starts_with(begins) && name.ends_with(ends));
+    found.unwrap_or_else(|| panic!("{name} does not pass: say why in REASONS")).2
+}
+
 fn list(words: &BTreeSet<String>) -> String {
     words.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
@@ -98,8 +131,8 @@ fn row(domain: &str, name: &str, own: &[&Case], versions: Option<&String>) -> St
         0 => "own tests".to_owned(),
         all => format!("{} of {all}", own.iter().filter(|c| passes(c)).count()),
     };
-    let limit = LIMITS.iter().find(|(n, _)| *n == name).map_or("", |(_, limit)| *limit);
-    let full = if domain.is_empty() { name.to_owned() } else { format!("{domain}:{name}") };
+    let full = full_name(domain, name);
+    let limit = LIMITS.iter().find(|(n, _)| *n == full).map_or("", |(_, limit)| *limit);
     let since = versions.map_or("1", String::as_str);
     format!("| {full} | {since} | {checked} | {place} | {count} | {limit} |\n")
 }
@@ -115,8 +148,9 @@ fn render() -> String {
          ask for any opset from 7 to 28, and for older ones where the operator has not changed since. *Versions* are those at which the\n\
          standard changed the operator; *types* are the element types in the cases that pass; *cases* count the suite's models of this\n\
          operator alone. Operators without such cases are held by tests in this repository against independently computed values.\n\n\
-         64-bit integers are moved as 32-bit ones after a check of their range, and computed with on the host; f64 and u64 stay on the\n\
-         host. Elements below 32 bits are computed with at 32 bits and rounded or wrapped to their own.\n\n\
+         64-bit integers and floats are computed with as such where the adapter has them, as Mesa's does; elsewhere 64-bit integers are\n\
+         moved as 32-bit ones after a check of their range and computed with on the host, where u64 and f64 stay. Elements below 32 bits\n\
+         are computed with at 32 bits and rounded or wrapped to their own.\n\n\
          | operator | versions | types | runs on | cases | limits |\n|---|---|---|---|---|---|\n",
         cases.len(),
         count("device") + count("host"),
@@ -126,13 +160,14 @@ fn render() -> String {
     let mut names: Vec<_> = coracle::engine::ops::names().collect();
     names.sort_unstable();
     for (domain, name) in names {
-        let full = if domain.is_empty() { name.to_owned() } else { format!("{domain}:{name}") };
+        let full = full_name(domain, name);
         let own: Vec<&Case> = cases.iter().filter(|c| c.operators == [full.as_str()]).collect();
         text += &row(domain, name, &own, versions.get(&(domain.to_owned(), name.to_owned())));
     }
-    text += "\n## Cases that do not pass\n\n| case | result | why |\n|---|---|---|\n";
+    text += "\n## Cases that do not pass\n\n| case | result | why | what it says |\n|---|---|---|---|\n";
     for case in cases.iter().filter(|c| !passes(c)) {
-        let _ = writeln!(text, "| {} | {} | {} |", case.name, case.result, case.why.replace('|', "\\|"));
+        let (name, result, says) = (&case.name, &case.result, case.why.replace('|', "\\|"));
+        let _ = writeln!(text, "| {name} | {result} | {} | {says} |", reason(name));
     }
     text
 }
@@ -150,8 +185,8 @@ fn the_page_is_what_the_registry_and_the_record_say() {
 
 #[test]
 fn no_operator_is_limited_twice_or_without_being_there() {
-    let names: BTreeSet<&str> = coracle::engine::ops::names().map(|(_, name)| name).collect();
+    let names: BTreeSet<String> = coracle::engine::ops::names().map(|(domain, name)| full_name(domain, name)).collect();
     let limited: Vec<&str> = LIMITS.iter().map(|(name, _)| *name).collect();
     assert_eq!(limited.iter().collect::<BTreeSet<_>>().len(), limited.len());
-    assert!(limited.iter().all(|name| names.contains(name)), "{limited:?}");
+    assert!(limited.iter().all(|name| names.contains(*name)), "{limited:?}");
 }
