@@ -19,9 +19,12 @@ struct Source {
 /// Validates everything and writes `shaders.rs`.
 pub(super) fn compile(out: &Path) {
     println!("cargo:rerun-if-changed=shaders");
-    let library = std::fs::read_to_string("shaders/lib/pointwise.wgsl").expect("shaders/lib/pointwise.wgsl is there");
+    let library: Vec<String> = ["pointwise", "pointwise_wide"]
+        .map(|name| std::fs::read_to_string(format!("shaders/lib/{name}.wgsl")).expect("the library is there"))
+        .into();
+    let library = library.concat();
     let functions = split_functions(&library);
-    validate("shaders/lib/pointwise.wgsl", &library);
+    validate("shaders/lib/pointwise.wgsl and pointwise_wide.wgsl", &library);
 
     let mut rust = String::from("// Made by build.rs from shaders/.\n");
     let mut stems = Vec::new();
