@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::arguments::made;
+use super::broadcast::indices;
 use super::host_product::{add_product, from_wrapped_i64s, wrapped_i64s};
 use super::product::{Matrices, Product, Source, Start, word};
 use super::registry::OpSpec;
@@ -27,7 +28,6 @@ struct Plan {
     k: usize,
     /// Index of the matrix of each side, for each batch entry.
     pairs: Vec<[usize; 2]>,
-    output: Shape,
 }
 
 /// Extents as matrices: (batch axes, rows, columns).
@@ -40,24 +40,30 @@ fn matrix(shape: &[usize], left: bool) -> (&[usize], usize, usize) {
     }
 }
 
+/// The extents of the batch, and of the product.
+fn extents(a: &[usize], b: &[usize]) -> Result<(Shape, Shape)> {
+    if a.is_empty() || b.is_empty() {
+        return Err(Error::invalid_argument("a matrix product takes no scalars"));
+    }
+    let ((a_batch, m, k), (b_batch, b_rows, n)) = (matrix(a, true), matrix(b, false));
+    if k != b_rows {
+        let (a, b) = (Shape::from(a), Shape::from(b));
+        return Err(Error::invalid_argument(format!("{a} times {b}: {k} terms against {b_rows}")));
+    }
+    let batch = broadcast(a_batch, b_batch)?;
+    let mut output = batch.to_vec();
+    output.extend((a.len() > 1).then_some(m));
+    output.extend((b.len() > 1).then_some(n));
+    Ok((batch, output.into()))
+}
+
 impl Plan {
     fn new(a: &[usize], b: &[usize]) -> Result<Self> {
-        if a.is_empty() || b.is_empty() {
-            return Err(Error::invalid_argument("a matrix product takes no scalars"));
-        }
-        let ((a_batch, m, k), (b_batch, b_rows, n)) = (matrix(a, true), matrix(b, false));
-        if k != b_rows {
-            let (a, b) = (Shape::from(a), Shape::from(b));
-            return Err(Error::invalid_argument(format!("{a} times {b}: {k} terms against {b_rows}")));
-        }
-        let batch = broadcast(a_batch, b_batch)?;
-        let pairs =
-            (0..made(batch.iter().copied())?).map(|i| [a_batch, b_batch].map(|side| matrix_index(side, &batch, i)));
-        let pairs = pairs.collect();
-        let mut output = batch.into_dims();
-        output.extend((a.len() > 1).then_some(m));
-        output.extend((b.len() > 1).then_some(n));
-        Ok(Self { m, n, k, pairs, output: output.into() })
+        let (batch, _) = extents(a, b)?;
+        made(batch.iter().copied())?;
+        let ((a_batch, m, k), (b_batch, _, n)) = (matrix(a, true), matrix(b, false));
+        let pairs = indices(a_batch, &batch).into_iter().zip(indices(b_batch, &batch));
+        Ok(Self { m, n, k, pairs: pairs.map(|(left, right)| [left, right]).collect() })
     }
 
     /// Whether the right side is the same for every batch entry while the left one goes through its own in order: then
@@ -65,17 +71,6 @@ impl Plan {
     fn is_stacked(&self) -> bool {
         self.pairs.iter().enumerate().all(|(i, pair)| *pair == [i, 0])
     }
-}
-
-/// Which matrix of a side with batch axes `side` belongs to entry `index` of the broadcast batch.
-fn matrix_index(side: &[usize], batch: &Shape, index: usize) -> usize {
-    let (strides, batch_strides) = (Shape::from(side).strides(), batch.strides());
-    let first = batch.rank() - side.len();
-    let terms = side.iter().enumerate().filter(|(_, extent)| **extent != 1).map(|(axis, extent)| {
-        let coordinate = index / batch_strides[first + axis] % extent;
-        coordinate * strides[axis]
-    });
-    terms.sum()
 }
 
 fn two<T: Copy>(inputs: &[Option<T>]) -> Result<[T; 2]> {
@@ -97,7 +92,7 @@ impl Op for MatMul {
         }
         let (Some(x), Some(w)) = (&a.dims, &b.dims) else { return Ok(vec![Fact::of_unknown_rank(a.dtype)]) };
         if let (Some(x), Some(w)) = (a.shape(), b.shape()) {
-            return Ok(vec![Fact::of_shape(a.dtype, &Plan::new(&x, &w)?.output)]);
+            return Ok(vec![Fact::of_shape(a.dtype, &extents(&x, &w)?.1)]);
         }
         let batch = |dims: &[Dim]| dims[..dims.len().saturating_sub(2)].to_vec();
         let mut dims = broadcast_dims(&batch(x), &batch(w));
@@ -109,12 +104,13 @@ impl Op for MatMul {
     fn evaluate(&self, inputs: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
         let [a, b] = two(inputs)?;
         let plan = Plan::new(a.shape(), b.shape())?;
+        let (_, shape) = extents(a.shape(), b.shape())?;
         let output = if a.dtype().is_float() {
             let values = multiply(&plan, &a.to_f64s()?, &b.to_f64s()?);
-            Tensor::from_f64s(a.dtype(), plan.output, &values)?
+            Tensor::from_f64s(a.dtype(), shape, &values)?
         } else {
             let values = multiply(&plan, &wrapped_i64s(a)?, &wrapped_i64s(b)?);
-            from_wrapped_i64s(a.dtype(), plan.output, &values)?
+            from_wrapped_i64s(a.dtype(), shape, &values)?
         };
         Ok(vec![output])
     }
