@@ -22,9 +22,10 @@ pub(super) enum Tolerance {
     },
 }
 
-/// The least cosine of two outputs of a model that rounds inside, and the largest mean error in units of the range.
-const ALIKE_COSINE: f64 = 0.9999;
-const ALIKE_MEAN_ERROR: f64 = 1e-3;
+/// The least cosine of two outputs of a model that rounds inside, and the largest mean error in units of the range: a step of 8
+/// bits.
+const ALIKE_COSINE: f64 = 0.999;
+const ALIKE_MEAN_ERROR: f64 = 1.0 / 255.0;
 
 /// How two tensors differ.
 #[derive(Clone, Debug, Default, PartialEq)]
