@@ -58,6 +58,9 @@ impl Op for TensorScatter {
 
     fn infer(&self, inputs: &[Option<&Fact>]) -> Result<Vec<Fact>> {
         let (cache, update) = (required(inputs, 0)?, required(inputs, 1)?);
+        if cache.dtype != update.dtype {
+            return Err(Error::invalid_argument(format!("{} values for a cache of {}", update.dtype, cache.dtype)));
+        }
         if let (Some(cache), Some(update)) = (cache.shape(), update.shape()) {
             self.extents(&cache, &update)?;
         }
@@ -74,7 +77,7 @@ impl Op for TensorScatter {
             let start = starts.as_ref().map_or(Some(&0), |s| s.get(row / e.outer.max(1)));
             let start = *start.ok_or_else(|| Error::invalid_argument("not every row has a place"))?;
             for (step, entry) in block.chunks(bytes.max(1)).enumerate() {
-                let mut along = start + step as i64;
+                let mut along = start.saturating_add(step as i64);
                 if self.circular {
                     along = along.rem_euclid(e.extent as i64);
                 }

@@ -102,8 +102,8 @@ impl Pool {
             let after = match self.window.auto_pad {
                 AutoPad::Explicit => self.window.explicit_pads(axis, rank).1,
                 _ => {
-                    let last = (geometry.output[slot] - 1) * geometry.stride[slot];
-                    let span = (geometry.kernel[slot] - 1) * geometry.dilation[slot] + 1;
+                    let last = geometry.output[slot].saturating_sub(1) * geometry.stride[slot];
+                    let span = geometry.kernel[slot].saturating_sub(1) * geometry.dilation[slot] + 1;
                     (last + span).saturating_sub(geometry.input[slot] + geometry.pad[slot])
                 }
             };
