@@ -32,7 +32,7 @@ pub(super) struct PreparedSegment {
 #[derive(Debug)]
 pub(super) struct PreparedDispatch {
     pub(super) kernel: Kernel,
-    pub(super) pipeline: Pipeline,
+    pub(super) pipeline: Arc<Pipeline>,
     pub(super) bind_group: wgpu::BindGroup,
     pub(super) groups: [u32; 3],
 }

@@ -9,8 +9,11 @@ use super::adapter::Adapter;
 use crate::engine::ir::{Binding, Kernel};
 use crate::error::{Error, Result};
 
+/// Compiled kernels from which on those that no executable holds are let go.
+const MAX_PIPELINES: usize = 4096;
+
 /// A compiled kernel.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Pipeline {
     pub(super) raw: wgpu::ComputePipeline,
     pub(super) layout: wgpu::BindGroupLayout,
@@ -21,7 +24,7 @@ pub(super) struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
-    pipelines: Mutex<HashMap<Kernel, Pipeline>>,
+    pipelines: Mutex<HashMap<Kernel, Arc<Pipeline>>>,
     fate: Arc<Fate>,
     checked: bool,
 }
@@ -114,13 +117,18 @@ impl Gpu {
     }
 
     /// The pipeline of `kernel`, compiled on first use.
-    pub(super) fn pipeline(&self, kernel: &Kernel) -> Result<Pipeline> {
+    pub(super) fn pipeline(&self, kernel: &Kernel) -> Result<Arc<Pipeline>> {
         let cached = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(kernel).cloned();
         if let Some(pipeline) = cached {
             return Ok(pipeline);
         }
-        let pipeline = self.guarded(&format!("kernel {}", kernel.name), || self.compile(kernel))?;
-        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).insert(kernel.clone(), pipeline.clone());
+        let pipeline = Arc::new(self.guarded(&format!("kernel {}", kernel.name), || self.compile(kernel))?);
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if pipelines.len() >= MAX_PIPELINES {
+            // Those that executables hold stay; the others are compiled again if they are wanted.
+            pipelines.retain(|_, pipeline| Arc::strong_count(pipeline) > 1);
+        }
+        pipelines.insert(kernel.clone(), Arc::clone(&pipeline));
         Ok(pipeline)
     }
 
