@@ -13,6 +13,7 @@ mod npy;
 mod output;
 mod shapes;
 mod tensors;
+mod ties;
 mod verify_case;
 
 pub mod bench;

@@ -19,7 +19,8 @@ use super::verify_case::{self, Judge, Outcome, Runtime};
 /// A case is a folder with model.onnx (or saved_model/) and test_data_set_N/{input,output}_I.pb, the layout of ONNX's own
 /// test data. Floats must be within --rtol and --atol, else within what index.json beside the case says, else within
 /// 10⁻⁴ of the expected output's range or ten times the noise_max_abs of the case's cases.json, whichever is larger; models that
-/// quantise or hold 16-bit floats inside also pass by a cosine of 0.999 with a mean error of 1/255 of the range.
+/// quantise or hold 16-bit floats inside also pass by a cosine of 0.999 with a mean error of 1/255 of the range. Entries of the
+/// same score, up to rounding, may stand in any order in outputs that list detections.
 /// Exits with 0 if all passed or, with --expect, gave what was recorded; 1 if any did not; 2 if no case was found.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:

@@ -12,6 +12,7 @@ use super::cases::{Case, Kind};
 use super::compare::{Difference, Tolerance, compare};
 use super::device_args::DeviceArgs;
 use super::tensors;
+use super::ties::untied;
 use crate::engine::ir::Graph;
 use crate::engine::ir::oracle;
 use crate::engine::{Engine, LoadOptions, Session};
@@ -290,6 +291,7 @@ impl Worker {
 fn judged(model: &Model, case: &Case, judge: Judge, number: u64, folder: &Path) -> anyhow::Result<Outcome> {
     let (specs, actual, host_steps) = model.run(folder)?;
     let expected = arranged(read_all(folder, "output", &specs)?, &specs, Missing::Allowed)?;
+    let actual = untied(&expected, actual)?;
     let mut outcome = Outcome { host_steps, ..Outcome::stopped(Status::Pass, "") };
     let mut reasons = Vec::new();
     let mut compared = 0;
