@@ -63,7 +63,7 @@ fn every_pointwise_function_translates_to_every_backend() {
         // Backends write functions that nobody calls too.
         let text = format!("{}@compute @workgroup_size(1) fn main() {{}}\n", texts.concat());
         if let Err(error) = translated(&text) {
-            panic!("shaders/lib/pointwise.wgsl, {name}: {error}");
+            panic!("shaders/lib/pointwise*.wgsl, {name}: {error}");
         }
     }
 }

@@ -414,7 +414,7 @@ impl<'a> PointwiseBuilder<'a> {
         self.chain.push(Step::Word { word }, class)
     }
 
-    /// A function of `shaders/lib/pointwise.wgsl` that returns a value of `class`.
+    /// A function of `shaders/lib/pointwise*.wgsl` that returns a value of `class`.
     pub fn call(&mut self, function: &'static str, arguments: &[Reg], class: Class) -> Reg {
         self.chain.push(Step::Call { function, arguments: arguments.to_vec() }, class)
     }

@@ -109,8 +109,9 @@ impl Shader {
         if let Some(target) = self.target {
             let mut bodies = BTreeSet::new();
             for function in link.chain.functions() {
-                let needed = (link.library)(function)
-                    .ok_or_else(|| Error::internal(format!("shaders/lib/pointwise.wgsl has no function {function}")))?;
+                let needed = (link.library)(function).ok_or_else(|| {
+                    Error::internal(format!("shaders/lib/pointwise*.wgsl has no function {function}"))
+                })?;
                 bodies.extend(needed.iter().copied());
             }
             bodies.into_iter().for_each(|body| text.push_str(body));

@@ -3,7 +3,7 @@
 use crate::engine::ir::Class;
 use crate::engine::kernels::FUNCTIONS;
 
-/// The function of `shaders/lib/pointwise.wgsl` that does `what` on values of `class`, if there is one: `add` of `i64` is `add_l`.
+/// The function of `shaders/lib/pointwise*.wgsl` that does `what` on values of `class`, if there is one: `add` of `i64` is `add_l`.
 pub(super) fn of_class(what: &str, class: Class) -> Option<&'static str> {
     let fits = |name: &&str| {
         let rest = name.strip_prefix(what).and_then(|rest| rest.strip_prefix('_'));

@@ -47,30 +47,11 @@ fn tiles() -> Vec<ProductTile> {
         for rows in [1, 2, 4, 8, 16, 32] {
             for columns in [1, 2, 4, 8] {
                 for (wide, padded) in [(false, false), (false, true), (true, false)] {
-                    let bias = biases[(rows + columns) as usize % 4];
-                    if !wide || columns % 4 == 0 {
-                        tiles.push(ProductTile {
-                            lanes,
-                            broadcast,
-                            rows,
-                            columns,
-                            wide,
-                            padded,
-                            bias,
-                            whole: false,
-                            ..PLAIN
-                        });
-                        tiles.push(ProductTile {
-                            lanes,
-                            broadcast,
-                            rows,
-                            columns,
-                            wide,
-                            padded,
-                            bias: BiasAccess::None,
-                            whole: true,
-                            ..PLAIN
-                        });
+                    if wide && columns % 4 != 0 {
+                        continue;
+                    }
+                    for (bias, whole) in [(biases[(rows + columns) as usize % 4], false), (BiasAccess::None, true)] {
+                        tiles.push(ProductTile { lanes, broadcast, rows, columns, wide, padded, bias, whole, ..PLAIN });
                     }
                 }
             }
