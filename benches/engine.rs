@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coracle::engine::compile::compile;
 use coracle::engine::device::{Adapter, Lane, LaneOptions, Mask};
-use coracle::engine::ir::{Attribute, Attributes, Family, Given, Graph, Node, Profile, ValueId, ValueInfo};
+use coracle::engine::ir::{Attribute, Attributes, Choices, Family, Given, Graph, Node, Profile, ValueId, ValueInfo};
 use coracle::engine::ops::{OpSpec, build};
 use coracle::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -83,8 +83,10 @@ fn kernels(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("kernels");
     group.sample_size(10).measurement_time(Duration::from_secs(2));
     for (name, graph, shape) in cases {
-        let program =
-            Arc::new(compile(&graph, &[Given::Shape(Shape::new(shape.clone()))], &profile).expect("it compiles"));
+        let program = Arc::new(
+            compile(&graph, &[Given::Shape(Shape::new(shape.clone()))], &profile, &Choices::new())
+                .expect("it compiles"),
+        );
         let executable = lane.prepare(&program).expect("it fits the adapter");
         lane.warm(&executable).expect("it runs");
         let input = noise(&shape);
@@ -104,7 +106,9 @@ fn compiling(criterion: &mut Criterion) {
     let profile = lane().map_or_else(software_profile, |(_, profile)| profile);
     let graph = one_operator("Conv", &[1, 64, 56, 56], &[&[64, 64, 3, 3], &[64]], &[("pads", vec![1; 4])]);
     criterion.bench_function("compile/conv3x3_64_56", |bencher| {
-        bencher.iter(|| compile(black_box(&graph), &[Given::Shape(Shape::new([1, 64, 56, 56]))], &profile));
+        bencher.iter(|| {
+            compile(black_box(&graph), &[Given::Shape(Shape::new([1, 64, 56, 56]))], &profile, &Choices::new())
+        });
     });
 }
 

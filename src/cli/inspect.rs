@@ -14,7 +14,7 @@ use super::output;
 use super::shapes::{declared_shape, pairs, parse_shape};
 use crate::engine::compile::{compile, optimise, prove_rows, rebatch};
 use crate::engine::device::{Adapter, Mask};
-use crate::engine::ir::{Family, Given, Graph, Profile, Program};
+use crate::engine::ir::{Choices, Family, Given, Graph, Profile, Program};
 use crate::formats::onnx;
 use crate::model::Settings;
 use crate::tensor::{Dim, Shape, Signature, Spec};
@@ -159,8 +159,8 @@ fn report(args: &Args, file: &Path, graph: Graph) -> anyhow::Result<Report> {
                 break;
             }
         };
-        let program = compile(&graph, &shapes.iter().map(Given::from).collect::<Vec<_>>(), &profile)
-            .with_context(|| format!("batch {batch}"))?;
+        let given: Vec<_> = shapes.iter().map(Given::from).collect();
+        let program = compile(&graph, &given, &profile, &Choices::new()).with_context(|| format!("batch {batch}"))?;
         if report.batches.is_empty() {
             report.host_steps = program.host_steps();
             report.waits_for = waits_for(&program);

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::compile::compile;
 use super::device::{Executable, Lane};
-use super::ir::{Given, Graph, Profile, Program};
+use super::ir::{Choices, Given, Graph, Profile, Program};
 use super::plan::{Key, Plan, with_rows};
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
@@ -268,7 +268,7 @@ impl Plans {
 
     /// Compiles, for no lane yet.
     fn plan(&self, key: &[Given], pinned: bool) -> Result<Plan> {
-        let program = Arc::new(compile(&self.graph, key, &self.profile)?);
+        let program = Arc::new(compile(&self.graph, key, &self.profile, &Choices::new())?);
         self.check_memory(&program)?;
         let rest = program.rest.as_ref().map(|rest| {
             let limits = self.limits.clone();

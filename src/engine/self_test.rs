@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::compile::compile;
 use super::device::Lane;
-use super::ir::{Attribute, Attributes, Given, Graph, Node, Op, Profile};
+use super::ir::{Attribute, Attributes, Choices, Given, Graph, Node, Op, Profile};
 use super::ops::{OpSpec, build};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Signature, Spec, Tensor};
@@ -56,7 +56,7 @@ fn check(lane: &Lane, profile: &Profile, case: &Case) -> Result<()> {
     let (input, weight) = (pattern(case.input, 3)?, pattern(case.weight, 7)?);
     let expected = op.evaluate(&[Some(&input), Some(&weight)])?;
     let graph = one_node(case, op, weight);
-    let program = Arc::new(compile(&graph, &[Given::Shape(case.input.into())], profile)?);
+    let program = Arc::new(compile(&graph, &[Given::Shape(case.input.into())], profile, &Choices::new())?);
     let executable = lane.prepare(&program)?;
     let found = lane.run(&executable, vec![input])?.tensors;
     compare(&found[0], &expected[0])

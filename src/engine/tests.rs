@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::compile::{compile, optimise, prove_rows};
-use super::ir::{Attribute, Attributes, Fact, Family, Given, Graph, Node, Profile, Program, Subgraph, ValueId, oracle};
+use super::ir::{
+    Attribute, Attributes, Choices, Fact, Family, Given, Graph, Node, Profile, Program, Subgraph, ValueId, oracle,
+};
 use super::ops::{OpSpec, build};
 use crate::error::{Code, Result};
 use crate::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
@@ -56,7 +58,7 @@ fn sequence(name: &str) -> Spec {
 }
 
 fn compiled(graph: &Graph, given: &[Given]) -> Result<Program> {
-    compile(&optimise(graph.clone(), &profile())?, given, &profile())
+    compile(&optimise(graph.clone(), &profile())?, given, &profile(), &Choices::new())
 }
 
 fn shape(dims: &[usize]) -> Given {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coracle::engine::compile::{compile, optimise};
 use coracle::engine::device::Lane;
 use coracle::engine::ir::{
-    Attribute, Attributes, Given, Graph, Node, Op, OutputPlace, Profile, Program, Slot, ValueId, oracle,
+    Attribute, Attributes, Choices, Given, Graph, Node, Op, OutputPlace, Profile, Program, Slot, ValueId, oracle,
 };
 use coracle::engine::ops::{OpSpec, build};
 use coracle::error::{Error, Result};
@@ -27,7 +27,7 @@ fn run(lane: &Lane, profile: &Profile, case: &Case, followed: bool) -> Result<bo
     let (graph, inputs) = graph_of(case, followed)?;
     let expected = oracle::evaluate(&graph, &inputs)?;
     let shapes: Vec<Given> = inputs.iter().map(|t| Given::Shape(t.shape().clone())).collect();
-    let program = Arc::new(compile(&optimise(graph, profile)?, &shapes, profile)?);
+    let program = Arc::new(compile(&optimise(graph, profile)?, &shapes, profile, &Choices::new())?);
     let on_host = program.host_steps();
     let lacking = case.wide && !(profile.int64 && profile.f64);
     if lacking {

@@ -1,6 +1,8 @@
 //! Operators that nobody would write, made from bytes: any attributes, types, extents and constants, taken through all that a model
 //! goes through before it runs. Shared by the tests and the fuzz targets.
 
+use std::collections::BTreeMap;
+
 use coracle::engine::compile::{compile, optimise, prove_rows};
 use coracle::engine::ir::{Attribute, Attributes, Family, Given, Graph, Node, Profile, ValueInfo};
 use coracle::engine::ops::{self, OpSpec};
@@ -199,5 +201,5 @@ pub(crate) fn compile_any(data: &[u8]) {
     let Ok(graph) = optimise(graph, &profile) else { return };
     let shapes: Vec<Shape> = given.iter().map(|g| g.shape().clone()).collect();
     drop(prove_rows(&graph, &shapes, &profile));
-    drop(compile(&graph, &given, &profile));
+    drop(compile(&graph, &given, &profile, &BTreeMap::new()));
 }

@@ -1,26 +1,28 @@
 //! Units → a program: buffers, dispatches, and what crosses between host and device.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::dequantised::{Restored, restored};
 use super::group::{Unit, units};
+use super::map::record_map;
 use super::plan::assign_pools;
 use super::specialise::{Specialised, specialise};
 use crate::engine::ir::{
-    Buffer, BufferId, Chain, Fact, Given, Graph, HostStep, Node, Operand, OperandGrid, OutputPlace, Port, Profile,
-    Program, Recorder, Rest, Scene, Segment, Slot, Storage, ValueId, Work, linear_groups,
+    Arithmetic, Buffer, BufferId, Chain, Choices, Fact, Given, Graph, HostStep, Node, Operand, OperandGrid,
+    OutputPlace, Port, Profile, Program, Recorder, Rest, Scene, Segment, Slot, Storage, ValueId,
 };
 use crate::engine::kernels;
 use crate::error::{Code, Error, Result};
 use crate::tensor::{DType, Shape, Signature, Spec, Tensor};
 
 /// Compiles `graph` for these inputs, in the signature's order: as far as shapes can be known before anything has run; the
-/// rest is handed over in [`Program::rest`].
+/// rest is handed over in [`Program::rest`]. Where there are several ways to do something, `choices` says which is taken.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` naming the node that cannot take the inputs, `RESOURCE_EXHAUSTED` naming a limit of the adapter.
-pub fn compile(graph: &Graph, inputs: &[Given], profile: &Profile) -> Result<Program> {
+pub fn compile(graph: &Graph, inputs: &[Given], profile: &Profile, choices: &Choices) -> Result<Program> {
     let known = specialise(graph, inputs, profile)?;
     let graph = &known.graph;
     let mut forced_host = HashMap::new();
@@ -29,7 +31,7 @@ pub fn compile(graph: &Graph, inputs: &[Given], profile: &Profile) -> Result<Pro
         forced_host.insert(*index, reason.unwrap_or_else(|| "its output shape depends on data".into()));
     }
     loop {
-        match Lowering::new(graph, &known, profile).run(&forced_host) {
+        match Lowering::new(graph, &known, profile, choices).run(&forced_host) {
             Ok(program) => return Ok(program),
             // A node without a kernel for its case becomes a host step, under its own name in every report.
             Err(Failure::NoKernel { node, error }) => {
@@ -66,13 +68,14 @@ struct Lowering<'a> {
     graph: &'a Graph,
     known: &'a Specialised,
     profile: &'a Profile,
+    choices: &'a Choices,
     places: Vec<Place>,
     restored: HashMap<ValueId, Restored>,
     program: Program,
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, known: &'a Specialised, profile: &'a Profile) -> Self {
+    fn new(graph: &'a Graph, known: &'a Specialised, profile: &'a Profile, choices: &'a Choices) -> Self {
         let program = Program {
             buffers: Vec::new(),
             segments: vec![Segment::default()],
@@ -85,7 +88,7 @@ impl<'a> Lowering<'a> {
             flops: 0.0,
         };
         let places = vec![Place::default(); graph.values.len()];
-        Self { graph, known, profile, places, restored: HashMap::new(), program }
+        Self { graph, known, profile, choices, places, restored: HashMap::new(), program }
     }
 
     fn run(mut self, forced_host: &HashMap<usize, String>) -> Result<Program, Failure> {
@@ -359,13 +362,19 @@ impl<'a> Lowering<'a> {
             }
             outputs.push(Operand { buffer, storage, dtype: fact.dtype, shape, grid: None });
         }
-        self.record(&facts, inputs, outputs, behind, |recorder| node.op.record(recorder)).map_err(|error| {
+        let flops = node.op.cost(&facts, &inferred).flops;
+        let recorded = self.record(&facts, inputs, outputs, behind, |recorder| node.op.record(recorder));
+        let dispatches = recorded.map_err(|error| {
             if error.code() == Code::Unimplemented {
                 Failure::NoKernel { node: index, error }
             } else {
                 Failure::Final(error.at(node.describe()))
             }
-        })
+        })?;
+        if flops > 0.0 {
+            self.segment().arithmetic.push(Arithmetic { dispatches, flops });
+        }
+        Ok(())
     }
 
     fn record(
@@ -375,10 +384,12 @@ impl<'a> Lowering<'a> {
         outputs: Vec<Operand>,
         (label, chain, chain_buffers, out): (Arc<str>, &Chain, Vec<BufferId>, Storage),
         write: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Range<usize>> {
         self.device_segment();
         let profile = self.profile;
         let last = self.program.segments.len() - 1;
+        let segment = &mut self.program.segments[last];
+        let first = segment.dispatches.len();
         let mut recorder = Recorder::new(Scene {
             profile,
             label,
@@ -389,10 +400,13 @@ impl<'a> Lowering<'a> {
             chain_buffers,
             out,
             buffers: &mut self.program.buffers,
-            dispatches: &mut self.program.segments[last].dispatches,
+            dispatches: &mut segment.dispatches,
             library: &kernels::function,
+            choices: self.choices,
+            problems: &mut segment.problems,
         });
-        write(&mut recorder)
+        write(&mut recorder)?;
+        Ok(first..self.segment().dispatches.len())
     }
 
     fn view(&mut self, index: usize) -> Result<()> {
@@ -427,18 +441,4 @@ impl<'a> Lowering<'a> {
         self.segment().host_steps.push(step);
         Ok(())
     }
-}
-
-/// One invocation an element, everything done by the chain.
-fn record_map(recorder: &mut Recorder<'_>, shape: &Shape) -> Result<()> {
-    let count = shape.elements();
-    let words =
-        u32::try_from(count).map_err(|_| Error::resource_exhausted(format!("{count} elements in one tensor")))?;
-    recorder.dispatch(&Work {
-        shader: &kernels::map::SHADER,
-        defines: &[],
-        buffers: &[recorder.output(0).buffer],
-        params: kernels::map::Params { count: words }.words(),
-        groups: linear_groups(count, 64, recorder.profile.max_workgroups),
-    })
 }

@@ -3,6 +3,7 @@
 mod dequantised;
 mod group;
 mod lower;
+mod map;
 mod optimise;
 mod plan;
 mod prove;

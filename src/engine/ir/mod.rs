@@ -2,6 +2,7 @@
 
 mod attributes;
 mod chain;
+mod choices;
 mod expansion;
 mod fact;
 mod given;
@@ -19,6 +20,7 @@ mod rows;
 
 pub use attributes::{Attribute, Attributes, Subgraph};
 pub use chain::{Access, Chain, ChainOperand, PointwiseBuilder, PointwiseInput, Reg};
+pub use choices::{Choices, Problem, prune};
 pub use expansion::{ExpandedNode, Expansion, Wire};
 pub use fact::{Elements, Fact, MAX_FOLLOWED_PARTS};
 pub use given::Given;
@@ -28,7 +30,7 @@ pub use kernel::{Binding, Define, Kernel, Library, Link, Shader};
 pub use op::{Affine, Cost, Op, Replacement, Source};
 pub use packing::Packing;
 pub use profile::{Class, Family, Precision, Profile, Storage};
-pub use program::{Buffer, BufferId, Dispatch, HostStep, OutputPlace, Port, Program, Rest, Segment, Slot};
+pub use program::{Arithmetic, Buffer, BufferId, Dispatch, HostStep, OutputPlace, Port, Program, Rest, Segment, Slot};
 pub use quantized::{Grid, Quantized, ScaleLayout, WeightAxes};
 pub use recorder::{Operand, OperandGrid, Recorder, Scene, Work, linear_groups};
 pub use rows::{Rows, RowsQuery};

@@ -1,7 +1,9 @@
 //! A compiled graph for concrete shapes, free of any device.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::choices::Problem;
 use super::graph::Graph;
 use super::kernel::Kernel;
 use super::op::Op;
@@ -89,6 +91,15 @@ impl HostStep {
     }
 }
 
+/// Arithmetic of the dispatches that compute one node.
+#[derive(Clone, Debug)]
+pub struct Arithmetic {
+    /// Those dispatches of the segment.
+    pub dispatches: Range<usize>,
+    /// 2 × multiply-adds that they do in all.
+    pub flops: f64,
+}
+
 /// Device work that needs no word from the host: one encoder, one pass, one submit.
 #[derive(Clone, Debug, Default)]
 pub struct Segment {
@@ -100,6 +111,10 @@ pub struct Segment {
     pub downloads: Vec<Port>,
     /// Host steps that follow it, in order.
     pub host_steps: Vec<HostStep>,
+    /// What was chosen while the dispatches were recorded.
+    pub problems: Vec<Problem>,
+    /// What the nodes with arithmetic worth counting cost.
+    pub arithmetic: Vec<Arithmetic>,
 }
 
 /// Where an output is found.
@@ -154,6 +169,11 @@ impl Program {
             }
         }
         pools
+    }
+
+    /// What was chosen, in order.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.segments.iter().flat_map(|s| &s.problems)
     }
 
     /// Whether host steps stand between device segments.

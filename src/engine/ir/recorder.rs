@@ -1,8 +1,10 @@
 //! What an operator writes its dispatches to.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use super::chain::Chain;
+use super::choices::{Choices, Problem, chosen};
 use super::fact::Fact;
 use super::kernel::{Define, Library, Link, Shader};
 use super::profile::{Profile, Storage};
@@ -69,6 +71,10 @@ pub struct Recorder<'a> {
     buffers: &'a mut Vec<Buffer>,
     dispatches: &'a mut Vec<Dispatch>,
     library: &'a Library,
+    choices: &'a Choices,
+    problems: &'a mut Vec<Problem>,
+    /// Where the node's own problems start.
+    first_problem: usize,
 }
 
 /// Everything that a [`Recorder`] works on.
@@ -95,6 +101,10 @@ pub struct Scene<'a> {
     pub dispatches: &'a mut Vec<Dispatch>,
     /// The text of library functions.
     pub library: &'a Library,
+    /// What is chosen for which problem.
+    pub choices: &'a Choices,
+    /// The segment's problems, to add to.
+    pub problems: &'a mut Vec<Problem>,
 }
 
 impl<'a> Recorder<'a> {
@@ -112,6 +122,9 @@ impl<'a> Recorder<'a> {
             buffers: scene.buffers,
             dispatches: scene.dispatches,
             library: scene.library,
+            choices: scene.choices,
+            first_problem: scene.problems.len(),
+            problems: scene.problems,
         }
     }
 
@@ -146,6 +159,25 @@ impl<'a> Recorder<'a> {
     /// How many outputs the node has.
     pub fn output_count(&self) -> usize {
         self.outputs.len()
+    }
+
+    /// Which of `candidates` does the device work that this node records from here on: the first, the deterministic default,
+    /// unless another is chosen for the problem of this `key`. Candidates are named by their text.
+    pub fn choose<T: Display>(&mut self, key: impl FnOnce() -> String, candidates: &[T]) -> usize {
+        if candidates.len() < 2 {
+            return 0;
+        }
+        let (key, candidates) = (key(), candidates.iter().map(T::to_string).collect::<Vec<_>>());
+        let chosen = chosen(self.choices, &key, &candidates);
+        let dispatches = self.dispatches.len()..self.dispatches.len();
+        self.problems.push(Problem { key, candidates, chosen, dispatches });
+        chosen
+    }
+
+    /// What is done to values of output 0 before they are stored, in a word for the keys of problems.
+    pub fn epilogue(&self) -> String {
+        let functions: Vec<_> = self.chain.functions().into_iter().collect();
+        if functions.is_empty() { "none".into() } else { functions.join("+") }
     }
 
     /// A buffer for intermediate results of this node.
@@ -218,6 +250,9 @@ impl<'a> Recorder<'a> {
             )));
         }
         let label = Arc::clone(&self.label);
+        for problem in &mut self.problems[self.first_problem..] {
+            problem.dispatches.end += 1;
+        }
         self.dispatches.push(Dispatch { label, kernel, buffers, uniforms, groups: work.groups });
         Ok(())
     }

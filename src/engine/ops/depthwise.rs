@@ -3,13 +3,15 @@
 
 use super::conv_window::Geometry;
 use super::product::{Source, word};
-use crate::engine::ir::{Define, Family, Recorder, Work, linear_groups};
+use crate::engine::ir::{Define, Family, Recorder, Work, linear_groups, prune};
 use crate::engine::kernels::depthwise::{Params, SHADER};
 use crate::error::Result;
 
 /// Taps and strides beyond these would make the unrolled kernel too long to compile.
 const MAX_TAPS: usize = 49;
 const MAX_STRIDE: usize = 2;
+/// Patches that are timed at most.
+const CANDIDATES_MAX: usize = 4;
 
 /// One such convolution, written to output 0 of the node that is recorded.
 #[derive(Debug)]
@@ -45,7 +47,9 @@ impl Depthwise<'_> {
         let columns: &[usize] = if g.output[1] == 1 { &[16, 8, 4, 2, 1] } else { &[7, 4, 2, 1] };
         let (rows, columns, group) = match recorder.profile.family {
             Family::Software => {
-                (patch(g.output[1], &[4, 2, 1]), patch(g.output[2], columns), recorder.profile.subgroup.unwrap_or(8))
+                let default = (patch(g.output[1], &[4, 2, 1]), patch(g.output[2], columns));
+                let (rows, columns) = self.chosen(default, recorder);
+                (rows, columns, recorder.profile.subgroup.unwrap_or(8))
             }
             Family::Gpu => (1, 4, 64),
         };
@@ -88,6 +92,37 @@ impl Depthwise<'_> {
             params: params.words(),
             groups: linear_groups(patches, group, max_groups),
         })
+    }
+}
+
+impl Depthwise<'_> {
+    /// The patch that is chosen: `default` or one of others.
+    fn chosen(&self, default: (usize, usize), recorder: &mut Recorder<'_>) -> (usize, usize) {
+        let g = self.geometry;
+        let others = [(4, 7), (4, 4), (2, 7), (2, 4), (1, 8), (1, 4)];
+        let fits = |(rows, columns): &(usize, usize)| {
+            (*rows, *columns) != default && *rows < 2 * g.output[1] && *columns < 2 * g.output[2]
+        };
+        let patches: Vec<_> = std::iter::once(default).chain(others.into_iter().filter(fits)).collect();
+        let loads = |(rows, columns): &(usize, usize)| {
+            let patches = g.output[1].div_ceil(*rows) * g.output[2].div_ceil(*columns);
+            (patches * (rows + 2) * (columns + 2)) as f64
+        };
+        let patches = prune(patches, CANDIDATES_MAX, loads);
+        let names: Vec<String> = patches.iter().map(|(rows, columns)| format!("{rows}x{columns}")).collect();
+        let (images, channels, epilogue) = (self.images, self.channels, recorder.epilogue());
+        let key = || {
+            format!(
+                "depthwise {images}x{channels} kernel {:?} input {:?} stride {:?} pad {:?} {:?} {:?} epilogue {epilogue}",
+                &g.kernel[1..],
+                &g.input[1..],
+                &g.stride[1..],
+                &g.pad[1..],
+                self.x.storage,
+                self.weights.storage
+            )
+        };
+        patches[recorder.choose(key, &names)]
     }
 }
 

@@ -70,6 +70,7 @@ mod optional_value;
 mod pad;
 mod pool;
 mod product;
+mod product_tiles;
 mod quantize;
 mod quantize_dynamic;
 mod quantize_grid;

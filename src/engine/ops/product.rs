@@ -1,5 +1,6 @@
 //! What convolutions and matrix products share on the device: one strided product, and the choice of its kernel.
 
+use super::product_tiles::{self, Extents};
 use crate::engine::ir::{
     BufferId, Class, Define, Family, Operand, OperandGrid, Profile, Recorder, Storage, Work, linear_groups,
 };
@@ -123,7 +124,7 @@ impl Product {
                 }
             }
             Family::Software => {
-                let tile = self.tile(recorder.profile, access, whole);
+                let tile = self.chosen_tile(recorder, access, whole);
                 made = tile.shader();
                 grid_bound = tile.has_grid();
                 defines.extend(sides(first, second));
@@ -152,11 +153,56 @@ impl Product {
         if self.a.packed().is_some() { self.b } else { self.a }
     }
 
-    fn tile(&self, profile: &Profile, bias: BiasAccess, whole: bool) -> ProductTile {
+    /// The tile that is chosen for this product.
+    fn chosen_tile(&self, recorder: &mut Recorder<'_>, bias: BiasAccess, whole: bool) -> ProductTile {
+        let default = self.tile(recorder.profile, bias, whole);
+        let work = self.work();
+        if work <= TINY_WORK {
+            return default;
+        }
+        let Params { rows, columns, .. } = self.params;
+        let most_rows = if work >= LARGE_WORK && default.broadcast { 32 } else { 16 };
+        let read = self.b.packed().map_or(4, |r| 32 / r.packing.bits);
+        let extents = Extents { rows, columns, batch: self.starts.len(), most_rows };
+        let tiles = product_tiles::candidates(default, &extents, |columns| columns >= read && self.is_wide(read));
+        let names: Vec<String> = tiles.iter().map(product_tiles::name).collect();
+        let epilogue = recorder.epilogue();
+        tiles[recorder.choose(|| self.key(&default, &epilogue), &names)]
+    }
+
+    /// What decides which kernel is fastest.
+    fn key(&self, tile: &ProductTile, epilogue: &str) -> String {
+        let p = &self.params;
+        format!(
+            "product {}x{}x{} batch {} kernel {:?} input {:?} stride {:?} terms {},{} {:?} {:?} {:?} sum {} lanes {} epilogue {epilogue}",
+            p.rows,
+            p.columns,
+            p.channels,
+            self.starts.len(),
+            &p.kernel[..3],
+            &p.input[..3],
+            &p.stride[..3],
+            p.a_channel,
+            p.b_channel,
+            self.a.storage,
+            self.b.storage,
+            tile.bias,
+            if tile.whole { "whole" } else { "f32" },
+            if tile.broadcast { tile.lanes } else { 0 },
+        )
+    }
+
+    /// Multiply-adds.
+    fn work(&self) -> u64 {
         let Params { rows, columns, channels, taps, .. } = self.params;
+        self.starts.len() as u64 * u64::from(rows) * u64::from(columns) * u64::from(channels * taps)
+    }
+
+    fn tile(&self, profile: &Profile, bias: BiasAccess, whole: bool) -> ProductTile {
+        let Params { rows, columns, .. } = self.params;
         let broadcast = profile.subgroup.is_some();
         let lanes = profile.subgroup.unwrap_or(8);
-        let work = self.starts.len() as u64 * u64::from(rows) * u64::from(columns) * u64::from(channels * taps);
+        let work = self.work();
         let most_rows = match (broadcast, work >= LARGE_WORK) {
             (false, _) => 8,
             (true, false) => 16,
@@ -271,7 +317,7 @@ mod tests {
 
     use super::super::registry::{OpSpec, build};
     use super::*;
-    use crate::engine::ir::{Attributes, Buffer, Chain, Class, Dispatch, Fact, Scene};
+    use crate::engine::ir::{Attributes, Buffer, Chain, Choices, Class, Dispatch, Fact, Scene};
     use crate::tensor::{DType, Shape};
 
     /// What operator `name` of these inputs records for `profile`.
@@ -291,6 +337,7 @@ mod tests {
         let inputs = inputs.iter().map(|shape| Some(operand(shape))).collect();
         let outputs = vec![operand(&output)];
         let chain = Chain::identity(Class::F32);
+        let (choices, mut problems) = (Choices::new(), Vec::new());
         let mut recorder = Recorder::new(Scene {
             profile,
             label: Arc::from(name),
@@ -302,6 +349,8 @@ mod tests {
             out: Storage::F32,
             buffers: &mut buffers,
             dispatches: &mut dispatches,
+            choices: &choices,
+            problems: &mut problems,
             library: &crate::engine::kernels::function,
         });
         op.record(&mut recorder).expect("it has a kernel");

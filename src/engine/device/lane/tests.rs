@@ -36,7 +36,7 @@ fn relu(dtype: DType, storage: Storage) -> Arc<Program> {
             uploads: vec![port(0)],
             dispatches: vec![dispatch],
             downloads: vec![port(1)],
-            host_steps: Vec::new(),
+            ..Segment::default()
         }],
         slots: 2,
         inputs: vec![Slot(0)],
