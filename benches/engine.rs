@@ -94,7 +94,7 @@ fn kernels(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(program.flops as u64));
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|runs| {
-                let run = |_| lane.run(&executable, vec![input.clone()]).expect("it runs").device;
+                let run = |_| lane.run(&executable, vec![input.clone()]).expect("it runs").times.device;
                 (0..runs).map(run).sum()
             });
         });

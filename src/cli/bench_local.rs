@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::bench::{Args, quantile};
 use super::bench_inputs;
-use crate::engine::device::{Adapter, Mask, measure_ceilings};
-use crate::engine::{Engine, LoadOptions, RunStats, Session};
+use crate::engine::device::{Adapter, Mask, Times, measure_ceilings};
+use crate::engine::{Engine, LoadOptions, Session};
 use crate::formats::onnx;
 use crate::model::Settings;
 use crate::tensor::{Shape, Tensor};
@@ -31,7 +31,12 @@ struct Report {
     median_us: f64,
     p10_us: f64,
     p90_us: f64,
+    /// Converting and copying inputs.
     upload_us: f64,
+    /// Recording the commands, by the wall clock of the submission thread: off the request's path once warm.
+    encode_us: f64,
+    /// Handing them to the driver, likewise. Software adapters compute meanwhile.
+    submit_us: f64,
     compute_us: f64,
     read_back_us: f64,
     /// The very first run: compiling, uploading weights, the driver's own compiling.
@@ -79,7 +84,7 @@ pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
     let alone = one_at_a_time(&session, &inputs, Duration::from_secs_f64(share))?;
     let (rows_per_s, lane_busy) = throughput(&engine, &session, &inputs, args, Duration::from_secs_f64(share))?;
     let gflop = session.flops(&shapes).unwrap_or(0.0) / 1e9;
-    let compute_us = alone.part(|s| s.device);
+    let compute_us = alone.part(|t| t.device);
     let report = Report {
         model: name,
         device: engine.adapter().name().to_owned(),
@@ -90,9 +95,11 @@ pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
         median_us: quantile(&alone.total, 0.5),
         p10_us: quantile(&alone.total, 0.1),
         p90_us: quantile(&alone.total, 0.9),
-        upload_us: alone.part(|s| s.upload),
+        upload_us: alone.part(|t| t.upload),
+        encode_us: alone.part(|t| t.encode),
+        submit_us: alone.part(|t| t.submit),
         compute_us,
-        read_back_us: alone.part(|s| s.read_back),
+        read_back_us: alone.part(|t| t.read_back),
         first_run_us,
         gflop,
         gflop_per_s: if compute_us > 0.0 { gflop / (compute_us * 1e-6) } else { 0.0 },
@@ -107,21 +114,21 @@ fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-fn once(session: &Session, inputs: &[Tensor]) -> anyhow::Result<(Duration, RunStats)> {
+fn once(session: &Session, inputs: &[Tensor]) -> anyhow::Result<(Duration, Times)> {
     let start = Instant::now();
     let output = pollster::block_on(session.run(inputs.to_vec(), None))?;
-    Ok((start.elapsed(), output.stats))
+    Ok((start.elapsed(), output.stats.times))
 }
 
 struct Alone {
     /// Sorted, in microseconds.
     total: Vec<f64>,
-    stats: Vec<RunStats>,
+    times: Vec<Times>,
 }
 
 impl Alone {
-    fn part(&self, part: impl Fn(&RunStats) -> Duration) -> f64 {
-        let mut values: Vec<f64> = self.stats.iter().map(|s| micros(part(s))).collect();
+    fn part(&self, part: impl Fn(&Times) -> Duration) -> f64 {
+        let mut values: Vec<f64> = self.times.iter().map(|t| micros(part(t))).collect();
         values.sort_by(f64::total_cmp);
         quantile(&values, 0.5)
     }
@@ -129,11 +136,11 @@ impl Alone {
 
 fn one_at_a_time(session: &Session, inputs: &[Tensor], time: Duration) -> anyhow::Result<Alone> {
     let end = Instant::now() + time;
-    let mut alone = Alone { total: Vec::new(), stats: Vec::new() };
+    let mut alone = Alone { total: Vec::new(), times: Vec::new() };
     while alone.total.len() < 5 || Instant::now() < end {
-        let (total, stats) = once(session, inputs)?;
+        let (total, times) = once(session, inputs)?;
         alone.total.push(micros(total));
-        alone.stats.push(stats);
+        alone.times.push(times);
     }
     alone.total.sort_by(f64::total_cmp);
     Ok(alone)
@@ -186,7 +193,7 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
     super::output::line(&format!(
         "{} on {}, batch {}\n\
          one at a time   {:>12.0} µs median, {:.0} to {:.0} µs (p10 to p90), {} runs\n\
-         of which        {:>12.0} µs upload, {:.0} µs compute, {:.0} µs read-back\n\
+         of which        {:>12.0} µs upload, {:.0} µs encode, {:.0} µs submit, {:.0} µs compute, {:.0} µs read-back\n\
          arithmetic      {:>12.3} GFLOP a run, {:.2} GFLOP/s\n\
          first run       {:>12.0} µs\n\
          throughput      {:>12.1} rows/s with {} in flight on each of {} lanes (busy {})",
@@ -198,6 +205,8 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
         report.p90_us,
         report.runs,
         report.upload_us,
+        report.encode_us,
+        report.submit_us,
         report.compute_us,
         report.read_back_us,
         report.gflop,

@@ -1,11 +1,11 @@
 //! One run of a plan: device segments and the host steps between them.
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::device::{Executable, Job, Lane, SegmentOutput};
+use super::device::{Caller, Executable, Job, Lane, SegmentOutput};
 use super::ir::{Given, HostStep, OutputPlace, Program, Rest, Segment};
 use super::plan::Plan;
 use super::session::{RunOutput, RunStats};
@@ -138,6 +138,29 @@ impl Slots {
     }
 }
 
+/// The lane's view of the caller: one segment of its run.
+struct Part<F> {
+    reply: Reply,
+    deadline: Option<Instant>,
+    done: F,
+}
+
+impl<F: FnOnce(&Reply, Result<SegmentOutput>) + Send> Caller for Part<F> {
+    fn refuse(&self) -> Option<Error> {
+        if self.reply.abandoned() {
+            Some(Error::cancelled("the caller gave up"))
+        } else if self.deadline.is_some_and(|d| Instant::now() >= d) {
+            Some(Error::deadline_exceeded("the deadline passed before the run was submitted"))
+        } else {
+            None
+        }
+    }
+
+    fn done(self: Box<Self>, result: Result<SegmentOutput>) {
+        (self.done)(&self.reply, result);
+    }
+}
+
 /// Uploads count: a later segment may be the one that reads them.
 fn idle(segment: &Segment) -> bool {
     segment.uploads.is_empty() && segment.dispatches.is_empty() && segment.downloads.is_empty()
@@ -157,12 +180,10 @@ impl Run {
             Ok(uploads) => uploads,
             Err(error) => return reply.send(Err(error)),
         };
-        let done = reply.clone();
-        let job = self.job(0, uploads, move |result| {
+        let job = self.job(0, uploads, move |reply, result| {
             let program = &plan.program;
-            done.send(result.and_then(|output| {
-                let mut stats = RunStats { lane, ..RunStats::default() };
-                add(&mut stats, &output);
+            reply.send(result.and_then(|output| {
+                let stats = RunStats { lane, times: output.times };
                 slots.store(&program.segments[0], output.tensors);
                 Ok(RunOutput { outputs: slots.outputs(program, &[])?, stats, host_steps: Vec::new() })
             }));
@@ -176,23 +197,14 @@ impl Run {
         &self,
         segment: usize,
         inputs: Vec<Tensor>,
-        done: impl FnOnce(Result<SegmentOutput>) + Send + 'static,
+        done: impl FnOnce(&Reply, Result<SegmentOutput>) + Send + 'static,
     ) -> Job {
         let (reply, deadline) = (self.sender.clone(), self.deadline);
         Job {
             executable: Arc::clone(&self.executable),
             segment,
-            inputs,
-            refuse: Box::new(move || {
-                if reply.abandoned() {
-                    Some(Error::cancelled("the caller gave up"))
-                } else if deadline.is_some_and(|d| Instant::now() >= d) {
-                    Some(Error::deadline_exceeded("the deadline passed before the run was submitted"))
-                } else {
-                    None
-                }
-            }),
-            done: Box::new(done),
+            tensors: inputs,
+            caller: Box::new(Part { reply, deadline, done }),
         }
     }
 
@@ -229,13 +241,13 @@ impl Run {
         for (position, segment) in program.segments.iter().enumerate() {
             if !idle(segment) {
                 let (sender, receiver) = mpsc::sync_channel(1);
-                let job = self.job(position, slots.uploads(segment)?, move |result| {
+                let job = self.job(position, slots.uploads(segment)?, move |_, result| {
                     // The receiver waits below until this is called.
                     let _ = sender.send(result);
                 });
                 self.lane.submit(job)?;
                 let done = receiver.recv().map_err(|_| Error::unavailable("the lane stopped"))??;
-                add(&mut output.stats, &done);
+                output.stats.times += done.times;
                 slots.store(segment, done.tensors);
             }
             for step in &segment.host_steps {
@@ -248,12 +260,4 @@ impl Run {
         }
         Ok(slots)
     }
-}
-
-fn add(stats: &mut RunStats, output: &SegmentOutput) {
-    let add = |total: &mut Duration, part: Duration| *total += part;
-    add(&mut stats.wait, output.wait);
-    add(&mut stats.upload, output.upload);
-    add(&mut stats.device, output.device);
-    add(&mut stats.read_back, output.read_back);
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::compile::{prove_rows, specialise};
+use super::device::Times;
 use super::ir::{Given, Graph, Profile};
 use super::plans::Plans;
 use super::runner;
@@ -37,14 +38,8 @@ pub enum Merging {
 pub struct RunStats {
     /// Which lane ran it.
     pub lane: usize,
-    /// From handing over to the start of its submission.
-    pub wait: Duration,
-    /// Converting and copying inputs, and encoding.
-    pub upload: Duration,
-    /// From submission to the device being done.
-    pub device: Duration,
-    /// Copying and converting outputs.
-    pub read_back: Duration,
+    /// Of all its segments together.
+    pub times: Times,
 }
 
 /// What a run gives.

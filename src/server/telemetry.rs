@@ -204,6 +204,6 @@ impl crate::model::Observer for Metrics {
 
     fn ran(&self, id: &ServableId, stats: &RunStats) {
         let labels = RunLabels { model: id.name.to_string(), version: id.version, lane: stats.lane as u64 };
-        self.device.get_or_create(&labels).observe(stats.device.as_secs_f64());
+        self.device.get_or_create(&labels).observe(stats.times.device.as_secs_f64());
     }
 }

@@ -2,22 +2,23 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// The extent of each axis, outermost first; row-major. A scalar has rank 0.
+/// The extent of each axis, outermost first; row-major. A scalar has rank 0. Clones share the extents: every tensor has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Shape(Vec<usize>);
+pub struct Shape(Arc<[usize]>);
 
 impl Shape {
     /// A shape of these extents.
     pub fn new(dims: impl Into<Vec<usize>>) -> Self {
-        Self(dims.into())
+        Self(Arc::from(dims.into()))
     }
 
     /// The shape of a single value.
-    pub const fn scalar() -> Self {
-        Self(Vec::new())
+    pub fn scalar() -> Self {
+        Self::default()
     }
 
     /// The extents.
@@ -46,11 +47,6 @@ impl Shape {
         }
         strides
     }
-
-    /// The extents, owned.
-    pub fn into_dims(self) -> Vec<usize> {
-        self.0
-    }
 }
 
 impl Deref for Shape {
@@ -62,19 +58,19 @@ impl Deref for Shape {
 
 impl From<Vec<usize>> for Shape {
     fn from(dims: Vec<usize>) -> Self {
-        Self(dims)
+        Self(dims.into())
     }
 }
 
 impl From<&[usize]> for Shape {
     fn from(dims: &[usize]) -> Self {
-        Self(dims.to_vec())
+        Self(dims.into())
     }
 }
 
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(dims: [usize; N]) -> Self {
-        Self(dims.to_vec())
+        Self(dims.into())
     }
 }
 
@@ -110,7 +106,7 @@ pub fn broadcast(a: &[usize], b: &[usize]) -> Result<Shape> {
             ))),
         })
         .collect::<Result<Vec<_>>>()
-        .map(Shape)
+        .map(Shape::from)
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! The completion thread's work: waits for the oldest submission, reads back, answers.
 
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
-use super::lane::{Job, SegmentOutput, Shared};
-use super::submission::Mapped;
-use super::transfer::from_device;
+use super::job::{Job, SegmentOutput, Times};
+use super::lane::Shared;
+use super::slot::Slot;
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
 
 /// A submission under way.
 pub(super) struct Flight {
@@ -21,7 +20,7 @@ pub(super) enum Landing {
     /// Tell that a kernel was run.
     Touch(mpsc::SyncSender<Result<()>>),
     /// Read back and answer.
-    Run { job: Job, staging: Option<wgpu::Buffer>, mapped: Mapped, wait: Duration, upload: Duration },
+    Run { job: Job, slot: Arc<Slot>, times: Times },
 }
 
 /// Waits for `flight`, before which the device was free from `free` on, and answers it. Returns when it landed.
@@ -38,38 +37,23 @@ pub(super) fn complete(shared: &Shared, flight: Flight, free: Instant) -> Instan
     match flight.landing {
         // The one who asked may have stopped waiting.
         Landing::Touch(answer) => drop(answer.send(fate)),
-        Landing::Run { job, staging, mapped, wait, upload } => {
+        Landing::Run { mut job, slot, mut times } => {
             // The queue runs submissions in order: until the one before had landed, this one waited.
-            let device = done.duration_since(flight.submitted.max(free));
-            let result = fate.and_then(|()| read_back(&job, staging, &mapped)).map(|tensors| SegmentOutput {
-                tensors,
-                wait,
-                upload,
-                device,
-                read_back: done.elapsed(),
-            });
-            (job.done)(result);
+            times.device = done.duration_since(flight.submitted.max(free));
+            let result = fate.and_then(|()| read_back(&mut job, slot));
+            times.read_back = done.elapsed();
+            let tensors = std::mem::take(&mut job.tensors);
+            shared.answer(job, result.map(|()| SegmentOutput { tensors, times }));
         }
     }
     done
 }
 
-fn read_back(job: &Job, staging: Option<wgpu::Buffer>, mapped: &Mapped) -> Result<Vec<Tensor>> {
-    let Some(staging) = staging else { return Ok(Vec::new()) };
-    let failed = |error: &dyn std::fmt::Display| Error::unavailable(format!("reading back failed: {error}"));
-    // The submission is done, so the callback has run or is running on another thread.
-    mapped.recv().map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+/// The outputs in place of the inputs.
+fn read_back(job: &mut Job, slot: Arc<Slot>) -> Result<()> {
     let segment = job.executable.segment(job.segment)?;
-    let ports = &job.executable.program().segments[job.segment].downloads;
-    let tensors = {
-        let view = staging.get_mapped_range(..).map_err(|e| failed(&e))?;
-        let read = |(port, (_, at, bytes)): (&crate::engine::ir::Port, &(wgpu::Buffer, u64, u64))| {
-            let (at, bytes) = (*at as usize, *bytes as usize);
-            from_device(&view[at..at + bytes], port.storage, port.dtype, &port.shape)
-        };
-        ports.iter().zip(&segment.downloads).map(read).collect::<Result<Vec<_>>>()
-    };
-    staging.unmap();
-    segment.return_staging(staging);
-    tensors
+    job.tensors.clear();
+    slot.read(&job.executable.program().segments[job.segment].downloads, &mut job.tensors)?;
+    segment.return_slot(slot);
+    Ok(())
 }

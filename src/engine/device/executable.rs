@@ -1,10 +1,12 @@
 //! A program prepared on a device: everything that a run needs but its inputs.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gpu::{Gpu, Pipeline};
 use super::memory::{Held, Memory};
-use crate::engine::ir::{Binding, Buffer, Dispatch, Kernel, Program, Segment};
+use super::slot::Slot;
+use crate::engine::ir::{Binding, Buffer, BufferId, Dispatch, Kernel, Program};
 use crate::error::{Error, Result};
 
 /// A program prepared on one lane's device.
@@ -12,46 +14,27 @@ use crate::error::{Error, Result};
 pub struct Executable {
     program: Arc<Program>,
     segments: Vec<PreparedSegment>,
-    /// Kept alive for the bind groups' sake, and counted.
-    _buffers: Vec<Arc<Held>>,
+    buffers: Vec<Arc<Held>>,
+    uniforms: Option<Uniforms>,
 }
 
-/// A segment's commands and copies.
+/// A segment's commands, and slots for its runs.
 #[derive(Debug)]
 pub(super) struct PreparedSegment {
     pub(super) dispatches: Vec<PreparedDispatch>,
-    /// The buffer of each upload port.
-    pub(super) uploads: Vec<wgpu::Buffer>,
-    /// The buffer of each download port, its place in the staging buffer and its bytes.
-    pub(super) downloads: Vec<(wgpu::Buffer, u64, u64)>,
-    pub(super) staging_bytes: u64,
-    /// Read-back buffers not in flight.
-    staging: Mutex<Vec<wgpu::Buffer>>,
+    /// Those not in flight.
+    slots: Mutex<Vec<Arc<Slot>>>,
 }
 
 #[derive(Debug)]
 pub(super) struct PreparedDispatch {
     pub(super) kernel: Kernel,
     pub(super) pipeline: Arc<Pipeline>,
+    /// Of the arena's buffers; slots have others where mapped ones take their place.
     pub(super) bind_group: wgpu::BindGroup,
     pub(super) groups: [u32; 3],
-}
-
-impl PreparedSegment {
-    /// A read-back buffer, kept from an earlier run or new.
-    pub(super) fn take_staging(&self, gpu: &Gpu) -> Result<Option<wgpu::Buffer>> {
-        if self.staging_bytes == 0 {
-            return Ok(None);
-        }
-        let kept = self.staging.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        kept.map_or_else(|| gpu.buffer("read-back", self.staging_bytes, usage), Ok).map(Some)
-    }
-
-    /// Gives back an unmapped read-back buffer.
-    pub(super) fn return_staging(&self, buffer: wgpu::Buffer) {
-        self.staging.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-    }
+    /// Where its parameters start in [`Uniforms::places`].
+    first_uniform: usize,
 }
 
 impl Executable {
@@ -94,36 +77,100 @@ impl Executable {
             });
         }
         let uniforms = Uniforms::upload(gpu, memory, program)?;
-        let mut position = 0;
-        let segments = program.segments.iter().map(|segment| {
-            let prepare = |dispatch| prepare_dispatch(gpu, dispatch, &buffers, uniforms.as_ref(), &mut position);
+        let mut executable = Self { program: Arc::clone(program), segments: Vec::new(), buffers, uniforms };
+        let mut first_uniform = 0;
+        for segment in &program.segments {
+            let prepare = |dispatch| executable.prepare_dispatch(gpu, dispatch, &mut first_uniform);
             let dispatches = segment.dispatches.iter().map(prepare).collect::<Result<Vec<_>>>()?;
-            Ok(prepare_segment(segment, dispatches, &buffers))
-        });
-        let segments = segments.collect::<Result<Vec<_>>>()?;
-        // Uploads of weights and tables are flushed now, not with the first request.
-        gpu.queue.submit([]);
-        if let Some(uniforms) = uniforms {
-            buffers.push(uniforms.held);
+            executable.segments.push(PreparedSegment { dispatches, slots: Mutex::default() });
         }
-        Ok(Self { program: Arc::clone(program), segments, _buffers: buffers })
+        // What does not fit shall be known now, not with the first request.
+        for (index, segment) in executable.segments.iter().enumerate() {
+            segment.return_slot(Arc::new(Slot::new(gpu, memory, &executable, index)?));
+        }
+        // Uploads of weights and tables are flushed now, too.
+        gpu.queue.submit([]);
+        Ok(executable)
+    }
+
+    /// The device's buffer `id`, shared by all slots.
+    pub(super) fn buffer(&self, id: BufferId) -> &wgpu::Buffer {
+        &self.buffers[id.0].raw
+    }
+
+    /// A slot of segment `index` that no run uses, kept from an earlier run or new.
+    pub(super) fn take_slot(&self, gpu: &Gpu, memory: &Memory, index: usize) -> Result<Arc<Slot>> {
+        let kept = self.segment(index)?.slots.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.map_or_else(|| Slot::new(gpu, memory, self, index).map(Arc::new), Ok)
+    }
+
+    fn prepare_dispatch(&self, gpu: &Gpu, dispatch: &Dispatch, uniform: &mut usize) -> Result<PreparedDispatch> {
+        let (pipeline, first_uniform) = (gpu.pipeline(&dispatch.kernel)?, *uniform);
+        *uniform += dispatch.uniforms.len();
+        let bind_group = self.bind(gpu, dispatch, &pipeline, first_uniform, &HashMap::new())?;
+        Ok(PreparedDispatch {
+            kernel: dispatch.kernel.clone(),
+            pipeline,
+            bind_group,
+            groups: dispatch.groups,
+            first_uniform,
+        })
+    }
+
+    /// The bind group of `dispatch` with those of its buffers replaced that are in `own`; `None` if none is.
+    pub(super) fn rebind(
+        &self,
+        gpu: &Gpu,
+        dispatch: &Dispatch,
+        prepared: &PreparedDispatch,
+        own: &HashMap<BufferId, wgpu::Buffer>,
+    ) -> Result<Option<wgpu::BindGroup>> {
+        let touched = dispatch.buffers.iter().any(|id| own.contains_key(id));
+        touched.then(|| self.bind(gpu, dispatch, &prepared.pipeline, prepared.first_uniform, own)).transpose()
+    }
+
+    fn bind(
+        &self,
+        gpu: &Gpu,
+        dispatch: &Dispatch,
+        pipeline: &Pipeline,
+        mut uniform: usize,
+        own: &HashMap<BufferId, wgpu::Buffer>,
+    ) -> Result<wgpu::BindGroup> {
+        let mut storage = dispatch.buffers.iter();
+        let short = || Error::internal(format!("kernel {} is bound to too few buffers", dispatch.kernel.name));
+        let mut entries = Vec::with_capacity(dispatch.kernel.bindings.len());
+        for (index, binding) in dispatch.kernel.bindings.iter().enumerate() {
+            let resource = match binding {
+                Binding::Uniform => {
+                    let uniforms = self.uniforms.as_ref().ok_or_else(short)?;
+                    let (offset, bytes) = *uniforms.places.get(uniform).ok_or_else(short)?;
+                    uniform += 1;
+                    let size = std::num::NonZeroU64::new(bytes);
+                    wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &uniforms.held.raw, offset, size })
+                }
+                Binding::Read | Binding::ReadWrite => {
+                    let id = storage.next().ok_or_else(short)?;
+                    own.get(id).unwrap_or_else(|| self.buffer(*id)).as_entire_binding()
+                }
+            };
+            entries.push(wgpu::BindGroupEntry { binding: index as u32, resource });
+        }
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
+        let what = format!("{} for {:?}", dispatch.kernel.name, dispatch.label);
+        gpu.guarded(&what, || gpu.device.create_bind_group(&descriptor))
     }
 }
 
-fn prepare_segment(segment: &Segment, dispatches: Vec<PreparedDispatch>, buffers: &[Arc<Held>]) -> PreparedSegment {
-    let mut staging_bytes = 0;
-    let downloads = segment.downloads.iter().map(|port| {
-        let bytes = ((port.shape.elements() * port.storage.bytes()) as u64).next_multiple_of(4);
-        let at = staging_bytes;
-        staging_bytes += bytes.next_multiple_of(wgpu::MAP_ALIGNMENT);
-        (buffers[port.buffer.0].raw.clone(), at, bytes)
-    });
-    let downloads = downloads.collect();
-    let uploads = segment.uploads.iter().map(|port| buffers[port.buffer.0].raw.clone()).collect();
-    PreparedSegment { dispatches, uploads, downloads, staging_bytes, staging: Mutex::default() }
+impl PreparedSegment {
+    /// Gives back a slot whose run is over.
+    pub(super) fn return_slot(&self, slot: Arc<Slot>) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+    }
 }
 
 /// The parameters of every dispatch in one buffer.
+#[derive(Debug)]
 struct Uniforms {
     held: Arc<Held>,
     /// (offset, bytes) of each, in the order of segments, dispatches and bindings.
@@ -150,34 +197,4 @@ impl Uniforms {
         gpu.queue.write_buffer(&held.raw, 0, &bytes);
         Ok(Some(Self { held, places }))
     }
-}
-
-fn prepare_dispatch(
-    gpu: &Gpu,
-    dispatch: &Dispatch,
-    buffers: &[Arc<Held>],
-    uniforms: Option<&Uniforms>,
-    position: &mut usize,
-) -> Result<PreparedDispatch> {
-    let pipeline = gpu.pipeline(&dispatch.kernel)?;
-    let mut storage = dispatch.buffers.iter();
-    let short = || Error::internal(format!("kernel {} is bound to too few buffers", dispatch.kernel.name));
-    let mut entries = Vec::with_capacity(dispatch.kernel.bindings.len());
-    for (index, binding) in dispatch.kernel.bindings.iter().enumerate() {
-        let resource = match binding {
-            Binding::Uniform => {
-                let uniforms = uniforms.ok_or_else(short)?;
-                let (offset, bytes) = *uniforms.places.get(*position).ok_or_else(short)?;
-                *position += 1;
-                let size = std::num::NonZeroU64::new(bytes);
-                wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &uniforms.held.raw, offset, size })
-            }
-            Binding::Read | Binding::ReadWrite => buffers[storage.next().ok_or_else(short)?.0].raw.as_entire_binding(),
-        };
-        entries.push(wgpu::BindGroupEntry { binding: index as u32, resource });
-    }
-    let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
-    let what = format!("{} for {:?}", dispatch.kernel.name, dispatch.label);
-    let bind_group = gpu.guarded(&what, || gpu.device.create_bind_group(&descriptor))?;
-    Ok(PreparedDispatch { kernel: dispatch.kernel.clone(), pipeline, bind_group, groups: dispatch.groups })
 }

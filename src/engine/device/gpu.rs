@@ -27,6 +27,8 @@ pub(super) struct Gpu {
     pipelines: Mutex<HashMap<Kernel, Arc<Pipeline>>>,
     fate: Arc<Fate>,
     checked: bool,
+    /// Host and device share their memory: kernels may use buffers that are mapped at other times.
+    pub(super) unified: bool,
 }
 
 /// What the driver told us outside any call.
@@ -58,6 +60,11 @@ impl Gpu {
             | wgpu::Features::SHADER_INT64
             | wgpu::Features::SHADER_F64
             | wgpu::Features::TIMESTAMP_QUERY;
+        let kind = adapter.info().device_type;
+        let unified = matches!(kind, wgpu::DeviceType::Cpu | wgpu::DeviceType::IntegratedGpu)
+            && adapter.raw.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
+        // Where memory is not shared such buffers are slow ones.
+        let wanted = if unified { wanted | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS } else { wanted };
         let limits = adapter.raw.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("coracle"),
@@ -79,7 +86,7 @@ impl Gpu {
             }
         });
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.record(error.to_string())));
-        Ok(Self { device, queue, limits, pipelines: Mutex::default(), fate, checked })
+        Ok(Self { device, queue, limits, pipelines: Mutex::default(), fate, checked, unified })
     }
 
     /// Whether nothing more will come from this device.
@@ -172,7 +179,7 @@ impl Gpu {
         self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// A buffer, or `RESOURCE_EXHAUSTED` naming `what` and the limit.
+    /// A buffer, mapped if it can be written through a mapping, or `RESOURCE_EXHAUSTED` naming `what` and the limit.
     pub(super) fn buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         if bytes > self.limits.max_buffer_size {
             return Err(Error::resource_exhausted(format!(
@@ -180,7 +187,8 @@ impl Gpu {
                 self.limits.max_buffer_size
             )));
         }
-        let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
+        let mapped_at_creation = usage.contains(wgpu::BufferUsages::MAP_WRITE);
+        let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation };
         self.guarded(what, || self.device.create_buffer(&descriptor))
     }
 }

@@ -10,8 +10,9 @@ use super::adapter::Adapter;
 use super::completion::{Flight, complete};
 use super::executable::Executable;
 use super::gpu::Gpu;
+use super::job::{Caller, Job, SegmentOutput};
 use super::memory::Memory;
-use super::submission::submit;
+use super::submission::Submitter;
 use crate::engine::ir::{Kernel, Program};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
@@ -32,35 +33,6 @@ impl Default for LaneOptions {
     fn default() -> Self {
         Self { in_flight: 2, checked: false }
     }
-}
-
-/// One segment to run.
-pub struct Job {
-    /// What runs.
-    pub executable: Arc<Executable>,
-    /// Which of its segments.
-    pub segment: usize,
-    /// One tensor an upload port, in order.
-    pub inputs: Vec<Tensor>,
-    /// Asked right before the work is encoded; an error ends the job there.
-    pub refuse: Box<dyn Fn() -> Option<Error> + Send>,
-    /// Told the result, on a thread of the lane: it must not block.
-    pub done: Box<dyn FnOnce(Result<SegmentOutput>) + Send>,
-}
-
-/// What a segment gave.
-#[derive(Clone, Debug)]
-pub struct SegmentOutput {
-    /// One tensor a download port, in order.
-    pub tensors: Vec<Tensor>,
-    /// From handing over to the start of encoding.
-    pub wait: Duration,
-    /// Converting and copying inputs, encoding, submitting.
-    pub upload: Duration,
-    /// From submission, or the end of the submission before it, to completion.
-    pub device: Duration,
-    /// Copying and converting outputs.
-    pub read_back: Duration,
 }
 
 /// What the threads share.
@@ -96,6 +68,12 @@ impl Shared {
             let flown = busy.since.elapsed();
             busy.total += flown;
         }
+    }
+
+    /// Tells the caller of a job that was handed over.
+    pub(super) fn answer(&self, job: Job, result: Result<SegmentOutput>) {
+        self.backlog.fetch_sub(1, Ordering::Relaxed);
+        job.caller.done(result);
     }
 }
 
@@ -136,10 +114,10 @@ impl Lane {
         let (orders, queue) = mpsc::sync_channel(MAX_QUEUED);
         // One submission is waited for, one is held by the blocked sender: the channel holds the rest.
         let (flights, landing) = mpsc::sync_channel::<Flight>(options.in_flight.saturating_sub(2));
-        let submitter = Arc::clone(&shared);
+        let mut submitter = Submitter { shared: Arc::clone(&shared), flights, scratch: Vec::new() };
         std::thread::Builder::new().name(format!("lane-{index}")).spawn(move || {
             for order in queue {
-                submit(&submitter, order, &flights);
+                submitter.submit(order);
             }
         })?;
         let completer = Arc::clone(&shared);
@@ -168,22 +146,16 @@ impl Lane {
         Executable::prepare(&self.shared.gpu, &self.shared.memory, program).map(Arc::new)
     }
 
-    /// Hands over a job. Its callback is told the outcome whenever this succeeds.
+    /// Hands over a job. Its caller is told the outcome whenever this succeeds.
     ///
     /// # Errors
-    /// `UNAVAILABLE` when the lane has lost its device or its queue is full; the callback is not called then.
+    /// `UNAVAILABLE` when the lane has lost its device or its queue is full; the caller is not told then.
     pub fn submit(&self, job: Job) -> Result<()> {
         if self.is_lost() {
             return Err(self.shared.gpu.loss());
         }
         self.shared.backlog.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::clone(&self.shared);
-        let done = job.done;
-        let counted = Box::new(move |result| {
-            shared.backlog.fetch_sub(1, Ordering::Relaxed);
-            done(result);
-        });
-        self.orders.try_send(Order::Run(Job { done: counted, ..job }, Instant::now())).map_err(|_| {
+        self.orders.try_send(Order::Run(job, Instant::now())).map_err(|_| {
             self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
             Error::unavailable(format!("lane {}: {MAX_QUEUED} jobs wait already", self.index))
         })
@@ -233,10 +205,8 @@ impl Lane {
         self.submit(Job {
             executable: Arc::clone(executable),
             segment,
-            inputs,
-            refuse: Box::new(|| None),
-            // The receiver waits below until this is called.
-            done: Box::new(move |result| drop(sender.send(result))),
+            tensors: inputs,
+            caller: Box::new(Waiting(sender)),
         })?;
         receiver.recv().map_err(|_| Error::unavailable(format!("lane {} stopped", self.index)))?
     }
@@ -277,6 +247,20 @@ impl Lane {
             self.run_segment(executable, index, zeros.collect::<Result<Vec<_>>>()?)?;
         }
         Ok(start.elapsed())
+    }
+}
+
+/// A caller that waits.
+struct Waiting(mpsc::SyncSender<Result<SegmentOutput>>);
+
+impl Caller for Waiting {
+    fn refuse(&self) -> Option<Error> {
+        None
+    }
+
+    fn done(self: Box<Self>, result: Result<SegmentOutput>) {
+        // The receiver waits until this is called.
+        drop(self.0.send(result));
     }
 }
 

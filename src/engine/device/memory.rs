@@ -56,18 +56,23 @@ impl Memory {
         if let Some(held) = weights.get(&key).and_then(Weak::upgrade) {
             return Ok(held);
         }
-        let mut contents = Vec::new();
-        to_device(tensor, storage, &mut contents)?;
+        let mut scratch = Vec::new();
+        let contents = to_device(tensor, storage, &mut scratch)?;
+        let bytes = contents.len().next_multiple_of(4).max(4) as u64;
         let limit = gpu.limits.max_storage_buffer_binding_size;
-        if contents.len() as u64 > limit {
+        if bytes > limit {
             return Err(Error::resource_exhausted(format!(
-                "a weight of {} bytes is over the adapter's max_storage_buffer_binding_size of {limit}",
-                contents.len()
+                "a weight of {bytes} bytes is over the adapter's max_storage_buffer_binding_size of {limit}"
             )));
         }
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let held = self.allocate(gpu, "a weight", contents.len() as u64, usage)?;
-        gpu.queue.write_buffer(&held.raw, 0, &contents);
+        let held = self.allocate(gpu, "a weight", bytes, usage)?;
+        // Only an error of the device, which is told elsewhere, leaves nothing to write to.
+        if let Some(mut view) =
+            std::num::NonZeroU64::new(bytes).and_then(|b| gpu.queue.write_buffer_with(&held.raw, 0, b))
+        {
+            view.slice(..contents.len()).copy_from_slice(contents);
+        }
         weights.retain(|_, held| held.strong_count() > 0);
         weights.insert(key, Arc::downgrade(&held));
         Ok(held)

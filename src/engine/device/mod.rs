@@ -6,8 +6,10 @@ mod completion;
 mod description;
 mod executable;
 mod gpu;
+mod job;
 mod lane;
 mod memory;
+mod slot;
 mod submission;
 mod transfer;
 
@@ -15,4 +17,5 @@ pub use adapter::{Adapter, Mask};
 pub use ceilings::{Ceilings, measure_ceilings};
 pub use description::{Description, Limits};
 pub use executable::Executable;
-pub use lane::{Job, Lane, LaneOptions, SegmentOutput};
+pub use job::{Caller, Job, SegmentOutput, Times};
+pub use lane::{Lane, LaneOptions};

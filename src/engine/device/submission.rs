@@ -1,37 +1,75 @@
 //! The submission thread's work: inputs to the device, one pass, one submit.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use super::completion::{Flight, Landing};
-use super::executable::{PreparedDispatch, PreparedSegment};
-use super::lane::{Job, Order, Shared};
-use super::transfer::to_device;
-use crate::engine::ir::{Port, Storage};
+use super::executable::PreparedDispatch;
+use super::job::{Job, Times};
+use super::lane::{Order, Shared};
+use super::slot::Slot;
+use crate::engine::ir::Port;
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 
-/// Submits one order and hands it over to the completion thread.
-pub(super) fn submit(shared: &Shared, order: Order, flights: &mpsc::SyncSender<Flight>) {
-    let flight = match order {
-        Order::Run(job, handed_over) => submit_run(shared, job, handed_over),
-        Order::Touch { executable, segment, dispatch, done } => {
-            let lost = shared.gpu.is_lost().then(|| shared.gpu.loss());
-            let touched =
-                lost.map_or_else(|| executable.segment(segment), Err).map(|s| touch(shared, &s.dispatches[dispatch]));
-            match touched {
-                Ok(index) => Some(Flight { index, submitted: Instant::now(), landing: Landing::Touch(done) }),
-                Err(error) => {
-                    drop(done.send(Err(error)));
-                    None
+/// The submission thread.
+pub(super) struct Submitter {
+    pub(super) shared: Arc<Shared>,
+    pub(super) flights: mpsc::SyncSender<Flight>,
+    /// Inputs whose elements lie differently on the device.
+    pub(super) scratch: Vec<u8>,
+}
+
+impl Submitter {
+    /// Submits one order and hands it over to the completion thread.
+    pub(super) fn submit(&mut self, order: Order) {
+        match order {
+            Order::Run(job, handed_over) => self.run(job, handed_over),
+            Order::Touch { executable, segment, dispatch, done } => {
+                let lost = self.shared.gpu.is_lost().then(|| self.shared.gpu.loss());
+                let touched = lost.map_or_else(|| executable.segment(segment), Err);
+                match touched.map(|s| touch(&self.shared, &s.dispatches[dispatch])) {
+                    Ok(index) => {
+                        self.fly(Flight { index, submitted: Instant::now(), landing: Landing::Touch(done) });
+                    }
+                    Err(error) => drop(done.send(Err(error))),
                 }
             }
         }
-    };
-    // The completion thread ends only after this one: the channel is open.
-    if let Some(flight) = flight {
-        shared.took_off();
-        drop(flights.send(flight));
+    }
+
+    fn fly(&self, flight: Flight) {
+        self.shared.took_off();
+        // The completion thread ends only after this one: the channel is open.
+        drop(self.flights.send(flight));
+    }
+
+    fn run(&mut self, job: Job, handed_over: Instant) {
+        let gpu = &self.shared.gpu;
+        let refusal = if gpu.is_lost() { Some(gpu.loss()) } else { job.caller.refuse() };
+        let start = Instant::now();
+        let slot = match refusal.map_or_else(|| upload(&self.shared, &job, &mut self.scratch), Err) {
+            Ok(slot) => slot,
+            Err(error) => return self.shared.answer(job, Err(error)),
+        };
+        let executable = Arc::clone(&job.executable);
+        let segment = match executable.segment(job.segment) {
+            Ok(segment) => segment,
+            Err(error) => return self.shared.answer(job, Err(error)),
+        };
+        let written = Instant::now();
+        let (commands, encode) = slot.commands(gpu, segment);
+        let submitted = Instant::now();
+        let index = gpu.queue.submit([commands]);
+        let times = Times {
+            wait: start.duration_since(handed_over),
+            upload: written.duration_since(start),
+            encode,
+            submit: submitted.elapsed(),
+            ..Times::default()
+        };
+        self.fly(Flight { index, submitted, landing: Landing::Run { job, slot: Arc::clone(&slot), times } });
+        slot.record_next(gpu, segment);
     }
 }
 
@@ -45,108 +83,34 @@ fn touch(shared: &Shared, dispatch: &PreparedDispatch) -> wgpu::SubmissionIndex 
     shared.gpu.queue.submit([encoder.finish()])
 }
 
-fn submit_run(shared: &Shared, job: Job, handed_over: Instant) -> Option<Flight> {
-    let refusal = if shared.gpu.is_lost() { Some(shared.gpu.loss()) } else { (job.refuse)() };
-    if let Some(error) = refusal {
-        (job.done)(Err(error));
-        return None;
-    }
-    let start = Instant::now();
-    match encode(shared, &job) {
-        Ok(Encoded { index, submitted, staging, mapped }) => {
-            let landing = Landing::Run {
-                job,
-                staging,
-                mapped,
-                wait: start.duration_since(handed_over),
-                upload: submitted.duration_since(start),
-            };
-            Some(Flight { index, submitted, landing })
-        }
-        Err(error) => {
-            (job.done)(Err(error));
-            None
-        }
-    }
-}
-
-/// What the read-back's mapping told.
-pub(super) type Mapped = mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>;
-
-/// A submission under way.
-struct Encoded {
-    index: wgpu::SubmissionIndex,
-    submitted: Instant,
-    staging: Option<wgpu::Buffer>,
-    mapped: Mapped,
-}
-
-fn encode(shared: &Shared, job: &Job) -> Result<Encoded> {
+/// A slot that holds the job's inputs.
+fn upload(shared: &Shared, job: &Job, scratch: &mut Vec<u8>) -> Result<Arc<Slot>> {
     let segment = job.executable.segment(job.segment)?;
     let ports = &job.executable.program().segments[job.segment].uploads;
-    if ports.len() != job.inputs.len() {
-        return Err(Error::internal(format!("{} inputs for {} ports", job.inputs.len(), ports.len())));
+    check(ports, &job.tensors)?;
+    let slot = job.executable.take_slot(&shared.gpu, &shared.memory, job.segment)?;
+    if let Err(error) = slot.write(ports, &job.tensors, scratch) {
+        // Nothing was given to the device yet.
+        segment.return_slot(slot);
+        return Err(error);
     }
-    let mut converted = Vec::new();
-    for ((port, buffer), tensor) in ports.iter().zip(&segment.uploads).zip(&job.inputs) {
-        upload(shared, port, buffer, tensor, &mut converted)?;
-    }
-    let staging = segment.take_staging(&shared.gpu)?;
-    let mut encoder = shared.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    record(segment, &mut encoder);
-    let (sender, mapped) = mpsc::sync_channel(1);
-    if let Some(staging) = &staging {
-        for (buffer, at, bytes) in &segment.downloads {
-            encoder.copy_buffer_to_buffer(buffer, 0, staging, *at, Some(*bytes));
-        }
-        // The receiver is gone only when the flight was given up.
-        encoder.map_buffer_on_submit(staging, wgpu::MapMode::Read, .., move |result| drop(sender.send(result)));
-    }
-    let commands = encoder.finish();
-    // Software adapters work inside the call.
-    let submitted = Instant::now();
-    let index = shared.gpu.queue.submit([commands]);
-    Ok(Encoded { index, submitted, staging, mapped })
+    Ok(slot)
 }
 
-fn record(segment: &PreparedSegment, encoder: &mut wgpu::CommandEncoder) {
-    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    let mut current = None;
-    for dispatch in &segment.dispatches {
-        if current != Some(&dispatch.pipeline.raw) {
-            pass.set_pipeline(&dispatch.pipeline.raw);
-            current = Some(&dispatch.pipeline.raw);
+fn check(ports: &[Port], tensors: &[Tensor]) -> Result<()> {
+    if ports.len() != tensors.len() {
+        return Err(Error::internal(format!("{} inputs for {} ports", tensors.len(), ports.len())));
+    }
+    for (port, tensor) in ports.iter().zip(tensors) {
+        if tensor.shape() != &port.shape || tensor.dtype() != port.dtype {
+            return Err(Error::internal(format!(
+                "a {} tensor of shape {} came for a port of {} {}",
+                tensor.dtype(),
+                tensor.shape(),
+                port.dtype,
+                port.shape
+            )));
         }
-        pass.set_bind_group(0, &dispatch.bind_group, &[]);
-        let [x, y, z] = dispatch.groups;
-        pass.dispatch_workgroups(x, y, z);
     }
-}
-
-/// Copies `tensor` to `buffer`, through `converted` where its elements lie differently on the device.
-fn upload(shared: &Shared, port: &Port, buffer: &wgpu::Buffer, tensor: &Tensor, converted: &mut Vec<u8>) -> Result<()> {
-    if tensor.shape() != &port.shape || tensor.dtype() != port.dtype {
-        return Err(Error::internal(format!(
-            "a {} tensor of shape {} came for a port of {} {}",
-            tensor.dtype(),
-            tensor.shape(),
-            port.dtype,
-            port.shape
-        )));
-    }
-    let same = matches!(
-        (port.dtype, port.storage),
-        (DType::F32, Storage::F32) | (DType::I32, Storage::I32) | (DType::U32, Storage::U32)
-    );
-    let bytes: &[u8] = if same {
-        tensor.bytes()
-    } else {
-        to_device(tensor, port.storage, converted)?;
-        converted
-    };
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    shared.gpu.queue.write_buffer(buffer, 0, bytes);
     Ok(())
 }

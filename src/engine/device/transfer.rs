@@ -1,5 +1,6 @@
 //! Element conversion between host tensors and device storage.
 
+use bytes::{Bytes, BytesMut};
 use half::{bf16, f16};
 
 use crate::engine::ir::{Packing, Storage};
@@ -7,20 +8,35 @@ use crate::error::{Error, Result};
 use crate::tensor::small_float::{PowerRounding, Rounding};
 use crate::tensor::{DType, Shape, Tensor};
 
-/// `tensor`'s elements as they lie on the device, padded to whole words.
+/// Whether elements of `dtype` lie on the device as they do on the host.
+fn lies_equally(dtype: DType, storage: Storage) -> bool {
+    matches!(
+        (dtype, storage),
+        (DType::F32, Storage::F32)
+            | (DType::F16, Storage::F16)
+            | (DType::I32, Storage::I32)
+            | (DType::U32, Storage::U32)
+            | (DType::I64, Storage::I64)
+            | (DType::U64, Storage::U64)
+            | (DType::F64, Storage::F64)
+    )
+}
+
+/// `tensor`'s elements as they lie on the device: its own bytes where they lie equally, else converted into `scratch`.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` when a 64-bit integer does not fit 32 bits, `INTERNAL` for a pair that no profile gives.
-pub(super) fn to_device(tensor: &Tensor, storage: Storage, target: &mut Vec<u8>) -> Result<()> {
-    target.clear();
+pub(super) fn to_device<'a>(tensor: &'a Tensor, storage: Storage, scratch: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+    if lies_equally(tensor.dtype(), storage) {
+        return Ok(tensor.bytes());
+    }
+    scratch.clear();
+    convert(tensor, storage, scratch)?;
+    Ok(scratch)
+}
+
+fn convert(tensor: &Tensor, storage: Storage, target: &mut Vec<u8>) -> Result<()> {
     match (tensor.dtype(), storage) {
-        (DType::F32, Storage::F32)
-        | (DType::F16, Storage::F16)
-        | (DType::I32, Storage::I32)
-        | (DType::U32, Storage::U32)
-        | (DType::I64, Storage::I64)
-        | (DType::U64, Storage::U64)
-        | (DType::F64, Storage::F64) => target.extend_from_slice(tensor.bytes()),
         (dtype, Storage::Packed(packing)) if Packing::of(dtype) == Some(packing) => {
             extend(target, packing.pack(tensor.bytes()));
         }
@@ -46,7 +62,6 @@ pub(super) fn to_device(tensor: &Tensor, storage: Storage, target: &mut Vec<u8>)
         }
         (dtype, storage) => return Err(Error::internal(format!("{dtype} cannot lie as {storage:?} on a device"))),
     }
-    target.resize(target.len().next_multiple_of(4).max(4), 0);
     Ok(())
 }
 
@@ -56,45 +71,59 @@ fn extend<T: bytemuck::Pod>(target: &mut Vec<u8>, values: impl Iterator<Item = T
     }
 }
 
-/// The tensor that `bytes`, lying as `storage`, stand for.
+/// The tensor that `bytes`, lying as `storage`, stand for, in the memory of `pool`: the one used before, if nobody holds a
+/// tensor in it any more.
 ///
 /// # Errors
 /// `INTERNAL` for a pair that no profile gives, or too few bytes.
-pub(super) fn from_device(bytes: &[u8], storage: Storage, dtype: DType, shape: &Shape) -> Result<Tensor> {
+pub(super) fn from_device(
+    bytes: &[u8],
+    storage: Storage,
+    dtype: DType,
+    shape: &Shape,
+    pool: &mut BytesMut,
+) -> Result<Tensor> {
     let length = shape.elements() * storage.bytes();
     let bytes = bytes.get(..length).ok_or_else(|| Error::internal("a read-back is too short"))?;
-    fn words<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
+    if bytes.is_empty() {
+        return Tensor::from_bytes(dtype, shape.clone(), Bytes::new());
+    }
+    let needed = shape.elements() * dtype.bytes();
+    if !pool.try_reclaim(needed) {
+        *pool = BytesMut::with_capacity(needed);
+    }
+    fn words<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> impl ExactSizeIterator<Item = T> + '_ {
         bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned)
     }
-    let shape = shape.clone();
     match (storage, dtype) {
-        (Storage::F32, DType::F32)
-        | (Storage::F16, DType::F16)
-        | (Storage::I32, DType::I32)
-        | (Storage::U32, DType::U32)
-        | (Storage::I64, DType::I64)
-        | (Storage::U64, DType::U64)
-        | (Storage::F64, DType::F64) => Tensor::from_bytes(dtype, shape, bytes.to_vec()),
-        (Storage::F32, DType::F16) => Tensor::from_vec(shape, words::<f32>(bytes).map(f16::from_f32).collect()),
-        (Storage::F32, DType::BF16) => Tensor::from_vec(shape, words::<f32>(bytes).map(bf16::from_f32).collect()),
+        (storage, dtype) if lies_equally(dtype, storage) => pool.extend_from_slice(bytes),
+        (Storage::F32, DType::F16) => put(pool, words::<f32>(bytes).map(f16::from_f32)),
+        (Storage::F32, DType::BF16) => put(pool, words::<f32>(bytes).map(bf16::from_f32)),
         (Storage::F32, small) if small.is_small_float() => {
             // What stored them has rounded: infinities are meant.
             // The least power of two is subnormal, which an adapter may store as 0: only saturation brings that back.
             let exact = Rounding { saturate: small == DType::F8E8M0, power: PowerRounding::Nearest };
-            Tensor::from_rounded(small, shape, &words::<f32>(bytes).map(f64::from).collect::<Vec<_>>(), exact)
+            let values: Vec<f64> = words::<f32>(bytes).map(f64::from).collect();
+            return Tensor::from_rounded(small, shape.clone(), &values, exact);
         }
-        (Storage::I32, DType::I4 | DType::I2) | (Storage::U32, DType::U4 | DType::U2) => {
-            Tensor::from_bytes(dtype, shape, words::<u32>(bytes).map(|v| v as u8).collect::<Vec<u8>>())
+        (Storage::I32, DType::I4 | DType::I2) | (Storage::U32, DType::U4 | DType::U2 | DType::U8) => {
+            put(pool, words::<u32>(bytes).map(|v| v as u8));
         }
-        (Storage::I32, DType::I8) => Tensor::from_vec(shape, words::<i32>(bytes).map(|v| v as i8).collect()),
-        (Storage::I32, DType::I16) => Tensor::from_vec(shape, words::<i32>(bytes).map(|v| v as i16).collect()),
-        (Storage::I32, DType::I64) => Tensor::from_vec(shape, words::<i32>(bytes).map(i64::from).collect()),
-        (Storage::U32, DType::U8) => Tensor::from_vec(shape, words::<u32>(bytes).map(|v| v as u8).collect()),
-        (Storage::U32, DType::U16) => Tensor::from_vec(shape, words::<u32>(bytes).map(|v| v as u16).collect()),
-        (Storage::U32, DType::Bool) => {
-            Tensor::from_bools(shape, words::<u32>(bytes).map(|v| u8::from(v != 0)).collect())
-        }
-        (storage, dtype) => Err(Error::internal(format!("{storage:?} on a device is no {dtype}"))),
+        (Storage::I32, DType::I8) => put(pool, words::<i32>(bytes).map(|v| v as i8)),
+        (Storage::I32, DType::I16) => put(pool, words::<i32>(bytes).map(|v| v as i16)),
+        (Storage::I32, DType::I64) => put(pool, words::<i32>(bytes).map(i64::from)),
+        (Storage::U32, DType::U16) => put(pool, words::<u32>(bytes).map(|v| v as u16)),
+        (Storage::U32, DType::Bool) => put(pool, words::<u32>(bytes).map(|v| u8::from(v != 0))),
+        (storage, dtype) => return Err(Error::internal(format!("{storage:?} on a device is no {dtype}"))),
+    }
+    Tensor::from_bytes(dtype, shape.clone(), pool.split().freeze())
+}
+
+/// Appends `values`, for which there is room.
+fn put<T: bytemuck::NoUninit>(pool: &mut BytesMut, values: impl ExactSizeIterator<Item = T>) {
+    pool.resize(values.len() * size_of::<T>(), 0);
+    for (place, value) in pool.chunks_exact_mut(size_of::<T>()).zip(values) {
+        place.copy_from_slice(bytemuck::bytes_of(&value));
     }
 }
 
@@ -110,13 +139,26 @@ mod tests {
             (Tensor::from_vec([1], vec![f16::from_f32(1.5)]).expect("one"), Storage::F32),
             (Tensor::from_vec([3], vec![f16::ONE; 3]).expect("three"), Storage::F16),
         ];
-        let mut bytes = Vec::new();
+        let (mut scratch, mut pool) = (Vec::new(), BytesMut::new());
         for (tensor, storage) in cases {
-            to_device(&tensor, storage, &mut bytes).expect("convertible");
-            assert_eq!(bytes.len() % 4, 0);
-            let back = from_device(&bytes, storage, tensor.dtype(), tensor.shape()).expect("convertible");
+            let bytes = to_device(&tensor, storage, &mut scratch).expect("convertible");
+            let back = from_device(bytes, storage, tensor.dtype(), tensor.shape(), &mut pool).expect("convertible");
             assert_eq!(back, tensor);
         }
+    }
+
+    #[test]
+    fn memory_serves_again_once_it_is_free() {
+        let (bytes, mut pool) = ([7u8; 16], BytesMut::new());
+        let mut read = || from_device(&bytes, Storage::F32, DType::F32, &[4].into(), &mut pool).expect("four floats");
+        let place = |tensor: &Tensor| tensor.bytes().as_ptr();
+        let first = read();
+        let second = read();
+        assert_ne!(place(&first), place(&second), "the first is still held");
+        let was = place(&second);
+        drop(second);
+        assert_eq!(place(&read()), was);
+        assert_eq!(first.bytes().as_ref(), bytes);
     }
 
     #[test]

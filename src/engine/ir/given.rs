@@ -1,6 +1,7 @@
 //! What a compile is told of an input.
 
 use std::hash::{Hash, Hasher};
+use std::sync::LazyLock;
 
 use super::fact::{Fact, MAX_FOLLOWED_PARTS};
 use crate::tensor::{DType, Shape, Spec, Tensor};
@@ -30,7 +31,7 @@ impl Given {
 
     /// The extents.
     pub fn shape(&self) -> &Shape {
-        static SCALAR: Shape = Shape::scalar();
+        static SCALAR: LazyLock<Shape> = LazyLock::new(Shape::scalar);
         match self {
             Given::Shape(shape) => shape,
             Given::Value(tensor) => tensor.shape(),

@@ -65,6 +65,22 @@ fn ramp(from: f32) -> Tensor {
     Tensor::from_vec([COUNT], (0..COUNT).map(|i| i as f32 + from).collect()).expect("as many as the shape says")
 }
 
+/// Every eighth of these leaves before its turn comes.
+struct Numbered {
+    turn: usize,
+    sender: mpsc::SyncSender<(usize, Result<SegmentOutput>)>,
+}
+
+impl Caller for Numbered {
+    fn refuse(&self) -> Option<Error> {
+        (self.turn % 8 == 7).then(|| Error::cancelled("the caller left"))
+    }
+
+    fn done(self: Box<Self>, result: Result<SegmentOutput>) {
+        self.sender.send((self.turn, result)).expect("the test listens");
+    }
+}
+
 #[test]
 fn jobs_in_flight_get_their_own_answers() {
     for lane in lanes() {
@@ -76,9 +92,8 @@ fn jobs_in_flight_get_their_own_answers() {
             let job = Job {
                 executable: Arc::clone(&executable),
                 segment: 0,
-                inputs: vec![ramp(-(turn as f32))],
-                refuse: Box::new(move || (turn % 8 == 7).then(|| Error::cancelled("the caller left"))),
-                done: Box::new(move |result| sender.send((turn, result)).expect("the test listens")),
+                tensors: vec![ramp(-(turn as f32))],
+                caller: Box::new(Numbered { turn, sender }),
             };
             lane.submit(job).expect("the queue holds them");
         }
