@@ -2,7 +2,8 @@
 //!
 //! A shader's leading comment may hold
 //! `// uses: NAME, …` (files of shaders/lib put behind it),
-//! `// target: BUFFER` (it stores through `store(value, i, c)`, which writes that buffer), and any number of
+//! `// target: BUFFER` (it stores through `store(value, i, c)`, which writes that buffer; `// target: BUFFER wide` where it is an
+//! array of vectors of four: `store4` writes one of them), and any number of
 //! `// variants: NAME = f32 f16 i32 u32` or `// variants: const NAME = 4 8` (what its header may define).
 
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use std::path::Path;
 struct Source {
     stem: String,
     text: String,
-    target: Option<String>,
+    /// Its name, and whether it is wide.
+    target: Option<(String, bool)>,
     variants: Vec<(String, bool, Vec<String>)>,
 }
 
@@ -42,8 +44,18 @@ pub(super) fn compile(out: &Path) {
             let _ = write!(text, "alias Value = {class};\n{header}");
             let offset = text.lines().count();
             text.push_str(&source.text);
-            if let Some(target) = &source.target {
-                let _ = writeln!(text, "fn store(value: Value, i: u32, c: u32) {{ {target}[i] = Out(value); }}");
+            match &source.target {
+                Some((target, false)) => {
+                    let _ = writeln!(text, "fn store(value: Value, i: u32, c: u32) {{ {target}[i] = Out(value); }}");
+                }
+                Some((target, true)) => {
+                    let _ = writeln!(
+                        text,
+                        "fn store(value: Value, i: u32, c: u32) {{ {target}[i >> 2u][i & 3u] = Out(value); }}\n\
+                         fn store4(value: vec4<Value>, i: u32, c: u32) {{ {target}[i >> 2u] = vec4<Out>(value); }}"
+                    );
+                }
+                None => {}
             }
             let module = validate_at(&path, &text, offset, &header);
             reflected.get_or_insert(module);
@@ -51,6 +63,19 @@ pub(super) fn compile(out: &Path) {
         let module = reflected.expect("a shader has at least one variant");
         emit(&mut rust, &source, &module);
         stems.push(source.stem);
+    }
+    for stem in ["span"] {
+        let text: String = ["index", stem]
+            .map(|name| std::fs::read_to_string(format!("shaders/lib/{name}.wgsl")).expect("readable"))
+            .concat();
+        // Kernels bind it where they will.
+        let module = validate("shaders/lib", &format!("var<private> params: Params;\n{text}"));
+        let params = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).expect("it has Params").0;
+        let _ = writeln!(
+            rust,
+            "/// `shaders/lib/{stem}.wgsl`.\npub mod {stem} {{\n{}}}",
+            params_struct(&module, params, stem)
+        );
     }
     let all: Vec<String> = stems.iter().map(|stem| format!("(&{stem}::SHADER, {stem}::HEADERS)")).collect();
     let _ = writeln!(
@@ -93,7 +118,11 @@ fn read(path: &str) -> Source {
         if let Some(names) = line.strip_prefix("// uses:") {
             libraries.extend(names.split(',').map(|n| format!("shaders/lib/{}.wgsl", n.trim())));
         } else if let Some(name) = line.strip_prefix("// target:") {
-            source.target = Some(name.trim().to_owned());
+            let (name, wide) = match name.trim().strip_suffix(" wide") {
+                Some(name) => (name, true),
+                None => (name.trim(), false),
+            };
+            source.target = Some((name.to_owned(), wide));
         } else if let Some(variant) = line.strip_prefix("// variants:") {
             let (name, values) = variant.split_once('=').unwrap_or_else(|| panic!("{path}: {line}"));
             let (is_const, name) = match name.trim().strip_prefix("const ") {
@@ -217,13 +246,17 @@ fn emit(rust: &mut String, source: &Source, module: &naga::Module) {
             _ => panic!("{}: a binding is neither storage nor uniform", source.stem),
         });
     }
-    let (stem, text, target) = (&source.stem, &source.text, &source.target);
+    let (stem, text) = (&source.stem, &source.text);
+    let target = match &source.target {
+        Some((buffer, wide)) => format!("Some(Target {{ buffer: {buffer:?}, wide: {wide} }})"),
+        None => "None".to_owned(),
+    };
     let variants: Vec<_> = headers(source);
     let _ = writeln!(
         rust,
-        "/// `shaders/{stem}.wgsl`.\npub mod {stem} {{\n    #[allow(unused_imports)]\n    use super::super::super::ir::{{Binding, Shader}};\n    /// The shader.\n    \
+        "/// `shaders/{stem}.wgsl`.\npub mod {stem} {{\n    #[allow(unused_imports)]\n    use super::super::super::ir::{{Binding, Shader, Target}};\n    /// The shader.\n    \
          pub static SHADER: Shader = Shader {{\n        name: {stem:?},\n        source: std::borrow::Cow::Borrowed({text:?}),\n        \
-         bindings: &[{}],\n        target: {target:?},\n    }};\n    /// Every header it was validated with.\n    pub static HEADERS: &[&str] = &{variants:?};\n{params}}}",
+         bindings: &[{}],\n        target: {target},\n    }};\n    /// Every header it was validated with.\n    pub static HEADERS: &[&str] = &{variants:?};\n{params}}}",
         kinds.join(", ")
     );
 }

@@ -262,7 +262,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn upload(&mut self, tensor: &Tensor, storage: Storage) -> BufferId {
-        self.program.buffers.push(Buffer::Constant { tensor: tensor.clone(), storage });
+        self.program.buffers.push(Buffer::Constant { tensor: tensor.clone(), storage, form: None });
         BufferId(self.program.buffers.len() - 1)
     }
 

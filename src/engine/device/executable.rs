@@ -66,7 +66,7 @@ impl Executable {
         for buffer in &program.buffers {
             buffers.push(match buffer {
                 Buffer::Scratch { pool, .. } => Arc::clone(&arena[*pool]),
-                Buffer::Constant { tensor, storage } => memory.weight(gpu, tensor, *storage)?,
+                Buffer::Constant { tensor, storage, form } => memory.weight(gpu, tensor, *storage, form.as_ref())?,
                 Buffer::Table(words) => {
                     let bytes: &[u8] = bytemuck::cast_slice(words);
                     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::gpu::Gpu;
 use super::transfer::to_device;
-use crate::engine::ir::Storage;
+use crate::engine::ir::{Form, Storage};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -26,7 +26,7 @@ impl Drop for Held {
 }
 
 /// Equal contents lying equally are one weight.
-type WeightKey = (u128, DType, usize, Storage);
+type WeightKey = (u128, DType, usize, Storage, Option<Form>);
 
 /// Everything allocated on one device.
 #[derive(Debug, Default)]
@@ -44,20 +44,27 @@ impl Memory {
 
     /// A new buffer of at least `bytes` bytes.
     pub(super) fn allocate(&self, gpu: &Gpu, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Arc<Held>> {
-        let raw = gpu.buffer(what, bytes.next_multiple_of(4).max(16), usage)?;
+        let raw = gpu.buffer(what, bytes.max(1).next_multiple_of(16), usage)?;
         self.bytes.fetch_add(raw.size(), Ordering::Relaxed);
         Ok(Arc::new(Held { raw, counter: Arc::clone(&self.bytes) }))
     }
 
-    /// The device's copy of `tensor`, uploaded if no live executable holds it.
-    pub(super) fn weight(&self, gpu: &Gpu, tensor: &Tensor, storage: Storage) -> Result<Arc<Held>> {
-        let key = (xxh3_128(tensor.bytes()), tensor.dtype(), tensor.shape().elements(), storage);
+    /// The device's copy of `tensor`, laid out by `form`, uploaded if no live executable holds it.
+    pub(super) fn weight(
+        &self,
+        gpu: &Gpu,
+        tensor: &Tensor,
+        storage: Storage,
+        form: Option<&Form>,
+    ) -> Result<Arc<Held>> {
+        let key = (xxh3_128(tensor.bytes()), tensor.dtype(), tensor.shape().elements(), storage, form.cloned());
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = weights.get(&key).and_then(Weak::upgrade) {
             return Ok(held);
         }
         let mut scratch = Vec::new();
-        let contents = to_device(tensor, storage, &mut scratch)?;
+        let formed = form.map(|form| form.apply(tensor)).transpose()?;
+        let contents = to_device(formed.as_ref().unwrap_or(tensor), storage, &mut scratch)?;
         let bytes = contents.len().next_multiple_of(4).max(4) as u64;
         let limit = gpu.limits.max_storage_buffer_binding_size;
         if bytes > limit {

@@ -3,9 +3,6 @@
 //! The program's text holds no shape and no attribute: numbers travel in a uniform array of words, so that equal chains of
 //! operators share one pipeline.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-
 use super::fact::Fact;
 use super::graph::ValueId;
 use super::profile::{Class, Profile, Storage};
@@ -13,13 +10,13 @@ use crate::tensor::{DType, Shape, Tensor};
 
 /// Outputs of at most this many elements read every operand in the general way: few kernels then serve all small tensors, whose
 /// time goes into compiling and starting.
-const SMALL_ELEMENTS: usize = 512;
+pub const SMALL_ELEMENTS: usize = 512;
 /// Axes that the shader function `strided` takes.
-const STRIDED_AXES: usize = 4;
+pub(super) const STRIDED_AXES: usize = 4;
 
 /// A scalar inside a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Reg(usize);
+pub struct Reg(pub(super) usize);
 
 /// How an operand of a chain is read for output element `i`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,7 +103,7 @@ pub struct ChainOperand {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// The value that the kernel computed.
     Value,
     /// An element of an operand.
@@ -122,12 +119,12 @@ enum Step {
 /// A scalar program. Its last register is what is stored.
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
-    steps: Vec<(Step, Class)>,
+    pub(super) steps: Vec<(Step, Class)>,
     /// Tensors read, in binding order.
     pub operands: Vec<ChainOperand>,
     /// Numbers read, as bits.
     pub words: Vec<u32>,
-    result: Option<Reg>,
+    pub(super) result: Option<Reg>,
 }
 
 impl Chain {
@@ -164,7 +161,7 @@ impl Chain {
         Reg(self.steps.len() - 1)
     }
 
-    fn class(&self, reg: Reg) -> Class {
+    pub(super) fn class(&self, reg: Reg) -> Class {
         self.steps[reg.0].1
     }
 
@@ -178,101 +175,6 @@ impl Chain {
     fn align_words(&mut self) {
         self.words.resize(self.words.len().next_multiple_of(4), 0);
     }
-
-    /// The names of the library functions that are called.
-    pub fn functions(&self) -> BTreeSet<&'static str> {
-        let called = self.steps.iter().filter_map(|(step, _)| match step {
-            Step::Call { function, .. } => Some(*function),
-            _ => None,
-        });
-        let strided =
-            |operand: &ChainOperand| matches!(&operand.access, Access::Strided(axes) if axes.len() <= STRIDED_AXES);
-        called.chain(self.operands.iter().any(strided).then_some("strided")).collect()
-    }
-
-    /// WGSL declaring the operands from binding `first_binding` on, the words after them, and
-    /// `fn store(value: Value, i: u32, c: u32)`, which writes element `i` of the buffer named `target`.
-    pub fn emit(&self, first_binding: usize, target: &str) -> String {
-        let mut text = String::new();
-        for (index, operand) in self.operands.iter().enumerate() {
-            let (binding, scalar) = (first_binding + index, operand.storage.wgsl());
-            let _ = writeln!(text, "@group(0) @binding({binding}) var<storage, read> operand{index}: array<{scalar}>;");
-        }
-        if !self.words.is_empty() {
-            let (binding, vectors) = (first_binding + self.operands.len(), self.words.len().div_ceil(4));
-            let _ = writeln!(text, "@group(0) @binding({binding}) var<uniform> words: array<vec4<u32>, {vectors}>;");
-        }
-        text.push_str("fn store(value: Value, i: u32, c: u32) {\n");
-        for (index, (step, class)) in self.steps.iter().enumerate() {
-            let expression = match step {
-                Step::Value => "value".to_owned(),
-                Step::Load { operand, words } => {
-                    let at = self.index(&self.operands[*operand].access, *words);
-                    match self.operands[*operand].storage {
-                        Storage::Packed(packing) => {
-                            let _ = writeln!(text, "    let at{index} = {at};");
-                            packing.element(&format!("operand{operand}"), &format!("at{index}"))
-                        }
-                        _ => format!("{}(operand{operand}[{at}])", class.wgsl()),
-                    }
-                }
-                Step::Word { word } if class.is_wide() => {
-                    let bits = format!("(u64({}) << 32u) | u64({})", word_text(word + 1), word_text(*word));
-                    match class {
-                        Class::F64 => format!("bitcast<f64>({bits})"),
-                        _ => format!("{}({bits})", class.wgsl()),
-                    }
-                }
-                Step::Word { word } => format!("bitcast<{}>({})", class.wgsl(), word_text(*word)),
-                Step::Call { function, arguments } => {
-                    let arguments: Vec<_> = arguments.iter().map(|r| format!("v{}", r.0)).collect();
-                    format!("{function}({})", arguments.join(", "))
-                }
-                // Widened before the sign changes: drivers are told to extend by the sign of the result.
-                Step::Convert { from } => match (self.class(*from), class) {
-                    (Class::U32, Class::I64) => format!("i64(u64(v{}))", from.0),
-                    (Class::I32, Class::U64) => format!("u64(i64(v{}))", from.0),
-                    _ => format!("{}(v{})", class.wgsl(), from.0),
-                },
-            };
-            let _ = writeln!(text, "    let v{index} = {expression};");
-        }
-        let result = self.result.map_or(0, |r| r.0);
-        let _ = writeln!(text, "    {target}[i] = Out(v{result});\n}}");
-        text
-    }
-
-    fn index(&self, access: &Access, words: usize) -> String {
-        match access {
-            Access::Same => "i".to_owned(),
-            Access::Scalar => "0u".to_owned(),
-            Access::Channel => "c".to_owned(),
-            Access::Cycle { inner: 1, .. } => format!("i % {}", word_text(words + 1)),
-            Access::Cycle { .. } => format!("(i / {}) % {}", word_text(words), word_text(words + 1)),
-            Access::Strided(axes) if axes.len() <= STRIDED_AXES => {
-                format!("strided(i, words[{}], words[{}])", words / 4, words / 4 + 1)
-            }
-            Access::Strided(axes) => {
-                // Innermost axis first: the remaining index is divided by each extent in turn.
-                let mut rest = "i".to_owned();
-                let mut terms = Vec::new();
-                for axis in (0..axes.len()).rev() {
-                    let (extent, stride) = (word_text(words + 2 * axis), word_text(words + 2 * axis + 1));
-                    if axis == 0 {
-                        terms.push(format!("({rest}) * {stride}"));
-                    } else {
-                        terms.push(format!("(({rest}) % {extent}) * {stride}"));
-                        rest = format!("({rest}) / {extent}");
-                    }
-                }
-                terms.join(" + ")
-            }
-        }
-    }
-}
-
-fn word_text(word: usize) -> String {
-    format!("words[{}].{}", word / 4, ["x", "y", "z", "w"][word % 4])
 }
 
 /// One input of a pointwise operator while a chain is built.

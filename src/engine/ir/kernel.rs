@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::chain::Chain;
+use super::chain_text::Target;
 use super::profile::{Class, Storage};
 use crate::error::{Error, Result};
 
@@ -29,8 +30,8 @@ pub struct Shader {
     pub source: std::borrow::Cow<'static, str>,
     /// Bindings of group 0 in order.
     pub bindings: &'static [Binding],
-    /// The buffer that `store` writes, for shaders that end in an epilogue.
-    pub target: Option<&'static str>,
+    /// What `store` writes, for shaders that end in an epilogue.
+    pub target: Option<Target>,
 }
 
 /// A complete kernel: equal sources and overrides share one pipeline.
@@ -57,6 +58,9 @@ impl Hash for Kernel {
         self.source.hash(state);
     }
 }
+
+/// The constant by which a kernel says that four results in a row are of four channels in a row.
+pub const CHANNELS_VARY: &str = "CHANNELS_VARY";
 
 /// A line of a kernel's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +119,8 @@ impl Shader {
                 bodies.extend(needed.iter().copied());
             }
             bodies.into_iter().for_each(|body| text.push_str(body));
-            text.push_str(&link.chain.emit(bindings.len(), target));
+            let channels_vary = link.defines.contains(&Define::Const(CHANNELS_VARY, 1));
+            text.push_str(&link.chain.emit(bindings.len(), target, channels_vary));
             bindings.extend(link.chain.operands.iter().map(|_| Binding::Read));
             if !link.chain.words.is_empty() {
                 bindings.push(Binding::Uniform);

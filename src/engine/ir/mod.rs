@@ -2,9 +2,11 @@
 
 mod attributes;
 mod chain;
+mod chain_text;
 mod choices;
 mod expansion;
 mod fact;
+mod form;
 mod given;
 mod graph;
 mod infer;
@@ -19,14 +21,16 @@ mod recorder;
 mod rows;
 
 pub use attributes::{Attribute, Attributes, Subgraph};
-pub use chain::{Access, Chain, ChainOperand, PointwiseBuilder, PointwiseInput, Reg};
+pub use chain::{Access, Chain, ChainOperand, PointwiseBuilder, PointwiseInput, Reg, SMALL_ELEMENTS};
+pub use chain_text::Target;
 pub use choices::{Choices, Problem, prune};
 pub use expansion::{ExpandedNode, Expansion, Wire};
 pub use fact::{Elements, Fact, MAX_FOLLOWED_PARTS};
+pub use form::Form;
 pub use given::Given;
 pub use graph::{Graph, Node, ValueId, ValueInfo};
 pub use infer::{infer, infer_extents};
-pub use kernel::{Binding, Define, Kernel, Library, Link, Shader};
+pub use kernel::{Binding, CHANNELS_VARY, Define, Kernel, Library, Link, Shader};
 pub use op::{Affine, Cost, Op, Replacement, Source};
 pub use packing::Packing;
 pub use profile::{Class, Family, Precision, Profile, Storage};

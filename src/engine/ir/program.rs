@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::choices::Problem;
+use super::form::Form;
 use super::graph::Graph;
 use super::kernel::Kernel;
 use super::op::Op;
@@ -34,9 +35,22 @@ pub enum Buffer {
         tensor: Tensor,
         /// How they lie on the device.
         storage: Storage,
+        /// How they are laid out anew before, if they are.
+        form: Option<Form>,
     },
     /// A small read-only table made for these shapes.
     Table(Arc<[u32]>),
+}
+
+impl Buffer {
+    /// Bytes of a constant on the device; 0 for other buffers.
+    pub fn constant_bytes(&self) -> usize {
+        match self {
+            Buffer::Constant { storage, form: Some(form), .. } => storage.size(form.elements()),
+            Buffer::Constant { tensor, storage, form: None } => storage.size(tensor.shape().elements()),
+            _ => 0,
+        }
+    }
 }
 
 /// A tensor that crosses between host and device.
@@ -194,10 +208,6 @@ impl Program {
 
     /// Bytes of the weights read, each counted once.
     pub fn constant_bytes(&self) -> u64 {
-        let sizes = self.buffers.iter().map(|b| match b {
-            Buffer::Constant { tensor, storage } => storage.size(tensor.shape().elements()) as u64,
-            _ => 0,
-        });
-        sizes.sum()
+        self.buffers.iter().map(|buffer| buffer.constant_bytes() as u64).sum()
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::chain::Chain;
 use super::choices::{Choices, Problem, chosen};
 use super::fact::Fact;
+use super::form::Form;
 use super::kernel::{Define, Library, Link, Shader};
 use super::profile::{Profile, Storage};
 use super::program::{Buffer, BufferId, Dispatch};
@@ -185,6 +186,27 @@ impl<'a> Recorder<'a> {
         let bytes = (storage.size(shape.elements()) as u64).next_multiple_of(4).max(4);
         let buffer = self.add(Buffer::Scratch { bytes, pool: 0 });
         Operand { buffer, storage, dtype, shape, grid: None }
+    }
+
+    /// Whether a buffer holds a constant.
+    pub fn is_constant(&self, buffer: BufferId) -> bool {
+        matches!(self.buffers[buffer.0], Buffer::Constant { .. })
+    }
+
+    /// The constant in `buffer`, laid out anew; `None` where that holds no constant as it is.
+    pub fn formed(&mut self, buffer: BufferId, form: &Form) -> Option<BufferId> {
+        let Buffer::Constant { tensor, storage, form: None } = &self.buffers[buffer.0] else { return None };
+        let (tensor, storage) = (tensor.clone(), *storage);
+        Some(self.add(Buffer::Constant { tensor, storage, form: Some(form.clone()) }))
+    }
+
+    /// Vectors of four words in a buffer, a last one that is not full among them.
+    pub fn vectors(&self, buffer: BufferId) -> usize {
+        match &self.buffers[buffer.0] {
+            Buffer::Scratch { bytes, .. } => bytes.div_ceil(16) as usize,
+            constant @ Buffer::Constant { .. } => constant.constant_bytes().div_ceil(16),
+            Buffer::Table(words) => words.len().div_ceil(4),
+        }
     }
 
     /// A read-only table of words.

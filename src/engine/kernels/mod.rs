@@ -1,6 +1,7 @@
 //! The shader library: WGSL files embedded and reflected at build time, and kernels made as text.
 
 mod product;
+mod span_tile;
 mod weights;
 
 #[allow(unreachable_pub)]
@@ -10,4 +11,5 @@ mod library {
 
 pub use library::*;
 pub use product::{BiasAccess, ProductTile};
+pub use span_tile::SpanTile;
 pub use weights::PackedWeights;

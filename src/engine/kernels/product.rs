@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::weights::PackedWeights;
-use crate::engine::ir::{Binding, Shader};
+use crate::engine::ir::{Binding, Shader, Target};
 
 /// Bindings of every product kernel: a, b, bias, starts, y, params.
 const BINDINGS: &[Binding] =
@@ -76,7 +76,8 @@ impl ProductTile {
 
     /// The kernel's text.
     pub fn shader(&self) -> Shader {
-        Shader { name: "product", source: Cow::Owned(self.text()), bindings: self.bindings(), target: Some("y") }
+        let target = Some(Target { buffer: "y", wide: false });
+        Shader { name: "product", source: Cow::Owned(self.text()), bindings: self.bindings(), target }
     }
 
     fn text(&self) -> String {
@@ -416,7 +417,7 @@ impl ProductTile {
 }
 
 /// The sum of a row of the current block, chosen among those of `blocks` blocks.
-fn picked(row: u32, vector: u32, blocks: u32) -> String {
+pub(super) fn picked(row: u32, vector: u32, blocks: u32) -> String {
     let sum = |block: u32| format!("s{}_{vector}", row + block * BLOCK_ROWS);
     match blocks {
         1 => sum(0),

@@ -98,6 +98,7 @@ mod sequence_map;
 mod sketch;
 mod slice;
 mod softmax;
+mod span;
 mod stack;
 mod string_normalizer;
 mod strings;

@@ -1,6 +1,7 @@
 //! What convolutions and matrix products share on the device: one strided product, and the choice of its kernel.
 
 use super::product_tiles::{self, Extents};
+use super::span;
 use crate::engine::ir::{
     BufferId, Class, Define, Family, Operand, OperandGrid, Profile, Recorder, Storage, Work, linear_groups,
 };
@@ -89,6 +90,9 @@ impl Product {
         let grid = self.a.grid.or(self.b.grid);
         if whole && (self.bias.is_some() || grid.is_some_and(|g| g.has_scales)) {
             return Err(Error::unimplemented("a bias or scales on sums that are no 32-bit floats"));
+        }
+        if recorder.profile.family == Family::Software && span::record(self, recorder, (bias, access))? {
+            return Ok(());
         }
         let mut params = self.params;
         if let Some(grid) = grid {
@@ -193,7 +197,7 @@ impl Product {
     }
 
     /// Multiply-adds.
-    fn work(&self) -> u64 {
+    pub(super) fn work(&self) -> u64 {
         let Params { rows, columns, channels, taps, .. } = self.params;
         self.starts.len() as u64 * u64::from(rows) * u64::from(columns) * u64::from(channels * taps)
     }
