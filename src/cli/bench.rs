@@ -62,6 +62,7 @@ pub struct Args {
 /// # Errors
 /// What stopped the measurement.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.device.claim_driver_cache();
     match (&args.model, &args.server) {
         _ if args.ceilings => bench_local::ceilings(args),
         (Some(model), Some(server)) => bench_server::run(args, model, server),

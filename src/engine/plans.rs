@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 use super::compile::compile;
 use super::device::{Executable, Lane};
 use super::ir::{Choices, Given, Graph, Profile, Program};
+use super::load_times::LoadTimes;
 use super::plan::{Key, Plan, with_rows};
+use super::tuning::Tuning;
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
@@ -42,6 +44,8 @@ struct State {
     background: VecDeque<Task>,
     recent: VecDeque<Instant>,
     batch_sizes: Vec<usize>,
+    /// Rows of a batch that was run, and its time.
+    measured: Option<(usize, Duration)>,
     closed: bool,
 }
 
@@ -49,7 +53,7 @@ struct State {
 #[derive(Debug)]
 enum Task {
     /// Make a batch size of these input shapes available; then, if it was quick enough, the next.
-    Batch { key: Key, rows: usize, rest: Vec<usize> },
+    Batch { key: Key, rows: usize, rest: Vec<usize>, asked: bool },
     /// Make a plan's executable on another lane.
     Lane { plan: Arc<Plan>, lane: usize },
 }
@@ -61,6 +65,8 @@ pub(super) struct Plans {
     profile: Profile,
     lanes: Vec<Arc<Lane>>,
     limits: Limits,
+    tuning: Arc<Tuning>,
+    times: LoadTimes,
     state: Mutex<State>,
     /// There is work for the compile thread, or it shall end.
     wake: Condvar,
@@ -76,8 +82,9 @@ impl Plans {
         profile: Profile,
         lanes: Vec<Arc<Lane>>,
         limits: Limits,
+        tuning: Arc<Tuning>,
     ) -> Result<Arc<Self>> {
-        let plans = Self::nested(graph, profile, lanes, limits);
+        let plans = Self::nested(graph, profile, lanes, limits, tuning);
         let worker = Arc::clone(&plans);
         let name = format!("compile-{}", plans.limits.name);
         std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || worker.work())?;
@@ -85,12 +92,20 @@ impl Plans {
     }
 
     /// Plans for what follows a run: made by [`Plans::follow`] on the threads of those runs, not on one of their own.
-    fn nested(graph: Arc<Graph>, profile: Profile, lanes: Vec<Arc<Lane>>, limits: Limits) -> Arc<Self> {
+    fn nested(
+        graph: Arc<Graph>,
+        profile: Profile,
+        lanes: Vec<Arc<Lane>>,
+        limits: Limits,
+        tuning: Arc<Tuning>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             graph,
             profile,
             lanes,
             limits,
+            tuning,
+            times: LoadTimes::default(),
             state: Mutex::default(),
             wake: Condvar::new(),
             progress: Condvar::new(),
@@ -117,6 +132,11 @@ impl Plans {
             }
         };
         Ok((plan, executable))
+    }
+
+    /// Where the time of the load goes.
+    pub(super) fn times(&self) -> &LoadTimes {
+        &self.times
     }
 
     /// The lanes that plans run on.
@@ -205,25 +225,29 @@ impl Plans {
 
     /// Makes the plan for these shapes ready on the first lane, on the calling thread, and keeps it for good.
     pub(super) fn pin(&self, key: &[Given]) -> Result<Arc<Plan>> {
+        self.tune(key)?;
         let plan = self.build(key, true)?;
+        self.run_once(&plan)?;
         self.publish(key, &plan);
         Ok(plan)
     }
 
-    /// Makes `sizes` of these shapes available in turn: the first two at once, the others in the background. Without
-    /// `asked`, stops at the first that takes longer than [`BATCH_TIME_MAX`].
+    /// Makes `sizes` of these shapes available in turn: the first two at once, the others in the background, or all at once
+    /// where kernels are measured, which requests would disturb. Without `asked`, stops at the first that takes longer than
+    /// [`BATCH_TIME_MAX`].
     pub(super) fn warm_batches(&self, shapes: &[Given], asked: &[usize]) -> Result<()> {
         let default: Vec<usize> = (0..).map(|p| 1 << p).take_while(|n| *n <= DEFAULT_BATCH_MAX).collect();
         let sizes = if asked.is_empty() { default } else { asked.to_vec() };
         for (position, rows) in sizes.iter().enumerate() {
             let key = with_rows(shapes, *rows);
             let rest = sizes[position + 1..].to_vec();
-            if position < 2 {
+            if position < 2 || self.tuning.measures() {
                 if !self.warm_batch(&key, *rows, !asked.is_empty() || position == 0)? {
                     return Ok(());
                 }
             } else {
-                self.state().background.push_back(Task::Batch { key, rows: *rows, rest });
+                let asked = !asked.is_empty();
+                self.state().background.push_back(Task::Batch { key, rows: *rows, rest, asked });
                 self.wake.notify_one();
                 return Ok(());
             }
@@ -231,9 +255,19 @@ impl Plans {
         Ok(())
     }
 
-    /// Whether the batch size is there now: too slow or too large a default one is left out.
+    /// Whether the batch size is there now: too slow or too large a default one is left out. Only the smallest is run, and
+    /// those of which it cannot be told from what was run before whether they are quick enough.
     fn warm_batch(&self, key: &[Given], rows: usize, must: bool) -> Result<bool> {
-        let plan = match self.build(key, true) {
+        let too_slow = |time: Duration| {
+            tracing::info!(model = self.limits.name, rows, ?time, "larger batches would take too long");
+            Ok(false)
+        };
+        let measured = self.state().measured;
+        // More rows never take less time.
+        if let Some((_, time)) = measured.filter(|(_, time)| !must && *time > BATCH_TIME_MAX) {
+            return too_slow(time);
+        }
+        let plan = match self.tune(key).and_then(|()| self.build(key, true)) {
             Ok(plan) => plan,
             Err(error) if must => return Err(error),
             Err(error) => {
@@ -241,38 +275,67 @@ impl Plans {
                 return Ok(false);
             }
         };
-        let time = self.measure(&plan)?;
-        if !must && time > BATCH_TIME_MAX {
-            tracing::info!(model = self.limits.name, rows, ?time, "larger batches would take too long");
-            return Ok(false);
+        // Nor do they take more than their share more.
+        let bound = measured.map(|(fewer, time)| time.mul_f64(rows as f64 / fewer as f64));
+        if bound.is_none_or(|bound| !must && bound > BATCH_TIME_MAX) {
+            let mut time = self.run_once(&plan)?;
+            if time > BATCH_TIME_MAX && time < 2 * BATCH_TIME_MAX {
+                // The first run touches memory that later ones find mapped.
+                time = time.min(self.run_once(&plan)?);
+            }
+            self.state().measured = Some((rows, time));
+            if !must && time > BATCH_TIME_MAX {
+                return too_slow(time);
+            }
         }
         self.publish(key, &plan);
         self.state().batch_sizes.push(rows);
         Ok(true)
     }
 
-    fn measure(&self, plan: &Plan) -> Result<Duration> {
-        let Some(executable) = plan.executables[0].get() else { return Ok(Duration::ZERO) };
-        let start = Instant::now();
-        self.lanes[0].warm(executable)?;
-        Ok(start.elapsed())
+    /// The time of a run on zeros.
+    fn run_once(&self, plan: &Plan) -> Result<Duration> {
+        let Some((lane, executable)) = plan.executables.iter().enumerate().find_map(|(l, e)| Some((l, e.get()?)))
+        else {
+            return Ok(Duration::ZERO);
+        };
+        self.times.time("first runs", || self.lanes[lane].warm(executable))
     }
 
-    /// Compiles, prepares on the first lane that works, and runs once so that the driver has compiled too.
+    /// Measures which kernels are fastest, where that is wanted.
+    pub(super) fn tune(&self, key: &[Given]) -> Result<()> {
+        if !self.tuning.measures() {
+            return Ok(());
+        }
+        let compile = |choices: &Choices| {
+            let program = compile(&self.graph, key, &self.profile, choices)?;
+            self.check_memory(&program)?;
+            Ok(program)
+        };
+        self.times.time("tuning", || self.tuning.measure(&self.lanes[self.working_lane()], &compile))
+    }
+
+    fn working_lane(&self) -> usize {
+        (0..self.lanes.len()).find(|l| !self.lanes[*l].is_lost()).unwrap_or(0)
+    }
+
+    /// Compiles, and prepares on the first lane that works, so that the driver has compiled too.
     fn build(&self, key: &[Given], pinned: bool) -> Result<Arc<Plan>> {
         let plan = Arc::new(self.plan(key, pinned)?);
-        let lane = (0..self.lanes.len()).find(|l| !self.lanes[*l].is_lost()).unwrap_or(0);
-        self.prepare(&plan, lane)?;
+        self.prepare(&plan, self.working_lane())?;
         Ok(plan)
     }
 
     /// Compiles, for no lane yet.
     fn plan(&self, key: &[Given], pinned: bool) -> Result<Plan> {
-        let program = Arc::new(compile(&self.graph, key, &self.profile, &Choices::new())?);
+        let choices = self.tuning.choices();
+        let program = self.times.time("compiling", || compile(&self.graph, key, &self.profile, &choices))?;
+        let program = Arc::new(program);
         self.check_memory(&program)?;
         let rest = program.rest.as_ref().map(|rest| {
             let limits = self.limits.clone();
-            Self::nested(Arc::clone(&rest.graph), self.profile.clone(), self.lanes.clone(), limits)
+            let tuning = Arc::clone(&self.tuning);
+            Self::nested(Arc::clone(&rest.graph), self.profile.clone(), self.lanes.clone(), limits, tuning)
         });
         Ok(Plan {
             program,
@@ -285,8 +348,8 @@ impl Plans {
     }
 
     fn prepare(&self, plan: &Plan, lane: usize) -> Result<()> {
-        let executable = self.lanes[lane].prepare(&plan.program)?;
-        self.lanes[lane].warm(&executable)?;
+        let executable = self.times.time("preparing", || self.lanes[lane].prepare(&plan.program))?;
+        self.times.time("driver", || self.lanes[lane].touch(&executable))?;
         // Only this thread and the loading one before it prepare, so the cell is empty.
         let _ = plan.executables[lane].set(executable);
         Ok(())
@@ -376,13 +439,13 @@ impl Plans {
                     tracing::warn!(model = self.limits.name, lane, %error, "a plan could not be prepared on a lane");
                 }
             }
-            Task::Batch { key, rows, mut rest } => {
+            Task::Batch { key, rows, mut rest, asked } => {
                 // Sizes that the operator asked for are all wanted; the default ones stop where they grow slow.
-                match self.warm_batch(&key, rows, false) {
+                match self.warm_batch(&key, rows, asked) {
                     Ok(true) if !rest.is_empty() => {
                         let rows = rest.remove(0);
                         let key = with_rows(&key, rows);
-                        self.state().background.push_back(Task::Batch { key, rows, rest });
+                        self.state().background.push_back(Task::Batch { key, rows, rest, asked });
                     }
                     Ok(_) => {}
                     Err(error) => tracing::warn!(model = self.limits.name, rows, %error, "a batch size failed to warm"),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::compile::{prove_rows, specialise};
 use super::ir::{Given, Graph, Profile};
+use super::load_times::LoadTimes;
 use super::plans::Plans;
 use super::runner;
 use crate::error::Result;
@@ -129,6 +130,20 @@ impl Session {
     /// `UNAVAILABLE` when that takes longer than `timeout`.
     pub fn wait_for_lanes(&self, shapes: &[Shape], timeout: Duration) -> Result<()> {
         self.plans.wait_for_lanes(&by_shape(shapes), timeout)
+    }
+
+    /// Measures which kernels are fastest for these shapes, if the engine's options say so and it is not known yet. A load does
+    /// this for declared shapes by itself.
+    ///
+    /// # Errors
+    /// Those of compiling and running for these shapes.
+    pub fn tune(&self, shapes: &[Shape]) -> Result<()> {
+        self.plans.tune(&by_shape(shapes))
+    }
+
+    /// Where the time of the load went so far.
+    pub fn load_times(&self) -> &LoadTimes {
+        self.plans.times()
     }
 
     /// 2 × multiply-adds of a run with these input shapes, if its executable is ready.

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gpu::{Gpu, Pipeline};
 use super::memory::{Held, Memory};
+use super::parallel::compile_all;
 use crate::engine::ir::{Binding, Buffer, Dispatch, Kernel, Program, Segment};
 use crate::error::{Error, Result};
 
@@ -93,6 +94,7 @@ impl Executable {
                 }
             });
         }
+        compile_all(gpu, program)?;
         let uniforms = Uniforms::upload(gpu, memory, program)?;
         let mut position = 0;
         let segments = program.segments.iter().map(|segment| {

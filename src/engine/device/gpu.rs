@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::adapter::Adapter;
+use super::pipelines::Pipelines;
 use crate::engine::ir::{Binding, Kernel};
 use crate::error::{Error, Result};
 
@@ -25,6 +27,7 @@ pub(super) struct Gpu {
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
     pipelines: Mutex<HashMap<Kernel, Arc<Pipeline>>>,
+    kept: Option<Pipelines>,
     fate: Arc<Fate>,
     checked: bool,
 }
@@ -51,13 +54,15 @@ impl fmt::Debug for Gpu {
 }
 
 impl Gpu {
-    /// Opens a device of its own on `adapter`. `checked` keeps bounds checks and loop bounds in kernels.
-    pub(super) fn open(adapter: &Adapter, checked: bool) -> Result<Self> {
+    /// Opens a device of its own on `adapter`. `checked` keeps bounds checks and loop bounds in kernels; compiled kernels are
+    /// kept in `cache` where that is possible.
+    pub(super) fn open(adapter: &Adapter, checked: bool, cache: Option<&Path>) -> Result<Self> {
         let wanted = wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_F16
             | wgpu::Features::SHADER_INT64
             | wgpu::Features::SHADER_F64
-            | wgpu::Features::TIMESTAMP_QUERY;
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE;
         let limits = adapter.raw.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("coracle"),
@@ -79,7 +84,8 @@ impl Gpu {
             }
         });
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.record(error.to_string())));
-        Ok(Self { device, queue, limits, pipelines: Mutex::default(), fate, checked })
+        let kept = cache.and_then(|folder| Pipelines::open(&device, adapter, folder));
+        Ok(Self { device, queue, limits, pipelines: Mutex::default(), kept, fate, checked })
     }
 
     /// Whether nothing more will come from this device.
@@ -162,9 +168,19 @@ impl Gpu {
                 constants: &[],
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.kept.as_ref().map(Pipelines::raw),
         });
         Pipeline { raw, layout }
+    }
+
+    /// Whether `kernel` is compiled.
+    pub(super) fn has_pipeline(&self, kernel: &Kernel) -> bool {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).contains_key(kernel)
+    }
+
+    /// Keeps compiled kernels for the next run of the process, where there is a place for them.
+    pub(super) fn keep_pipelines(&self) -> std::io::Result<()> {
+        self.kept.as_ref().map_or(Ok(()), Pipelines::keep)
     }
 
     /// Compiled kernels held.

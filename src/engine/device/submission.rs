@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::completion::{Flight, Landing};
 use super::executable::{PreparedDispatch, PreparedSegment};
 use super::lane::{Job, Order, Shared};
+use super::profile::profile;
 use super::transfer::to_device;
 use crate::engine::ir::{Port, Storage};
 use crate::error::{Error, Result};
@@ -14,6 +15,12 @@ use crate::tensor::{DType, Tensor};
 /// Submits one order and hands it over to the completion thread.
 pub(super) fn submit(shared: &Shared, order: Order, flights: &mpsc::SyncSender<Flight>) {
     let flight = match order {
+        Order::Profile { executable, segment, done } => {
+            let timed = executable.segment(segment).and_then(|segment| profile(&shared.gpu, segment));
+            // The one who asked may have stopped waiting.
+            drop(done.send(timed));
+            None
+        }
         Order::Run(job, handed_over) => submit_run(shared, job, handed_over),
         Order::Touch { executable, segment, dispatch, done } => {
             let lost = shared.gpu.is_lost().then(|| shared.gpu.loss());
