@@ -9,6 +9,7 @@ use super::compile::{prove_rows, specialise};
 use super::ir::{Given, Graph, Profile};
 use super::load_times::LoadTimes;
 use super::plans::Plans;
+use super::profiled::{Profiled, profile};
 use super::runner;
 use crate::error::Result;
 use crate::tensor::{Dim, Shape, Signature, Tensor};
@@ -139,6 +140,18 @@ impl Session {
     /// Those of compiling and running for these shapes.
     pub fn tune(&self, shapes: &[Shape]) -> Result<()> {
         self.plans.tune(&by_shape(shapes))
+    }
+
+    /// Times the dispatches of a run with these input shapes on every lane that is ready for it, by runs on whatever the last
+    /// ones left in memory. Empty before such a run.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when a device is lost.
+    pub fn profile(&self, shapes: &[Shape], runs: usize) -> Result<Vec<Vec<Profiled>>> {
+        let Some(plan) = self.plans.ready(&by_shape(shapes)) else { return Ok(Vec::new()) };
+        let ready =
+            plan.executables.iter().zip(self.plans.lanes()).filter_map(|(cell, lane)| Some((cell.get()?, lane)));
+        ready.map(|(executable, lane)| profile(lane, executable, runs)).collect()
     }
 
     /// Where the time of the load went so far.
