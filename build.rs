@@ -1,5 +1,7 @@
 //! Compiles the protocols and the shaders; a mistake in either fails the build with its file and line.
 
+#[path = "build/kernel_hash.rs"]
+mod kernel_hash;
 #[path = "build/protocols.rs"]
 mod protocols;
 #[path = "build/shaders.rs"]
@@ -9,4 +11,5 @@ fn main() {
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     protocols::compile(&out);
     shaders::compile(&out);
+    kernel_hash::set();
 }

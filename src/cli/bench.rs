@@ -15,6 +15,7 @@ use super::bench_server;
   coracle bench models/digits --batch 8
   coracle bench bert.onnx --shape input_ids=1,128 --shape attention_mask=1,128 --json
   coracle bench models/digits --lanes 2 --in-flight 4 --batch 1
+  coracle bench resnet50.onnx --profile --trace run.json
   coracle bench digits --server localhost:8500 --concurrency 64 --seconds 10")]
 pub struct Args {
     /// An .onnx file, a folder with model.onnx or BASE/VERSION; with --server, the served model's name.
@@ -43,6 +44,12 @@ pub struct Args {
     /// Which adapter, and what to do without.
     #[command(flatten)]
     pub device: super::device_args::DeviceArgs,
+    /// Time every dispatch too: by kernel and by node, with the share of the adapter's ceilings, which takes some seconds more.
+    #[arg(long)]
+    pub profile: bool,
+    /// Write a timed run as a trace for Perfetto (ui.perfetto.dev) or Chrome.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Measure the adapter's arithmetic and memory ceilings instead of a model.
     #[arg(long)]
     pub ceilings: bool,
@@ -62,6 +69,7 @@ pub struct Args {
 /// # Errors
 /// What stopped the measurement.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.device.claim_driver_cache();
     match (&args.model, &args.server) {
         _ if args.ceilings => bench_local::ceilings(args),
         (Some(model), Some(server)) => bench_server::run(args, model, server),

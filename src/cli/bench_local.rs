@@ -1,5 +1,6 @@
 //! `coracle bench` in this process.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use serde::Serialize;
 
 use super::bench::{Args, quantile};
 use super::bench_inputs;
+use super::bench_profile;
 use crate::engine::device::{Adapter, Mask, Times, measure_ceilings};
-use crate::engine::{Engine, LoadOptions, Session};
+use crate::engine::{Engine, LoadOptions, Profiled, Session};
 use crate::formats::onnx;
 use crate::model::Settings;
 use crate::tensor::{Shape, Tensor};
@@ -48,6 +50,10 @@ struct Report {
     rows_per_s: f64,
     /// Share of the time in which each lane had work, while throughput was measured.
     lane_busy: Vec<f64>,
+    /// Time by part of the load, the first run's included.
+    load_ms: BTreeMap<&'static str, f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<bench_profile::Report>,
 }
 
 /// Measures what the adapter could do at best.
@@ -74,15 +80,17 @@ pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
     let load = LoadOptions { name: name.clone(), single: true, warm: false, ..LoadOptions::default() };
     let session = engine.load(graph, Settings::beside(&file)?.apply(load))?;
 
+    let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
+    session.tune(&shapes)?;
     let start = Instant::now();
     let (_, _) = once(&session, &inputs)?;
     let first_run_us = micros(start.elapsed());
-    let shapes: Vec<Shape> = inputs.iter().map(|t| t.shape().clone()).collect();
     session.wait_for_lanes(&shapes, Duration::from_secs(120))?;
 
     let share = if args.lanes > 1 || args.in_flight > 1 { args.seconds / 2.0 } else { args.seconds };
     let alone = one_at_a_time(&session, &inputs, Duration::from_secs_f64(share))?;
     let (rows_per_s, lane_busy) = throughput(&engine, &session, &inputs, args, Duration::from_secs_f64(share))?;
+    let profile = profiled(args, &engine, &session, &shapes, alone.times.last())?;
     let gflop = session.flops(&shapes).unwrap_or(0.0) / 1e9;
     let compute_us = alone.part(|t| t.device);
     let report = Report {
@@ -105,9 +113,36 @@ pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
         gflop_per_s: if compute_us > 0.0 { gflop / (compute_us * 1e-6) } else { 0.0 },
         rows_per_s,
         lane_busy,
+        load_ms: session.load_times().parts().into_iter().map(|(part, time)| (part, micros(time) / 1e3)).collect(),
+        profile,
     };
     print(&report, args.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How often every dispatch is timed.
+const PROFILE_RUNS: usize = 9;
+
+/// Times every dispatch, if that is asked for, and writes the trace.
+fn profiled(
+    args: &Args,
+    engine: &Engine,
+    session: &Session,
+    shapes: &[Shape],
+    run: Option<&Times>,
+) -> anyhow::Result<Option<bench_profile::Report>> {
+    if !args.profile && args.trace.is_none() {
+        return Ok(None);
+    }
+    let lanes = session.profile(shapes, PROFILE_RUNS)?;
+    if let (Some(path), Some(run)) = (&args.trace, run) {
+        bench_profile::write_trace(path, run, &lanes)?;
+    }
+    let report = |dispatches: &Vec<Profiled>| -> anyhow::Result<_> {
+        let ceilings = measure_ceilings(engine.adapter(), engine.profile())?;
+        Ok(bench_profile::Report::new(dispatches, ceilings))
+    };
+    lanes.first().filter(|_| args.profile).map(report).transpose()
 }
 
 fn micros(duration: Duration) -> f64 {
@@ -190,13 +225,15 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let busy: Vec<String> = report.lane_busy.iter().map(|b| format!("{:.0} %", b * 100.0)).collect();
+    let load: Vec<String> = report.load_ms.iter().map(|(part, ms)| format!("{part} {ms:.0} ms")).collect();
     super::output::line(&format!(
         "{} on {}, batch {}\n\
          one at a time   {:>12.0} µs median, {:.0} to {:.0} µs (p10 to p90), {} runs\n\
          of which        {:>12.0} µs upload, {:.0} µs encode, {:.0} µs submit, {:.0} µs compute, {:.0} µs read-back\n\
          arithmetic      {:>12.3} GFLOP a run, {:.2} GFLOP/s\n\
          first run       {:>12.0} µs\n\
-         throughput      {:>12.1} rows/s with {} in flight on each of {} lanes (busy {})",
+         throughput      {:>12.1} rows/s with {} in flight on each of {} lanes (busy {})\n\
+         load            {}",
         report.model,
         report.device,
         report.batch,
@@ -216,6 +253,10 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
         report.in_flight,
         report.lanes,
         busy.join(", "),
+        load.join(", "),
     ));
+    if let Some(profile) = &report.profile {
+        super::output::line(&format!("\n{}", profile.text()));
+    }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::engine::EngineOptions;
+use crate::engine::{EngineOptions, Tune, cache_folder, keep_driver_cache_in};
 
 /// Which adapter to use and what to do without.
 #[derive(Clone, Debug, Args)]
@@ -16,9 +16,23 @@ pub struct DeviceArgs {
     /// Kernels to use whatever the adapter's kind: software or gpu.
     #[arg(long)]
     pub family: Option<String>,
+    /// How kernels are chosen: off (the same on every machine), cached (as the cache folder's tuning.json says), load (and
+    /// what it lacks is measured when a model is loaded).
+    #[arg(long, default_value = "cached", value_name = "MODE")]
+    pub tune: Tune,
+    /// Where measured choices and compiled kernels are kept, or none [default: coracle in the user's cache folder].
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "DIR")]
+    pub cache_dir: String,
 }
 
 impl DeviceArgs {
+    /// Has the driver keep what it compiles in the cache folder. For the start of a process, when it has one thread.
+    pub fn claim_driver_cache(&self) {
+        if let Some(folder) = cache_folder(&self.cache_dir) {
+            keep_driver_cache_in(&folder);
+        }
+    }
+
     /// Options for an engine with these lanes, each with this many submissions in flight.
     pub fn engine_options(&self, lanes: usize, in_flight: usize) -> EngineOptions {
         EngineOptions {
@@ -27,6 +41,8 @@ impl DeviceArgs {
             family: self.family.clone(),
             lanes,
             in_flight,
+            tune: self.tune,
+            cache: cache_folder(&self.cache_dir),
             ..EngineOptions::default()
         }
     }

@@ -2,6 +2,7 @@
 
 mod bench_inputs;
 mod bench_local;
+mod bench_profile;
 mod bench_server;
 mod cases;
 mod compare;

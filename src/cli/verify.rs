@@ -73,6 +73,7 @@ struct Line<'a> {
 /// # Errors
 /// When an option makes no sense; what goes wrong in a case is its status.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    args.device.claim_driver_cache();
     let timeout = Duration::try_from_secs_f64(args.timeout_s);
     ensure!(timeout.is_ok() && args.timeout_s > 0.0, "--timeout-s must be positive");
     for path in args.paths.iter().filter(|p| !p.exists()) {

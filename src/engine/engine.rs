@@ -1,6 +1,9 @@
 //! The engine: the chosen adapter's lanes, and models made runnable on them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::compile::{optimise, prove_rows, rebatch};
 use super::device::{Adapter, Lane, LaneOptions, Mask};
@@ -8,6 +11,7 @@ use super::ir::{Given, Graph, Precision, Profile};
 use super::plans::{Limits, Plans};
 use super::self_test::self_test;
 use super::session::{Session, declared_shapes};
+use super::tuning::{Tune, Tuning};
 use crate::error::{Error, Result};
 
 /// Which devices to use and how.
@@ -25,11 +29,24 @@ pub struct EngineOptions {
     pub family: Option<String>,
     /// Device memory that models may use in all, in bytes; `None` for no bound.
     pub memory_bytes: Option<u64>,
+    /// How the choice among kernels is made.
+    pub tune: Tune,
+    /// Where measured choices and compiled kernels are kept; `None`: nowhere.
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { device: "auto".into(), lanes: 1, in_flight: 2, without: Vec::new(), family: None, memory_bytes: None }
+        Self {
+            device: "auto".into(),
+            lanes: 1,
+            in_flight: 2,
+            without: Vec::new(),
+            family: None,
+            memory_bytes: None,
+            tune: Tune::Off,
+            cache: None,
+        }
     }
 }
 
@@ -76,6 +93,9 @@ pub struct Engine {
     profile: Profile,
     lanes: Vec<Arc<Lane>>,
     memory_bytes: Option<u64>,
+    tuning: Arc<Tuning>,
+    /// Whether it was said that compiled kernels cannot be kept.
+    warned: AtomicBool,
 }
 
 impl Engine {
@@ -87,12 +107,15 @@ impl Engine {
         let adapter = Adapter::pick(&options.device)?;
         let mask = Mask::new(&options.without, options.family.as_deref())?;
         let profile = adapter.profile(&mask);
-        let lane_options = LaneOptions { in_flight: options.in_flight.max(2), ..LaneOptions::default() };
+        let lane_options =
+            LaneOptions { in_flight: options.in_flight.max(2), cache: options.cache.clone(), ..LaneOptions::default() };
         let lanes = (0..options.lanes.max(1))
             .map(|index| Lane::open(&adapter, index, &lane_options).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
         self_test(&lanes[0], &profile)?;
-        Ok(Arc::new(Self { adapter, profile, lanes, memory_bytes: options.memory_bytes }))
+        let tuning = Arc::new(Tuning::open(options.tune, options.cache.as_deref(), &adapter));
+        let (memory_bytes, warned) = (options.memory_bytes, AtomicBool::new(false));
+        Ok(Arc::new(Self { adapter, profile, lanes, memory_bytes, tuning, warned }))
     }
 
     /// The adapter in use.
@@ -127,15 +150,19 @@ impl Engine {
     /// `UNIMPLEMENTED` for what cannot run here, `RESOURCE_EXHAUSTED` naming the numbers when memory does not suffice.
     pub fn load(self: &Arc<Self>, graph: Graph, options: LoadOptions) -> Result<Arc<Session>> {
         let profile = self.profile_for(&options);
+        let start = Instant::now();
         let graph = if options.rebatch { rebatch(graph)? } else { graph };
         let graph = Arc::new(optimise(graph, &profile)?);
+        let optimising = start.elapsed();
         let limits = Limits {
             name: options.name.clone(),
             max_shapes_per_minute: options.max_shapes_per_minute,
             max_waiting: options.max_waiting,
             memory_bytes: self.memory_bytes,
         };
-        let plans = Plans::start(Arc::clone(&graph), profile.clone(), self.lanes.clone(), limits)?;
+        let tuning = Arc::clone(&self.tuning);
+        let plans = Plans::start(Arc::clone(&graph), profile.clone(), self.lanes.clone(), limits, tuning)?;
+        plans.times().add("optimising", optimising);
         let single = options.single.then(|| "merging is switched off".to_owned());
         let session = Session::new(Arc::clone(&graph), Arc::clone(&plans), profile.clone(), single);
         let Some(shapes) = declared_shapes(&graph.signature, 1, None) else {
@@ -145,7 +172,7 @@ impl Engine {
             tracing::info!(model = options.name, "input shapes are open: each is compiled when it first comes");
             return Ok(Arc::new(session));
         };
-        let proven = prove_rows(&graph, &shapes, &profile);
+        let proven = plans.times().time("proving rows", || prove_rows(&graph, &shapes, &profile));
         if let (true, Err(reason)) = (options.rebatch, &proven) {
             return Err(Error::failed_precondition(format!("batch_axis is set, but rows do not stay apart: {reason}")));
         }
@@ -164,6 +191,16 @@ impl Engine {
         if let Some(steps) = session.host_steps(&shapes).filter(|s| !s.is_empty()) {
             tracing::info!(model = options.name, ?steps, "some operators run on the host");
         }
+        self.keep_pipelines();
         Ok(Arc::new(session))
+    }
+
+    /// Keeps compiled kernels for the next start. All lanes compile the same ones.
+    fn keep_pipelines(&self) {
+        if let Err(error) = self.lanes[0].keep_pipelines()
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(%error, "compiled kernels cannot be kept: the next start compiles them again");
+        }
     }
 }

@@ -2,11 +2,15 @@
 
 #[allow(clippy::module_inception)]
 mod engine;
+mod load_times;
 mod plan;
 mod plans;
+mod profiled;
 mod runner;
 mod self_test;
 mod session;
+mod tuning;
+mod tuning_file;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +21,10 @@ pub mod ir;
 pub mod kernels;
 pub mod ops;
 
+pub use device::{cache_folder, keep_driver_cache_in};
 pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use ir::Precision;
+pub use load_times::LoadTimes;
+pub use profiled::Profiled;
 pub use session::{Merging, RunOutput, RunStats, Session};
+pub use tuning::Tune;

@@ -9,17 +9,16 @@ use tokio::sync::oneshot;
 use super::compile::compile;
 use super::device::{Executable, Lane};
 use super::ir::{Choices, Given, Graph, Profile, Program};
+use super::load_times::LoadTimes;
 use super::plan::{Key, Plan, with_rows};
+use super::tuning::Tuning;
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
+mod batches;
+
 /// Plans made on demand that are kept beside those made at load.
 const MAX_DEMANDED: usize = 256;
-/// A default batch may keep a lane for this long.
-pub(super) const BATCH_TIME_MAX: Duration = Duration::from_millis(250);
-/// The largest default batch.
-const DEFAULT_BATCH_MAX: usize = 64;
-
 /// What may be demanded of a model.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
@@ -42,6 +41,8 @@ struct State {
     background: VecDeque<Task>,
     recent: VecDeque<Instant>,
     batch_sizes: Vec<usize>,
+    /// Rows of a batch that was run, and its time.
+    measured: Option<(usize, Duration)>,
     closed: bool,
 }
 
@@ -49,7 +50,7 @@ struct State {
 #[derive(Debug)]
 enum Task {
     /// Make a batch size of these input shapes available; then, if it was quick enough, the next.
-    Batch { key: Key, rows: usize, rest: Vec<usize> },
+    Batch { key: Key, rows: usize, rest: Vec<usize>, asked: bool },
     /// Make a plan's executable on another lane.
     Lane { plan: Arc<Plan>, lane: usize },
 }
@@ -61,6 +62,8 @@ pub(super) struct Plans {
     profile: Profile,
     lanes: Vec<Arc<Lane>>,
     limits: Limits,
+    tuning: Arc<Tuning>,
+    times: LoadTimes,
     state: Mutex<State>,
     /// There is work for the compile thread, or it shall end.
     wake: Condvar,
@@ -76,8 +79,9 @@ impl Plans {
         profile: Profile,
         lanes: Vec<Arc<Lane>>,
         limits: Limits,
+        tuning: Arc<Tuning>,
     ) -> Result<Arc<Self>> {
-        let plans = Self::nested(graph, profile, lanes, limits);
+        let plans = Self::nested(graph, profile, lanes, limits, tuning);
         let worker = Arc::clone(&plans);
         let name = format!("compile-{}", plans.limits.name);
         std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || worker.work())?;
@@ -85,12 +89,20 @@ impl Plans {
     }
 
     /// Plans for what follows a run: made by [`Plans::follow`] on the threads of those runs, not on one of their own.
-    fn nested(graph: Arc<Graph>, profile: Profile, lanes: Vec<Arc<Lane>>, limits: Limits) -> Arc<Self> {
+    fn nested(
+        graph: Arc<Graph>,
+        profile: Profile,
+        lanes: Vec<Arc<Lane>>,
+        limits: Limits,
+        tuning: Arc<Tuning>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             graph,
             profile,
             lanes,
             limits,
+            tuning,
+            times: LoadTimes::default(),
             state: Mutex::default(),
             wake: Condvar::new(),
             progress: Condvar::new(),
@@ -117,6 +129,11 @@ impl Plans {
             }
         };
         Ok((plan, executable))
+    }
+
+    /// Where the time of the load goes.
+    pub(super) fn times(&self) -> &LoadTimes {
+        &self.times
     }
 
     /// The lanes that plans run on.
@@ -205,74 +222,56 @@ impl Plans {
 
     /// Makes the plan for these shapes ready on the first lane, on the calling thread, and keeps it for good.
     pub(super) fn pin(&self, key: &[Given]) -> Result<Arc<Plan>> {
+        self.tune(key)?;
         let plan = self.build(key, true)?;
+        self.run_once(&plan)?;
         self.publish(key, &plan);
         Ok(plan)
     }
 
-    /// Makes `sizes` of these shapes available in turn: the first two at once, the others in the background. Without
-    /// `asked`, stops at the first that takes longer than [`BATCH_TIME_MAX`].
-    pub(super) fn warm_batches(&self, shapes: &[Given], asked: &[usize]) -> Result<()> {
-        let default: Vec<usize> = (0..).map(|p| 1 << p).take_while(|n| *n <= DEFAULT_BATCH_MAX).collect();
-        let sizes = if asked.is_empty() { default } else { asked.to_vec() };
-        for (position, rows) in sizes.iter().enumerate() {
-            let key = with_rows(shapes, *rows);
-            let rest = sizes[position + 1..].to_vec();
-            if position < 2 {
-                if !self.warm_batch(&key, *rows, !asked.is_empty() || position == 0)? {
-                    return Ok(());
-                }
-            } else {
-                self.state().background.push_back(Task::Batch { key, rows: *rows, rest });
-                self.wake.notify_one();
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the batch size is there now: too slow or too large a default one is left out.
-    fn warm_batch(&self, key: &[Given], rows: usize, must: bool) -> Result<bool> {
-        let plan = match self.build(key, true) {
-            Ok(plan) => plan,
-            Err(error) if must => return Err(error),
-            Err(error) => {
-                tracing::info!(model = self.limits.name, rows, %error, "larger batches do not fit");
-                return Ok(false);
-            }
+    /// The time of a run on zeros.
+    fn run_once(&self, plan: &Plan) -> Result<Duration> {
+        let Some((lane, executable)) = plan.executables.iter().enumerate().find_map(|(l, e)| Some((l, e.get()?)))
+        else {
+            return Ok(Duration::ZERO);
         };
-        let time = self.measure(&plan)?;
-        if !must && time > BATCH_TIME_MAX {
-            tracing::info!(model = self.limits.name, rows, ?time, "larger batches would take too long");
-            return Ok(false);
+        self.times.time("first runs", || self.lanes[lane].warm(executable))
+    }
+
+    /// Measures which kernels are fastest, where that is wanted.
+    pub(super) fn tune(&self, key: &[Given]) -> Result<()> {
+        if !self.tuning.measures() {
+            return Ok(());
         }
-        self.publish(key, &plan);
-        self.state().batch_sizes.push(rows);
-        Ok(true)
+        let compile = |choices: &Choices| {
+            let program = compile(&self.graph, key, &self.profile, choices)?;
+            self.check_memory(&program)?;
+            Ok(program)
+        };
+        self.times.time("tuning", || self.tuning.measure(&self.lanes[self.working_lane()], &compile))
     }
 
-    fn measure(&self, plan: &Plan) -> Result<Duration> {
-        let Some(executable) = plan.executables[0].get() else { return Ok(Duration::ZERO) };
-        let start = Instant::now();
-        self.lanes[0].warm(executable)?;
-        Ok(start.elapsed())
+    fn working_lane(&self) -> usize {
+        (0..self.lanes.len()).find(|l| !self.lanes[*l].is_lost()).unwrap_or(0)
     }
 
-    /// Compiles, prepares on the first lane that works, and runs once so that the driver has compiled too.
+    /// Compiles, and prepares on the first lane that works, so that the driver has compiled too.
     fn build(&self, key: &[Given], pinned: bool) -> Result<Arc<Plan>> {
         let plan = Arc::new(self.plan(key, pinned)?);
-        let lane = (0..self.lanes.len()).find(|l| !self.lanes[*l].is_lost()).unwrap_or(0);
-        self.prepare(&plan, lane)?;
+        self.prepare(&plan, self.working_lane())?;
         Ok(plan)
     }
 
     /// Compiles, for no lane yet.
     fn plan(&self, key: &[Given], pinned: bool) -> Result<Plan> {
-        let program = Arc::new(compile(&self.graph, key, &self.profile, &Choices::new())?);
+        let choices = self.tuning.choices();
+        let program = self.times.time("compiling", || compile(&self.graph, key, &self.profile, &choices))?;
+        let program = Arc::new(program);
         self.check_memory(&program)?;
         let rest = program.rest.as_ref().map(|rest| {
             let limits = self.limits.clone();
-            Self::nested(Arc::clone(&rest.graph), self.profile.clone(), self.lanes.clone(), limits)
+            let tuning = Arc::clone(&self.tuning);
+            Self::nested(Arc::clone(&rest.graph), self.profile.clone(), self.lanes.clone(), limits, tuning)
         });
         Ok(Plan {
             program,
@@ -285,8 +284,8 @@ impl Plans {
     }
 
     fn prepare(&self, plan: &Plan, lane: usize) -> Result<()> {
-        let executable = self.lanes[lane].prepare(&plan.program)?;
-        self.lanes[lane].warm(&executable)?;
+        let executable = self.times.time("preparing", || self.lanes[lane].prepare(&plan.program))?;
+        self.times.time("driver", || self.lanes[lane].touch(&executable))?;
         // Only this thread and the loading one before it prepare, so the cell is empty.
         let _ = plan.executables[lane].set(executable);
         Ok(())
@@ -376,13 +375,13 @@ impl Plans {
                     tracing::warn!(model = self.limits.name, lane, %error, "a plan could not be prepared on a lane");
                 }
             }
-            Task::Batch { key, rows, mut rest } => {
+            Task::Batch { key, rows, mut rest, asked } => {
                 // Sizes that the operator asked for are all wanted; the default ones stop where they grow slow.
-                match self.warm_batch(&key, rows, false) {
+                match self.warm_batch(&key, rows, asked) {
                     Ok(true) if !rest.is_empty() => {
                         let rows = rest.remove(0);
                         let key = with_rows(&key, rows);
-                        self.state().background.push_back(Task::Batch { key, rows, rest });
+                        self.state().background.push_back(Task::Batch { key, rows, rest, asked });
                     }
                     Ok(_) => {}
                     Err(error) => tracing::warn!(model = self.limits.name, rows, %error, "a batch size failed to warm"),

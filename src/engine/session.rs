@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use super::compile::{prove_rows, specialise};
 use super::device::Times;
 use super::ir::{Given, Graph, Profile};
+use super::load_times::LoadTimes;
 use super::plans::Plans;
+use super::profiled::{Profiled, profile};
 use super::runner;
 use crate::error::Result;
 use crate::tensor::{Dim, Shape, Signature, Tensor};
@@ -124,6 +126,32 @@ impl Session {
     /// `UNAVAILABLE` when that takes longer than `timeout`.
     pub fn wait_for_lanes(&self, shapes: &[Shape], timeout: Duration) -> Result<()> {
         self.plans.wait_for_lanes(&by_shape(shapes), timeout)
+    }
+
+    /// Measures which kernels are fastest for these shapes, if the engine's options say so and it is not known yet. A load does
+    /// this for declared shapes by itself.
+    ///
+    /// # Errors
+    /// Those of compiling and running for these shapes.
+    pub fn tune(&self, shapes: &[Shape]) -> Result<()> {
+        self.plans.tune(&by_shape(shapes))
+    }
+
+    /// Times the dispatches of a run with these input shapes on every lane that is ready for it, by runs on whatever the last
+    /// ones left in memory. Empty before such a run.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when a device is lost.
+    pub fn profile(&self, shapes: &[Shape], runs: usize) -> Result<Vec<Vec<Profiled>>> {
+        let Some(plan) = self.plans.ready(&by_shape(shapes)) else { return Ok(Vec::new()) };
+        let ready =
+            plan.executables.iter().zip(self.plans.lanes()).filter_map(|(cell, lane)| Some((cell.get()?, lane)));
+        ready.map(|(executable, lane)| profile(lane, executable, runs)).collect()
+    }
+
+    /// Where the time of the load went so far.
+    pub fn load_times(&self) -> &LoadTimes {
+        self.plans.times()
     }
 
     /// 2 × multiply-adds of a run with these input shapes, if its executable is ready.

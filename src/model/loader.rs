@@ -97,6 +97,7 @@ impl EngineLoader {
 
 impl Loader for EngineLoader {
     fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Arc<dyn Model>> {
+        let start = Instant::now();
         let graph = if path.is_file() {
             onnx::import_with(path, self.import)?
         } else if path.join("model.onnx").is_file() {
@@ -107,6 +108,7 @@ impl Loader for EngineLoader {
             let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no model.onnx in the folder");
             return Err(Error::from(missing).at(path.display()));
         };
+        let imported = start.elapsed();
         let settings = Settings::beside(path)?;
         let batch_sizes = match &config.batching {
             Some(_) if !settings.batch_sizes.is_empty() => settings.batch_sizes.clone(),
@@ -121,6 +123,9 @@ impl Loader for EngineLoader {
             max_waiting: self.bounds.waiting_max,
             ..LoadOptions::default()
         };
-        Ok(self.engine.load(graph, settings.apply(options))?)
+        let session = self.engine.load(graph, settings.apply(options))?;
+        let (total, parts) = (start.elapsed().as_millis(), session.load_times());
+        tracing::info!(model = %id, total_ms = total, "loaded: importing {} ms, {parts}", imported.as_millis());
+        Ok(session)
     }
 }

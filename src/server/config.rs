@@ -10,7 +10,7 @@ use super::memory::default_request_memory_bytes;
 use super::settings::{Kind, SETTINGS, Setting};
 use crate::api::config::{batching_parameters, model_configs};
 use crate::batch::Parameters;
-use crate::engine::EngineOptions;
+use crate::engine::{EngineOptions, cache_folder};
 use crate::error::{Error, Result};
 use crate::model::{ManagerOptions, ModelConfig, ShapeBounds};
 
@@ -158,6 +158,8 @@ impl Values {
                 without: without.map(str::to_owned).collect(),
                 family: Some(self.text("family").to_owned()).filter(|f| !f.is_empty()),
                 memory_bytes: Some(self.number("device_memory_bytes")?).filter(|b| *b > 0),
+                tune: self.text("tune").parse()?,
+                cache: cache_folder(self.text("cache_dir")),
             },
             manager: ManagerOptions {
                 poll_interval: Some(Duration::from_secs(poll)).filter(|d| !d.is_zero()),

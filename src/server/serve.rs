@@ -21,7 +21,7 @@ use super::summary::summary;
 use super::telemetry::{Metrics, start_logging};
 use crate::api::{Budget, Options, SERVICES, Services, router};
 use crate::batch::SystemClock;
-use crate::engine::Engine;
+use crate::engine::{Engine, keep_driver_cache_in};
 use crate::error::{Error, Result};
 use crate::formats::onnx::ImportOptions;
 use crate::model::{Board, Context, EngineLoader, Manager};
@@ -36,6 +36,9 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         return Ok(write!(std::io::stdout(), "{}", values.to_toml())?);
     }
     let config = values.understand()?;
+    if let Some(folder) = &config.engine.cache {
+        keep_driver_cache_in(folder);
+    }
     start_logging(&config.log_level, config.json_log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config));

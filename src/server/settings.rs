@@ -47,6 +47,18 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("in_flight", Kind::Number, "2", "submissions in flight on each lane, at least 2"),
     setting("without", Kind::Text, "", "adapter features to do without: subgroups, f16, comma-separated"),
     setting("family", Kind::Text, "auto", "kernels to use whatever the adapter's kind: auto, software, gpu"),
+    setting(
+        "tune",
+        Kind::Text,
+        "cached",
+        "how kernels are chosen: off, cached, or load (measured when models are loaded)",
+    ),
+    setting(
+        "cache_dir",
+        Kind::Text,
+        "",
+        "folder for measured choices and compiled kernels, or none; empty: coracle in the user's cache folder",
+    ),
     setting("max_shapes_per_model", Kind::Number, "64", "new input shapes compiled for a model in one minute"),
     setting(
         "request_memory_bytes",

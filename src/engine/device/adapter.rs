@@ -137,6 +137,12 @@ impl Adapter {
         format!("{:?}/{name}", self.info.backend).to_lowercase()
     }
 
+    /// Name and driver: what holds for one adapter holds for all that say the same of themselves.
+    pub fn identity(&self) -> String {
+        let info = &self.info;
+        format!("{} | {} {} | {:?}", info.name, info.driver, info.driver_info, info.backend)
+    }
+
     /// Whether a CPU does the work.
     pub fn is_software(&self) -> bool {
         self.info.device_type == wgpu::DeviceType::Cpu

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::gpu::{Gpu, Pipeline};
 use super::memory::{Held, Memory};
+use super::parallel::compile_all;
 use super::slot::Slot;
 use crate::engine::ir::{Binding, Buffer, BufferId, Dispatch, Kernel, Program};
 use crate::error::{Error, Result};
@@ -76,6 +77,7 @@ impl Executable {
                 }
             });
         }
+        compile_all(gpu, program)?;
         let uniforms = Uniforms::upload(gpu, memory, program)?;
         let mut executable = Self { program: Arc::clone(program), segments: Vec::new(), buffers, uniforms };
         let mut first_uniform = 0;

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::adapter::Adapter;
+use super::pipelines::Pipelines;
 use crate::engine::ir::{Binding, Kernel};
 use crate::error::{Error, Result};
 
@@ -25,6 +27,7 @@ pub(super) struct Gpu {
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
     pipelines: Mutex<HashMap<Kernel, Arc<Pipeline>>>,
+    kept: Option<Pipelines>,
     fate: Arc<Fate>,
     checked: bool,
     /// Host and device share their memory: kernels may use buffers that are mapped at other times.
@@ -53,13 +56,15 @@ impl fmt::Debug for Gpu {
 }
 
 impl Gpu {
-    /// Opens a device of its own on `adapter`. `checked` keeps bounds checks and loop bounds in kernels.
-    pub(super) fn open(adapter: &Adapter, checked: bool) -> Result<Self> {
+    /// Opens a device of its own on `adapter`. `checked` keeps bounds checks and loop bounds in kernels; compiled kernels are
+    /// kept in `cache` where that is possible.
+    pub(super) fn open(adapter: &Adapter, checked: bool, cache: Option<&Path>) -> Result<Self> {
         let wanted = wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_F16
             | wgpu::Features::SHADER_INT64
             | wgpu::Features::SHADER_F64
-            | wgpu::Features::TIMESTAMP_QUERY;
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE;
         let kind = adapter.info().device_type;
         let unified = matches!(kind, wgpu::DeviceType::Cpu | wgpu::DeviceType::IntegratedGpu)
             && adapter.raw.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
@@ -86,7 +91,8 @@ impl Gpu {
             }
         });
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.record(error.to_string())));
-        Ok(Self { device, queue, limits, pipelines: Mutex::default(), fate, checked, unified })
+        let kept = cache.and_then(|folder| Pipelines::open(&device, adapter, folder));
+        Ok(Self { device, queue, limits, pipelines: Mutex::default(), kept, fate, checked, unified })
     }
 
     /// Whether nothing more will come from this device.
@@ -169,9 +175,19 @@ impl Gpu {
                 constants: &[],
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.kept.as_ref().map(Pipelines::raw),
         });
         Pipeline { raw, layout }
+    }
+
+    /// Whether `kernel` is compiled.
+    pub(super) fn has_pipeline(&self, kernel: &Kernel) -> bool {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).contains_key(kernel)
+    }
+
+    /// Keeps compiled kernels for the next run of the process, where there is a place for them.
+    pub(super) fn keep_pipelines(&self) -> std::io::Result<()> {
+        self.kept.as_ref().map_or(Ok(()), Pipelines::keep)
     }
 
     /// Compiled kernels held.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -27,11 +28,13 @@ pub struct LaneOptions {
     pub in_flight: usize,
     /// Keep bounds checks and loop bounds in kernels.
     pub checked: bool,
+    /// Where compiled kernels are kept between runs of the process, where the backend can.
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for LaneOptions {
     fn default() -> Self {
-        Self { in_flight: 2, checked: false }
+        Self { in_flight: 2, checked: false, cache: None }
     }
 }
 
@@ -83,6 +86,8 @@ pub(super) enum Order {
     Run(Job, Instant),
     /// One dispatch with one workgroup, so that the driver compiles it; the answer says when it is done.
     Touch { executable: Arc<Executable>, segment: usize, dispatch: usize, done: mpsc::SyncSender<Result<()>> },
+    /// The dispatches of a segment, each timed.
+    Profile { executable: Arc<Executable>, segment: usize, done: mpsc::SyncSender<Result<Vec<Duration>>> },
 }
 
 /// A queue of an adapter, with a device of its own.
@@ -105,7 +110,7 @@ impl Lane {
     /// `UNAVAILABLE` when the driver gives no device.
     pub fn open(adapter: &Adapter, index: usize, options: &LaneOptions) -> Result<Self> {
         let shared = Arc::new(Shared {
-            gpu: Gpu::open(adapter, options.checked)?,
+            gpu: Gpu::open(adapter, options.checked, options.cache.as_deref())?,
             memory: Memory::default(),
             backlog: AtomicUsize::new(0),
             busy: Mutex::new(Busy { flying: 0, since: Instant::now(), total: Duration::ZERO }),
@@ -177,6 +182,27 @@ impl Lane {
         self.shared.memory.bytes()
     }
 
+    /// Runs the dispatches of a segment once, in order, on whatever its buffers hold (zeros after [`Lane::warm`]), and says how
+    /// long each took. Other work of the lane waits meanwhile.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the device is lost.
+    pub fn profile(&self, executable: &Arc<Executable>, segment: usize) -> Result<Vec<Duration>> {
+        let (done, answer) = mpsc::sync_channel(1);
+        let order = Order::Profile { executable: Arc::clone(executable), segment, done };
+        let stopped = || Error::unavailable(format!("lane {} stopped", self.index));
+        self.orders.send(order).map_err(|_| stopped())?;
+        answer.recv().map_err(|_| stopped())?
+    }
+
+    /// Keeps compiled kernels for the next run of the process, where that is possible.
+    ///
+    /// # Errors
+    /// Those of writing the file.
+    pub fn keep_pipelines(&self) -> std::io::Result<()> {
+        self.shared.gpu.keep_pipelines()
+    }
+
     /// Compiled kernels held.
     pub fn pipeline_count(&self) -> usize {
         self.shared.gpu.pipeline_count()
@@ -216,11 +242,11 @@ impl Lane {
     }
 
     /// Makes the driver compile every kernel that this lane has not run yet, each as a submission of its own so that other
-    /// work goes on between them, then runs the device segments once on zeros. Returns the time of that run.
+    /// work goes on between them.
     ///
     /// # Errors
-    /// Those of the runs.
-    pub fn warm(&self, executable: &Arc<Executable>) -> Result<Duration> {
+    /// Those of the submissions.
+    pub fn touch(&self, executable: &Arc<Executable>) -> Result<()> {
         for (segment, prepared) in executable.segments().iter().enumerate() {
             for (dispatch, work) in prepared.dispatches.iter().enumerate() {
                 let mut warmed = self.shared.warmed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -238,6 +264,15 @@ impl Lane {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// [`Lane::touch`], then runs the device segments once on zeros. Returns the time of that run.
+    ///
+    /// # Errors
+    /// Those of the runs.
+    pub fn warm(&self, executable: &Arc<Executable>) -> Result<Duration> {
+        self.touch(executable)?;
         let start = Instant::now();
         for (index, segment) in executable.program().segments.iter().enumerate() {
             if segment.dispatches.is_empty() {

@@ -1,6 +1,7 @@
 //! Adapters, lanes and executables: the only room that knows wgpu.
 
 mod adapter;
+mod cache;
 mod ceilings;
 mod completion;
 mod description;
@@ -9,11 +10,15 @@ mod gpu;
 mod job;
 mod lane;
 mod memory;
+mod parallel;
+mod pipelines;
+mod profile;
 mod slot;
 mod submission;
 mod transfer;
 
 pub use adapter::{Adapter, Mask};
+pub use cache::{cache_folder, keep_driver_cache_in, replace};
 pub use ceilings::{Ceilings, measure_ceilings};
 pub use description::{Description, Limits};
 pub use executable::Executable;

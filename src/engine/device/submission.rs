@@ -7,6 +7,7 @@ use super::completion::{Flight, Landing};
 use super::executable::PreparedDispatch;
 use super::job::{Job, Times};
 use super::lane::{Order, Shared};
+use super::profile::profile;
 use super::slot::Slot;
 use crate::engine::ir::Port;
 use crate::error::{Error, Result};
@@ -25,6 +26,11 @@ impl Submitter {
     pub(super) fn submit(&mut self, order: Order) {
         match order {
             Order::Run(job, handed_over) => self.run(job, handed_over),
+            Order::Profile { executable, segment, done } => {
+                let timed = executable.segment(segment).and_then(|segment| profile(&self.shared.gpu, segment));
+                // The one who asked may have stopped waiting.
+                drop(done.send(timed));
+            }
             Order::Touch { executable, segment, dispatch, done } => {
                 let lost = self.shared.gpu.is_lost().then(|| self.shared.gpu.loss());
                 let touched = lost.map_or_else(|| executable.segment(segment), Err);

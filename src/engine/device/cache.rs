@@ -1,0 +1,99 @@
+//! The folder that what was learnt about adapters is kept in: where it is, and how files in it are written.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Names the folder of Mesa's own cache of compiled kernels.
+const MESA_VARIABLE: &str = "MESA_SHADER_CACHE_DIR";
+
+/// The cache folder that `choice` names: a path, `none`, or, where it is empty, the user's own.
+pub fn cache_folder(choice: &str) -> Option<PathBuf> {
+    match choice {
+        "none" => None,
+        "" => default_folder(|name| std::env::var_os(name)),
+        path => Some(PathBuf::from(path)),
+    }
+}
+
+/// `coracle` in the user's cache folder by the platform's rules; `None` where the variables that say so are not set.
+fn default_folder(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    // The rules of XDG: relative paths count as not set.
+    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = if cfg!(windows) {
+        absolute("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        absolute("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+    };
+    base.map(|base| base.join("coracle"))
+}
+
+/// Has Mesa's drivers keep the kernels that they compile in `folder`, unless the environment names another place. Must be
+/// called before the process starts threads: later it does nothing, and Mesa's default place is used.
+pub fn keep_driver_cache_in(folder: &Path) {
+    if cfg!(not(target_os = "linux")) || std::env::var_os(MESA_VARIABLE).is_some() {
+        return;
+    }
+    let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
+    if alone && std::fs::create_dir_all(folder).is_ok() {
+        // SAFETY: this thread is the only one of the process, so none reads or writes the environment at the same time.
+        unsafe { std::env::set_var(MESA_VARIABLE, folder) };
+    }
+}
+
+/// Writes `contents` beside `path` and renames, making folders as needed: whoever reads the file reads all of it.
+///
+/// # Errors
+/// Those of the file system.
+pub fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
+    static DRAFTS: AtomicU32 = AtomicU32::new(0);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = path.with_extension(format!("{}-{number}.draft", std::process::id()));
+    let written = std::fs::File::create(&draft).and_then(|mut file| {
+        file.write_all(contents)?;
+        file.sync_all()
+    });
+    let replaced = written.and_then(|()| std::fs::rename(&draft, path));
+    if replaced.is_err() {
+        // Nothing more can be done about a draft that stays.
+        drop(std::fs::remove_file(&draft));
+    }
+    replaced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_follows_the_platform() {
+        let variable = |name: &str| match name {
+            "HOME" => Some("/home/u".into()),
+            "LOCALAPPDATA" => Some("C:\\Users\\u\\AppData\\Local".into()),
+            _ => None,
+        };
+        let folder = default_folder(variable).expect("it is known");
+        assert!(folder.ends_with("coracle") && folder.is_absolute(), "{folder:?}");
+        assert_eq!(default_folder(|_| None), None);
+        assert_eq!(default_folder(|_| Some("relative".into())), None);
+        assert_eq!(cache_folder("none"), None);
+        assert_eq!(cache_folder("here"), Some(PathBuf::from("here")));
+    }
+
+    #[test]
+    fn files_are_replaced_whole_and_leave_no_draft() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("deep/file");
+        replace(&path, b"first").expect("writable");
+        replace(&path, b"second").expect("writable");
+        assert_eq!(std::fs::read(&path).expect("readable"), b"second");
+        assert_eq!(std::fs::read_dir(folder.path().join("deep")).expect("readable").count(), 1);
+        assert!(replace(&path.join("below a file"), b"third").is_err());
+    }
+}
