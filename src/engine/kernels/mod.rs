@@ -1,5 +1,6 @@
 //! The shader library: WGSL files embedded and reflected at build time, and kernels made as text.
 
+mod block;
 mod product;
 mod span_tile;
 mod weights;
@@ -9,6 +10,7 @@ mod library {
     include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 }
 
+pub use block::{BlockTile, DEPTH, Reach, Walk};
 pub use library::*;
 pub use product::{BiasAccess, ProductTile};
 pub use span_tile::SpanTile;

@@ -11,10 +11,10 @@ use super::weights::PackedWeights;
 use crate::engine::ir::{Binding, Shader, Target};
 
 /// Bindings of every product kernel: a, b, bias, starts, y, params.
-const BINDINGS: &[Binding] =
+pub(super) const BINDINGS: &[Binding] =
     &[Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite, Binding::Uniform];
 /// Those of one that restores weights: a, b, bias, starts, grid, y, params.
-const GRID_BINDINGS: &[Binding] =
+pub(super) const GRID_BINDINGS: &[Binding] =
     &[Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite, Binding::Uniform];
 
 /// Rows stored in one turn of the loop at a kernel's end.

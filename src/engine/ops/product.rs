@@ -1,18 +1,17 @@
 //! What convolutions and matrix products share on the device: one strided product, and the choice of its kernel.
 
+use super::product_blocks::Way;
 use super::product_tiles::{self, Extents};
 use super::span;
 use crate::engine::ir::{
     BufferId, Class, Define, Family, Operand, OperandGrid, Profile, Recorder, Storage, Work, linear_groups,
 };
-use crate::engine::kernels::{BiasAccess, PackedWeights, ProductTile, product_packed, product_tiled};
+use crate::engine::kernels::{BiasAccess, PackedWeights, ProductTile};
 use crate::error::{Error, Result};
 
 /// `shaders/lib/product.wgsl` states the problem.
-pub(super) use crate::engine::kernels::product_tiled::Params;
+pub(super) use crate::engine::kernels::product_sum::Params;
 
-/// Rows and columns of a tile of `product_tiled`.
-const GPU_TILE: u32 = 64;
 /// Multiply-adds from which a larger tile repays the time that its kernel takes to compile.
 const LARGE_WORK: u64 = 2_000_000;
 
@@ -30,7 +29,7 @@ pub(super) type Start = [u32; 4];
 pub(super) struct Source {
     pub(super) buffer: BufferId,
     pub(super) storage: Storage,
-    grid: Option<OperandGrid>,
+    pub(super) grid: Option<OperandGrid>,
 }
 
 impl From<&Operand> for Source {
@@ -46,7 +45,7 @@ impl Source {
     }
 
     /// How its numbers are restored, where it is packed.
-    fn packed(&self) -> Option<PackedWeights> {
+    pub(super) fn packed(&self) -> Option<PackedWeights> {
         let Storage::Packed(packing) = self.storage else { return None };
         let (has_scales, has_zeros) = self.grid.map_or((false, false), |g| (g.has_scales, g.zeros.is_some()));
         Some(PackedWeights { packing, has_scales, has_zeros, blocked: self.is_blocked() })
@@ -74,7 +73,7 @@ pub(super) fn word(value: usize) -> Result<u32> {
 impl Product {
     /// Adds its dispatches.
     pub(super) fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
-        let (bias, access) = self.bias.unwrap_or((self.plain_side(), BiasAccess::None));
+        let access = self.bias.map_or(BiasAccess::None, |(_, access)| access);
         let y = recorder.output(0).buffer;
         let max_groups = recorder.profile.max_workgroups;
         let sum = match recorder.output(0).storage.class() {
@@ -99,50 +98,30 @@ impl Product {
             let block = grid.block.map_or(Ok(u32::MAX), word)?;
             params.grid = [block, word(grid.channels)?, word(grid.zeros.unwrap_or(0))?, 0];
         }
-        let mut defines = vec![Define::Scalar("Bias", bias.storage), Define::Scalar("Sum", sum)];
-        let made;
-        let packed = self.a.packed().or(self.b.packed());
-        let (mut first, mut second, mut grid_bound) = (self.a, self.b, packed.is_some());
-        let (shader, tile_rows, tile_columns) = match recorder.profile.family {
-            Family::Gpu => {
-                let code = match access {
-                    BiasAccess::None => 0,
-                    BiasAccess::Channel => 1,
-                    BiasAccess::Column | BiasAccess::Element => 2,
-                };
-                defines.push(Define::Const("BIAS", code));
-                defines.push(Define::Const("WHOLE", u32::from(whole)));
-                match packed {
-                    Some(packed) => {
-                        let side = u32::from(self.a.packed().is_none());
-                        if side == 1 {
-                            (first, second) = (self.b, self.a);
-                        }
-                        defines.extend(packed_defines(&packed, side, second.storage));
-                        (&product_packed::SHADER, GPU_TILE, GPU_TILE)
-                    }
-                    None => {
-                        defines.extend(sides(first, second));
-                        (&product_tiled::SHADER, GPU_TILE, GPU_TILE)
-                    }
-                }
-            }
-            Family::Software => {
-                let tile = self.chosen_tile(recorder, access, whole);
-                made = tile.shader();
-                grid_bound = tile.has_grid();
-                defines.extend(sides(first, second));
-                (&made, tile.rows, tile.tile_columns())
-            }
-        };
-        let tiles = params.rows.div_ceil(tile_rows) as usize * params.columns.div_ceil(tile_columns) as usize;
+        let bias = self.bias_source();
+        let defines = [
+            Define::Scalar("Left", self.a.storage),
+            Define::Scalar("Right", self.b.storage),
+            Define::Scalar("Bias", bias.storage),
+            Define::Scalar("Sum", sum),
+        ];
+        if recorder.profile.family == Family::Gpu {
+            return match self.chosen_way(recorder, access, sum)? {
+                Way::Vector(vector) => vector.record(self, recorder),
+                Way::Blocks { tile, parts } => self.record_blocks(recorder, &tile, parts, &params, &defines),
+            };
+        }
+        let tile = self.chosen_tile(recorder, access, whole);
+        let shader = tile.shader();
+        let tiles = params.rows.div_ceil(tile.rows) as usize * params.columns.div_ceil(tile.tile_columns()) as usize;
         let [x_groups, y_groups, _] = linear_groups(tiles, 1, max_groups);
         for starts in self.starts.chunks(max_groups as usize) {
-            let mut buffers = vec![first.buffer, second.buffer, bias.buffer, recorder.table(starts.as_flattened())];
-            buffers.extend(grid_bound.then_some(grid.map_or(second.buffer, |g| g.buffer)));
+            let table = recorder.table(starts.as_flattened());
+            let mut buffers = vec![self.a.buffer, self.b.buffer, bias.buffer, table];
+            buffers.extend(tile.has_grid().then_some(grid.map_or(self.b.buffer, |g| g.buffer)));
             buffers.push(y);
             recorder.dispatch(&Work {
-                shader,
+                shader: &shader,
                 defines: &defines,
                 buffers: &buffers,
                 params: params.words(),
@@ -152,9 +131,10 @@ impl Product {
         Ok(())
     }
 
-    /// What is bound where nothing is read: a side that is not packed.
-    fn plain_side(&self) -> Source {
-        if self.a.packed().is_some() { self.b } else { self.a }
+    /// What is bound as bias: where none is read, a side that is not packed.
+    pub(super) fn bias_source(&self) -> Source {
+        let plain = if self.a.packed().is_some() { self.b } else { self.a };
+        self.bias.map_or(plain, |(bias, _)| bias)
     }
 
     /// The tile that is chosen for this product.
@@ -170,15 +150,15 @@ impl Product {
         let extents = Extents { rows, columns, batch: self.starts.len(), most_rows };
         let tiles = product_tiles::candidates(default, &extents, |columns| columns >= read && self.is_wide(read));
         let names: Vec<String> = tiles.iter().map(product_tiles::name).collect();
-        let epilogue = recorder.epilogue();
-        tiles[recorder.choose(|| self.key(&default, &epilogue), &names)]
+        let (epilogue, lanes) = (recorder.epilogue(), if default.broadcast { default.lanes } else { 0 });
+        tiles[recorder.choose(|| self.key(&format!("lanes {lanes}"), bias, whole, &epilogue), &names)]
     }
 
     /// What decides which kernel is fastest.
-    fn key(&self, tile: &ProductTile, epilogue: &str) -> String {
+    pub(super) fn key(&self, kernels: &str, bias: BiasAccess, whole: bool, epilogue: &str) -> String {
         let p = &self.params;
         format!(
-            "product {}x{}x{} batch {} kernel {:?} input {:?} stride {:?} terms {},{} {:?} {:?} {:?} sum {} lanes {} epilogue {epilogue}",
+            "product {}x{}x{} batch {} kernel {:?} input {:?} stride {:?} terms {},{} {:?} {:?} {bias:?} sum {} {kernels} epilogue {epilogue}",
             p.rows,
             p.columns,
             p.channels,
@@ -190,9 +170,7 @@ impl Product {
             p.b_channel,
             self.a.storage,
             self.b.storage,
-            tile.bias,
-            if tile.whole { "whole" } else { "f32" },
-            if tile.broadcast { tile.lanes } else { 0 },
+            if whole { "whole" } else { "f32" },
         )
     }
 
@@ -239,28 +217,12 @@ impl Product {
     }
 
     /// Whether every group of `count` columns lies side by side in b, at a multiple of `count` elements.
-    fn is_wide(&self, count: u32) -> bool {
+    pub(super) fn is_wide(&self, count: u32) -> bool {
         let p = &self.params;
         let linear = p.taps == 1 && p.input[..3] == p.output[..3] && p.stride[..3] == [1; 3] && p.pad[..3] == [0; 3];
         let strides = [p.output[3], p.columns, p.b_image, p.b_channel];
         linear && strides.iter().all(|s| s % count == 0) && self.starts.iter().all(|s| s[1] % count == 0)
     }
-}
-
-/// The types of both sides as arrays.
-fn sides(a: Source, b: Source) -> [Define; 2] {
-    [Define::Scalar("Left", a.storage), Define::Scalar("Right", b.storage)]
-}
-
-/// The header of `product_packed`.
-fn packed_defines(packed: &PackedWeights, side: u32, plain: Storage) -> [Define; 5] {
-    [
-        Define::Scalar("Plain", plain),
-        Define::Const("SIDE", side),
-        Define::Const("BITS", packed.packing.bits),
-        Define::Const("SIGNED", u32::from(packed.packing.signed)),
-        Define::Const("GRID", u32::from(packed.has_scales) + 2 * u32::from(packed.has_zeros)),
-    ]
 }
 
 /// A product of matrices with any strides: y(m, n) = Σ a(m, k) b(k, n).

@@ -1,0 +1,273 @@
+//! Products on GPUs: the ways of computing one, the cheapest by estimate first, and their dispatches.
+
+use super::product::{Params, Product, Start, word};
+use super::product_vector::Vector;
+use crate::engine::ir::{BufferId, Define, Profile, Recorder, Storage, Work, linear_groups};
+use crate::engine::kernels::{BiasAccess, BlockTile, DEPTH, Reach, Walk, product_sum};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Shape};
+
+/// Cores that an adapter is taken to have: none says how many. Middling GPUs have 20 to 60.
+const CORES: f64 = 40.0;
+/// Invocations that keep a core busy.
+const BUSY: f64 = 256.0;
+/// Multiply-adds of a core in the time that one more dispatch takes.
+const DISPATCH: f64 = 5e5;
+/// Multiply-adds of a core in the time that it reads or writes one number of a partial sum.
+const TRAFFIC: f64 = 60.0;
+/// Into how many parts terms are cut.
+const PARTS: [u32; 4] = [2, 4, 8, 16];
+/// Terms below which a part is not worth a pass of its own.
+const LEAST_TERMS: u32 = 128;
+/// Ways offered for timing.
+const WAYS_MAX: usize = 4;
+
+/// One way of computing a product.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    /// By tiles.
+    Blocks {
+        /// The kernel.
+        tile: BlockTile,
+        /// Into how many parts the terms are cut, to be added up by a second dispatch.
+        parts: u32,
+    },
+    /// By a kernel for few rows.
+    Vector(Vector),
+}
+
+impl Way {
+    /// What it is called in tables of choices.
+    fn name(&self) -> String {
+        match self {
+            Way::Vector(_) => "vector".to_owned(),
+            Way::Blocks { tile, parts: 1 } => format!("{}x{}", tile.rows, tile.columns),
+            Way::Blocks { tile, parts } => format!("{}x{}/{parts}", tile.rows, tile.columns),
+        }
+    }
+}
+
+/// About how long tiles take, in multiply-adds of one core. They go to cores evenly; larger ones read less for each
+/// multiply-add, and a core needs [`BUSY`] invocations.
+fn cost(product: &Product, tile: &BlockTile, parts: u32) -> f64 {
+    let Params { rows, columns, channels, taps, .. } = product.params;
+    let entries = product.starts.len() as f64;
+    let tiles = f64::from(rows.div_ceil(tile.rows)) * f64::from(columns.div_ceil(tile.columns)) * entries;
+    let rounds = (tiles * f64::from(parts) / CORES).ceil();
+    let busy = (rounds * f64::from(tile.invocations()) / BUSY).min(1.0);
+    let terms = f64::from(channels) * f64::from(taps) / f64::from(parts);
+    let (down, across) = (f64::from(tile.rows), f64::from(tile.columns));
+    // Reads of workgroup memory and of storage beside each multiply-add.
+    let overhead = 1.0 + 1.0 / f64::from(tile.side) + 8.0 * (1.0 / down + 1.0 / across);
+    let sums = rounds * down * across * terms * overhead / busy;
+    let partial = f64::from(rows) * f64::from(columns) * entries * f64::from(parts + 1);
+    if parts == 1 { sums } else { sums + DISPATCH + partial * TRAFFIC / CORES }
+}
+
+/// A bias as kernels that are files count them.
+pub(super) fn bias_code(access: BiasAccess) -> u32 {
+    match access {
+        BiasAccess::None => 0,
+        BiasAccess::Channel => 1,
+        BiasAccess::Column | BiasAccess::Element => 2,
+    }
+}
+
+impl Product {
+    /// Ways of computing this product with sums of type `sum`, the one that should be fastest first.
+    fn ways(&self, profile: &Profile, access: BiasAccess, sum: Storage) -> Vec<Way> {
+        let plain = self.plain_tile(access, sum);
+        let sum_bytes = if sum.class().is_wide() { 8 } else { 4 };
+        let mut blocks = Vec::new();
+        for (rows, columns, side) in BlockTile::SIZES {
+            let tile = BlockTile { rows, columns, side, ..plain };
+            let fits = tile.invocations() <= profile.max_invocations
+                && tile.workgroup_bytes(sum_bytes) <= profile.max_workgroup_bytes;
+            let cuts = PARTS.into_iter().filter(|parts| self.can_cut(*parts, sum));
+            blocks.extend(std::iter::once(1).chain(cuts).filter(|_| fits).map(|parts| (tile, parts)));
+        }
+        blocks
+            .sort_by(|(tile, parts), (other, others)| cost(self, tile, *parts).total_cmp(&cost(self, other, *others)));
+        let blocks = blocks.into_iter().map(|(tile, parts)| Way::Blocks { tile, parts });
+        let vector = Vector::of(self, access, sum).map(Way::Vector);
+        vector.into_iter().chain(blocks).take(WAYS_MAX).collect()
+    }
+
+    /// The way that is chosen for this product.
+    pub(super) fn chosen_way(&self, recorder: &mut Recorder<'_>, access: BiasAccess, sum: Storage) -> Result<Way> {
+        let mut ways = self.ways(recorder.profile, access, sum);
+        let names: Vec<String> = ways.iter().map(Way::name).collect();
+        let epilogue = recorder.epilogue();
+        let chosen = recorder.choose(|| self.key("blocks", access, sum != Storage::F32, &epilogue), &names);
+        if ways.is_empty() {
+            return Err(Error::resource_exhausted("workgroups of this adapter are too small for matrix products"));
+        }
+        Ok(ways.swap_remove(chosen))
+    }
+
+    /// The tile without its size.
+    fn plain_tile(&self, bias: BiasAccess, sum: Storage) -> BlockTile {
+        let (left_packed, right_packed) = (self.a.packed(), self.b.packed());
+        let walk = self.walk();
+        BlockTile {
+            rows: 32,
+            columns: 32,
+            side: 4,
+            left: if left_packed.is_some() { Reach::Single } else { self.left_reach(walk) },
+            right: if right_packed.is_some() || walk != Walk::Channels { Reach::Single } else { self.right_reach() },
+            left_packed,
+            right_packed,
+            walk,
+            padded: self.padded,
+            alike: self.a.storage == self.b.storage && left_packed.is_none(),
+            bias,
+            whole: sum != Storage::F32,
+        }
+    }
+
+    /// Channel by channel of each tap, unless that leaves slices half empty or spreads what is read of a.
+    fn walk(&self) -> Walk {
+        let Params { channels, taps, .. } = self.params;
+        if taps == 1 && !self.padded {
+            return Walk::Channels;
+        }
+        let by_tap = u64::from(channels.div_ceil(DEPTH)) * u64::from(taps);
+        let by_window = u64::from(channels * taps).div_ceil(u64::from(DEPTH));
+        let is_spread = self.left_reach(Walk::Taps) == Reach::Single && self.a.packed().is_none();
+        if 4 * by_tap > 5 * by_window || is_spread { Walk::Windows } else { Walk::Taps }
+    }
+
+    /// How a can be read, if it is not packed.
+    fn left_reach(&self, walk: Walk) -> Reach {
+        let p = &self.params;
+        let fours = |values: &[u32]| values.iter().all(|v| v.is_multiple_of(4));
+        let start = self.starts.iter().all(|s| s[0].is_multiple_of(4));
+        let taps = match walk {
+            Walk::Channels => &[][..],
+            _ => &p.a_tap[..3],
+        };
+        if start && p.a_row == 1 && fours(&[p.rows, p.a_channel]) && fours(taps) {
+            return Reach::Lines;
+        }
+        let together = match walk {
+            Walk::Windows => {
+                p.a_tap[..3] == [1, p.kernel[0], p.kernel[0] * p.kernel[1]]
+                    && p.a_channel == p.taps
+                    && fours(&[p.channels * p.taps])
+            }
+            _ => p.a_channel == 1 && fours(&[p.channels]) && fours(taps),
+        };
+        if start && together && fours(&[p.a_row]) { Reach::Terms } else { Reach::Single }
+    }
+
+    /// How b can be read, if it is not packed and there is one tap.
+    pub(super) fn right_reach(&self) -> Reach {
+        let p = &self.params;
+        if self.is_wide(4) {
+            return Reach::Lines;
+        }
+        let steps = [p.channels, p.stride[0], p.input[0], p.b_image];
+        let lines = p.output[1..3] == [1, 1] && p.pad[..3] == [0; 3] && steps.iter().all(|s| s.is_multiple_of(4));
+        let start = self.starts.iter().all(|s| s[1].is_multiple_of(4));
+        if lines && p.b_channel == 1 && start { Reach::Terms } else { Reach::Single }
+    }
+
+    /// Whether the terms can be cut into `parts` of equal size.
+    fn can_cut(&self, parts: u32, sum: Storage) -> bool {
+        let Params { channels, taps, .. } = self.params;
+        sum == Storage::F32
+            && !self.b.is_blocked()
+            && channels.is_multiple_of(parts * DEPTH)
+            && channels / parts * taps >= LEAST_TERMS
+    }
+
+    /// Adds the dispatches of tiles. `params` are those of the product, what packed weights are restored by included.
+    pub(super) fn record_blocks(
+        &self,
+        recorder: &mut Recorder<'_>,
+        tile: &BlockTile,
+        parts: u32,
+        params: &Params,
+        defines: &[Define],
+    ) -> Result<()> {
+        let max_groups = recorder.profile.max_workgroups;
+        let tiles = params.rows.div_ceil(tile.rows) as usize * params.columns.div_ceil(tile.columns) as usize;
+        let [x, y, _] = linear_groups(tiles, 1, max_groups);
+        for starts in self.starts.chunks((max_groups / parts) as usize) {
+            if parts == 1 {
+                let table = recorder.table(starts.as_flattened());
+                let buffers = self.bound(tile, table, recorder.output(0).buffer);
+                let groups = [x, y, word(starts.len())?];
+                let (shader, params) = (&tile.shader(), params.words());
+                recorder.dispatch(&Work { shader, defines, buffers: &buffers, params, groups })?;
+                continue;
+            }
+            let (rows, columns) = (params.rows as usize, params.columns as usize);
+            let shape = Shape::from([starts.len(), parts as usize, rows, columns]);
+            let partial = recorder.scratch(shape, DType::F32, Storage::F32).buffer;
+            let mut cut = Vec::new();
+            for [a, b, _, row] in starts {
+                for part in 0..parts {
+                    let first = part * (params.channels / parts);
+                    let at = word(cut.len() * rows * columns)?;
+                    cut.push([a + first * params.a_channel, b + first * params.b_channel, at, *row]);
+                }
+            }
+            let [width, height, _, image] = params.output;
+            let summing = Params {
+                channels: params.channels / parts,
+                // Every pixel where its column is.
+                y_step: [1, width, width * height, image],
+                y_row: params.columns,
+                alpha: 1.0,
+                ..*params
+            };
+            let plain = BlockTile { bias: BiasAccess::None, ..*tile };
+            let table = recorder.table(cut.as_flattened());
+            let buffers = self.bound(&plain, table, partial);
+            let groups = [x, y, word(cut.len())?];
+            let (shader, words) = (&plain.shader(), summing.words());
+            recorder
+                .dispatch_plain(&Work { shader, defines, buffers: &buffers, params: words, groups }, Storage::F32)?;
+            self.record_sum(recorder, partial, starts, params, &[Define::Const("PARTS", parts), bias_define(tile)])?;
+        }
+        Ok(())
+    }
+
+    /// Adds the dispatch that adds up partial sums.
+    fn record_sum(
+        &self,
+        recorder: &mut Recorder<'_>,
+        partial: BufferId,
+        starts: &[Start],
+        params: &Params,
+        defines: &[Define],
+    ) -> Result<()> {
+        let bias = self.bias_source();
+        let elements = params.rows as usize * params.columns as usize;
+        let [x, y, _] = linear_groups(elements, 64, recorder.profile.max_workgroups);
+        let table = recorder.table(starts.as_flattened());
+        let mut defines = defines.to_vec();
+        defines.push(Define::Scalar("Bias", bias.storage));
+        recorder.dispatch(&Work {
+            shader: &product_sum::SHADER,
+            defines: &defines,
+            buffers: &[partial, bias.buffer, table, recorder.output(0).buffer],
+            params: params.words(),
+            groups: [x, y, word(starts.len())?],
+        })
+    }
+
+    /// The buffers of a tile's kernel.
+    fn bound(&self, tile: &BlockTile, table: BufferId, y: BufferId) -> Vec<BufferId> {
+        let grid = self.a.grid.or(self.b.grid).map_or(self.b.buffer, |g| g.buffer);
+        let mut buffers = vec![self.a.buffer, self.b.buffer, self.bias_source().buffer, table];
+        buffers.extend(tile.has_grid().then_some(grid));
+        buffers.push(y);
+        buffers
+    }
+}
+
+fn bias_define(tile: &BlockTile) -> Define {
+    Define::Const("BIAS", bias_code(tile.bias))
+}
