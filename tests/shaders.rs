@@ -1,16 +1,26 @@
 //! Every shader in every variant, translated for Vulkan, Direct3D and Metal: a machine with one of them guards the others.
 
+use coracle::engine::ir::Target;
 use coracle::engine::kernels;
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
 /// The text that build.rs validates: `header` before the file, a plain `store` behind it.
-fn linked(source: &str, header: &str, target: Option<&str>) -> String {
+fn linked(source: &str, header: &str, target: Option<Target>) -> String {
     let enable = if header.contains("f16") { "enable f16;\n" } else { "" };
     let out = header.split("alias Out = ").nth(1).and_then(|rest| rest.split(';').next());
     let class = out.filter(|out| *out != "f16").unwrap_or("f32");
-    let store = target.map(|t| format!("fn store(value: Value, i: u32, c: u32) {{ {t}[i] = Out(value); }}\n"));
-    format!("{enable}alias Value = {class};\n{header}{source}{}", store.unwrap_or_default())
+    let store = match target {
+        None => String::new(),
+        Some(Target { buffer, wide: false }) => {
+            format!("fn store(value: Value, i: u32, c: u32) {{ {buffer}[i] = Out(value); }}\n")
+        }
+        Some(Target { buffer, wide: true }) => format!(
+            "fn store(value: Value, i: u32, c: u32) {{ {buffer}[i >> 2u][i & 3u] = Out(value); }}\n\
+             fn store4(value: vec4<Value>, i: u32, c: u32) {{ {buffer}[i >> 2u] = vec4<Out>(value); }}\n"
+        ),
+    };
+    format!("{enable}alias Value = {class};\n{header}{source}{store}")
 }
 
 fn validated(text: &str) -> Result<(naga::Module, ModuleInfo), String> {

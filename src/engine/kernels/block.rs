@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use self::carry::{Operand, WINDOWS};
 use super::product::{BINDINGS, BiasAccess, GRID_BINDINGS};
 use super::weights::PackedWeights;
-use crate::engine::ir::{Binding, Shader};
+use crate::engine::ir::{Binding, Shader, Target};
 
 /// Terms of a slice.
 pub const DEPTH: u32 = 16;
@@ -100,7 +100,8 @@ impl BlockTile {
 
     /// The kernel's text.
     pub fn shader(&self) -> Shader {
-        Shader { name: "block", source: Cow::Owned(self.text()), bindings: self.bindings(), target: Some("y") }
+        let target = Some(Target { buffer: "y", wide: false });
+        Shader { name: "block", source: Cow::Owned(self.text()), bindings: self.bindings(), target }
     }
 
     fn text(&self) -> String {

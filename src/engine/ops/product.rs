@@ -90,7 +90,7 @@ impl Product {
         if whole && (self.bias.is_some() || grid.is_some_and(|g| g.has_scales)) {
             return Err(Error::unimplemented("a bias or scales on sums that are no 32-bit floats"));
         }
-        if recorder.profile.family == Family::Software && span::record(self, recorder, (bias, access))? {
+        if recorder.profile.family == Family::Software && span::record(self, recorder)? {
             return Ok(());
         }
         let mut params = self.params;

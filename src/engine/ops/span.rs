@@ -90,9 +90,10 @@ struct Plan<'a> {
 }
 
 /// Records `product` if a kernel over rows of vectors fits it.
-pub(super) fn record(product: &Product, recorder: &mut Recorder<'_>, bias: (Source, BiasAccess)) -> Result<bool> {
+pub(super) fn record(product: &Product, recorder: &mut Recorder<'_>) -> Result<bool> {
+    let access = product.bias.map_or(BiasAccess::None, |(_, access)| access);
     let Some(plan) = Plan::new(product, recorder) else { return Ok(false) };
-    let Some(tiles) = plan.tiles(recorder.profile, bias.1) else { return Ok(false) };
+    let Some(tiles) = plan.tiles(recorder.profile, access) else { return Ok(false) };
     if !plan.right_pays(recorder) {
         return Ok(false);
     }
@@ -100,7 +101,7 @@ pub(super) fn record(product: &Product, recorder: &mut Recorder<'_>, bias: (Sour
     let names: Vec<String> = tiles.iter().map(|t| format!("span {}x{}", t.rows, t.columns())).collect();
     let epilogue = recorder.epilogue();
     let tile = tiles[recorder.choose(|| plan.key(&tiles[0], &epilogue), &names)];
-    plan.dispatch(recorder, &tile, left, bias)?;
+    plan.dispatch(recorder, &tile, left)?;
     Ok(true)
 }
 
@@ -343,13 +344,7 @@ impl<'a> Plan<'a> {
         Ok((Side { buffer: layout.record(recorder, self.product.b)?, starts }, strides))
     }
 
-    fn dispatch(
-        &self,
-        recorder: &mut Recorder<'_>,
-        tile: &SpanTile,
-        left: Side,
-        (bias, access): (Source, BiasAccess),
-    ) -> Result<()> {
+    fn dispatch(&self, recorder: &mut Recorder<'_>, tile: &SpanTile, left: Side) -> Result<()> {
         let p = &self.product.params;
         let plain = left.buffer == self.product.a.buffer;
         let [a_row, a_line] = self.left_strides(plain);
@@ -391,11 +386,8 @@ impl<'a> Plan<'a> {
         let max_groups = recorder.profile.max_workgroups;
         let [x_groups, y_groups, _] = linear_groups(tiles, 1, max_groups);
         let (shader, y) = (tile.shader(), recorder.output(0).buffer);
-        let (bias, lies) = match access {
-            // Nothing is read of it.
-            BiasAccess::None => (left.buffer, Storage::F32),
-            _ => (bias.buffer, bias.storage),
-        };
+        // Nothing is read of it where there is none.
+        let (bias, lies) = self.product.bias.map_or((left.buffer, Storage::F32), |(b, _)| (b.buffer, b.storage));
         let defines = [
             Define::Scalar("Left", Storage::F32),
             Define::Scalar("Right", Storage::F32),

@@ -16,6 +16,7 @@ mod quantize;
 mod recurrent;
 mod reductions;
 mod signals;
+mod spans;
 mod unary;
 mod views;
 mod vision;
