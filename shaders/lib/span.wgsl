@@ -25,6 +25,8 @@ struct Params {
     x_channel: u32,
     x_row: u32,
     x_slice: u32,
+    // Added to where a tile of columns starts, where tiles lie one behind the other.
+    x_tile: u32,
     // Between taps along y and z.
     x_tap_y: u32,
     x_tap_z: u32,

@@ -1,6 +1,7 @@
 //! The shader library: WGSL files embedded and reflected at build time, and kernels made as text.
 
 mod block;
+mod depthwise_tile;
 mod product;
 mod span_tile;
 mod weights;
@@ -11,6 +12,7 @@ mod library {
 }
 
 pub use block::{BlockTile, DEPTH, Reach, Walk};
+pub use depthwise_tile::DepthwiseTile;
 pub use library::*;
 pub use product::{BiasAccess, ProductTile};
 pub use span_tile::SpanTile;

@@ -90,9 +90,10 @@ impl SpanTile {
              if first_row >= params.rows {{ return; }}\n\
              let last_row = params.rows - 1u;\n\
              let start = starts[group.z];\n\
-             let index = (tile - row_tile * column_tiles) * {lanes}u + lane;\n\
+             let column_tile = tile - row_tile * column_tiles;\n\
+             let index = column_tile * {lanes}u + lane;\n\
              let own = group_at(min(index, params.groups - 1u));\n\
-             let corner = start.y + own.image * params.x_image + own.slice * params.x_slice + own.line * params.x_row + own.place * {}u;",
+             let corner = start.y + own.image * params.x_image + own.slice * params.x_slice + own.line * params.x_row + own.place * {}u + column_tile * params.x_tile;",
             lanes - 1,
             vectors * self.stride,
         )?;

@@ -2,6 +2,7 @@
 //! kernel of its own shares loads between neighbouring windows.
 
 use super::conv_window::Geometry;
+use super::depthwise_fours;
 use super::product::{Source, word};
 use crate::engine::ir::{Define, Family, Recorder, Work, linear_groups, prune};
 use crate::engine::kernels::depthwise::{Params, SHADER};
@@ -41,6 +42,9 @@ fn patch(extent: usize, candidates: &[usize]) -> usize {
 impl Depthwise<'_> {
     /// Adds its dispatch.
     pub(super) fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
+        if recorder.profile.family == Family::Software && depthwise_fours::record(self, recorder)? {
+            return Ok(());
+        }
         let g = self.geometry;
         // Mesa unrolls loops of fewer than 32 turns: sums in registers need patches of fewer outputs. A line has no
         // neighbouring rows to share with, so its patches are longer.
@@ -96,6 +100,22 @@ impl Depthwise<'_> {
 }
 
 impl Depthwise<'_> {
+    /// What decides which patch is fastest for kernel `name`.
+    pub(super) fn key(&self, name: &str, epilogue: &str) -> String {
+        let g = self.geometry;
+        format!(
+            "{name} {}x{} kernel {:?} input {:?} stride {:?} pad {:?} {:?} {:?} epilogue {epilogue}",
+            self.images,
+            self.channels,
+            &g.kernel[1..],
+            &g.input[1..],
+            &g.stride[1..],
+            &g.pad[1..],
+            self.x.storage,
+            self.weights.storage
+        )
+    }
+
     /// The patch that is chosen: `default` or one of others.
     fn chosen(&self, default: (usize, usize), recorder: &mut Recorder<'_>) -> (usize, usize) {
         let g = self.geometry;
@@ -110,19 +130,8 @@ impl Depthwise<'_> {
         };
         let patches = prune(patches, CANDIDATES_MAX, loads);
         let names: Vec<String> = patches.iter().map(|(rows, columns)| format!("{rows}x{columns}")).collect();
-        let (images, channels, epilogue) = (self.images, self.channels, recorder.epilogue());
-        let key = || {
-            format!(
-                "depthwise {images}x{channels} kernel {:?} input {:?} stride {:?} pad {:?} {:?} {:?} epilogue {epilogue}",
-                &g.kernel[1..],
-                &g.input[1..],
-                &g.stride[1..],
-                &g.pad[1..],
-                self.x.storage,
-                self.weights.storage
-            )
-        };
-        patches[recorder.choose(key, &names)]
+        let epilogue = recorder.epilogue();
+        patches[recorder.choose(|| self.key("depthwise", &epilogue), &names)]
     }
 }
 

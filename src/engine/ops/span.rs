@@ -1,12 +1,12 @@
 //! Products on software adapters by kernels that read rows of vectors: when they fit, and how both sides are laid out for them.
 
-use super::product::{Product, Source, Start, word};
+use super::layout::Layout;
+use super::product::{Product, Start, word};
 use crate::engine::ir::{
     BufferId, CHANNELS_VARY, Define, Form, Profile, Recorder, Storage, Work, linear_groups, prune,
 };
 use crate::engine::kernels::{BiasAccess, SpanTile, arrange, span::Params};
-use crate::error::Result;
-use crate::tensor::{DType, Shape};
+use crate::error::{Error, Result};
 
 /// Multiply-adds from which a kernel of this kind repays the time that it takes to compile.
 const MIN_WORK: u64 = 262_144;
@@ -80,6 +80,15 @@ struct Side {
     starts: Vec<u32>,
 }
 
+/// The right side, and vectors between its parts.
+struct Right {
+    side: Side,
+    /// Images, channels, rows, slices, taps along y and z.
+    strides: [u32; 6],
+    /// What a tile of columns adds to its place.
+    tile: u32,
+}
+
 /// A product in terms of rows of vectors.
 struct Plan<'a> {
     product: &'a Product,
@@ -87,6 +96,8 @@ struct Plan<'a> {
     y: Axis,
     z: Axis,
     images: u32,
+    /// Whether the right side is a constant, which is laid out when it is uploaded.
+    constant: bool,
 }
 
 /// Records `product` if a kernel over rows of vectors fits it.
@@ -94,7 +105,7 @@ pub(super) fn record(product: &Product, recorder: &mut Recorder<'_>) -> Result<b
     let access = product.bias.map_or(BiasAccess::None, |(_, access)| access);
     let Some(plan) = Plan::new(product, recorder) else { return Ok(false) };
     let Some(tiles) = plan.tiles(recorder.profile, access) else { return Ok(false) };
-    if !plan.right_pays(recorder) {
+    if !plan.right_pays(recorder.profile) {
         return Ok(false);
     }
     let Some(left) = plan.left(recorder)? else { return Ok(false) };
@@ -118,7 +129,8 @@ impl<'a> Plan<'a> {
             return None;
         }
         let images = p.columns / p.output[3];
-        let mut plan = Self { product, x, y, z, images };
+        let constant = recorder.is_constant(product.b.buffer);
+        let mut plan = Self { product, x, y, z, images, constant };
         let flat = p.y_step[1] == p.output[0] * p.y_step[0] && p.y_step[2] == p.output[1] * p.y_step[1];
         if flat && !product.padded && [x, y, z].iter().all(Axis::is_plain) {
             // Windows of one element: an image is one row.
@@ -249,7 +261,7 @@ impl<'a> Plan<'a> {
         layout.params.extent = [1, p.rows, p.channels, 0];
         layout.params.input = [1, p.rows, p.channels, 0];
         layout.params.stride = [0, p.a_row, 1, 0];
-        Ok(Some(Side { buffer: layout.record(recorder, self.product.a)?, starts }))
+        Ok(layout.record(recorder, self.product.a)?.map(|buffer| Side { buffer, starts }))
     }
 
     /// Elements of a row of the left side's vectors, between rows and between lines.
@@ -268,6 +280,7 @@ impl<'a> Plan<'a> {
         let p = &self.product.params;
         let one_row = self.y.output * self.y.taps * self.z.output * self.z.taps == 1;
         !self.product.padded
+            && !(self.constant && self.x.taps == 1 && self.x.stride != 1)
             && [self.x, self.y, self.z].iter().all(|a| a.pad == 0)
             && (one_row || self.x.input.is_multiple_of(4))
             && [p.b_channel, p.b_image].iter().all(|s| s.is_multiple_of(4))
@@ -275,14 +288,57 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether the right side is laid out already, is a constant, or is read often enough.
-    fn right_pays(&self, recorder: &Recorder<'_>) -> bool {
+    fn right_pays(&self, profile: &Profile) -> bool {
         let p = &self.product.params;
+        let planes = (self.product.starts.len() as u64) * u64::from(self.images) * u64::from(p.channels);
+        if planes.max(u64::from(p.columns)) > u64::from(profile.max_workgroups) * 64
+            || planes > u64::from(profile.max_workgroups)
+        {
+            return self.reads_directly();
+        }
         let reads = p.rows.div_ceil(32).saturating_mul(p.taps);
-        self.reads_directly() || recorder.is_constant(self.product.b.buffer) || reads >= MIN_READS
+        self.reads_directly() || self.constant || reads >= MIN_READS
     }
 
-    /// The right side and its strides: images, channels, rows, slices, taps along y and z.
-    fn right(&self, recorder: &mut Recorder<'_>) -> Result<(Side, [u32; 6])> {
+    /// The right side, a constant matrix, with the columns of each tile side by side, term behind term: so all that a tile reads
+    /// lies together.
+    fn tiled(&self, recorder: &mut Recorder<'_>, tile: &SpanTile) -> Result<Option<Right>> {
+        let p = &self.product.params;
+        let columns = tile.lanes * tile.columns();
+        let one_row = self.y.output * self.y.taps * self.z.output * self.z.taps * self.images == 1;
+        if !one_row
+            || self.x.taps != 1
+            || self.product.padded
+            || self.x.pad != 0
+            || !self.x.output.is_multiple_of(columns)
+        {
+            return Ok(None);
+        }
+        let (entries, places) = distinct(self.product.starts.iter().map(|s| s[1]));
+        let step = i64::from(self.x.stride);
+        let form = Form {
+            entries,
+            extents: [self.x.output / columns, 1, 1, p.channels, columns],
+            strides: [i64::from(columns) * step, 0, 0, i64::from(p.b_channel), step],
+        };
+        let Some(buffer) = recorder.formed(self.product.b.buffer, &form) else { return Ok(None) };
+        let (entry, channel) = (word(form.entry() / 4)?, columns / 4);
+        let side = Side { buffer, starts: places.iter().map(|place| place * entry).collect() };
+        let tile = (p.channels - 1) * channel;
+        Ok(Some(Right { side, strides: [0, channel, 0, 0, 0, 0], tile }))
+    }
+
+    /// The right side.
+    fn right(&self, recorder: &mut Recorder<'_>, tile: &SpanTile) -> Result<Right> {
+        if let Some(tiled) = self.tiled(recorder, tile)? {
+            return Ok(tiled);
+        }
+        let (side, strides) = self.spans(recorder)?;
+        Ok(Right { side, strides, tile: 0 })
+    }
+
+    /// The right side in rows, and its strides.
+    fn spans(&self, recorder: &mut Recorder<'_>) -> Result<(Side, [u32; 6])> {
         let p = &self.product.params;
         let [z_stride, y_stride, _] = self.right_strides();
         if self.reads_directly() {
@@ -341,14 +397,17 @@ impl<'a> Plan<'a> {
             stride: [z_stride, y_stride, 1, 0],
             ..layout.params
         };
-        Ok((Side { buffer: layout.record(recorder, self.product.b)?, starts }, strides))
+        let buffer = layout.record(recorder, self.product.b)?;
+        let buffer = buffer.ok_or_else(|| Error::resource_exhausted("more planes than the adapter's grid takes"))?;
+        Ok((Side { buffer, starts }, strides))
     }
 
     fn dispatch(&self, recorder: &mut Recorder<'_>, tile: &SpanTile, left: Side) -> Result<()> {
         let p = &self.product.params;
         let plain = left.buffer == self.product.a.buffer;
         let [a_row, a_line] = self.left_strides(plain);
-        let (right, [x_image, x_channel, x_row, x_slice, x_tap_y, x_tap_z]) = self.right(recorder)?;
+        let Right { side: right, strides, tile: x_tile } = self.right(recorder, tile)?;
+        let [x_image, x_channel, x_row, x_slice, x_tap_y, x_tap_z] = strides;
         let params = Params {
             rows: p.rows,
             groups: self.groups(tile),
@@ -365,6 +424,7 @@ impl<'a> Plan<'a> {
             x_channel,
             x_row,
             x_slice,
+            x_tile,
             x_tap_y,
             x_tap_z,
             x_last: word(recorder.vectors(right.buffer))?.saturating_sub(1),
@@ -420,49 +480,4 @@ fn distinct(values: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<u32>) {
     };
     let found = values.map(place).collect();
     (distinct, found)
-}
-
-/// A computed array laid out in rows of vectors by a kernel.
-struct Layout {
-    entries: Vec<u32>,
-    params: arrange::Params,
-}
-
-impl Layout {
-    /// One image of one channel of rows of `width` elements that lie side by side.
-    fn rows(entries: Vec<u32>, width: u32) -> Self {
-        let params = arrange::Params {
-            width,
-            row_vectors: width.div_ceil(4),
-            images: 1,
-            channels: 1,
-            step: [1, 1, 1, 0],
-            stride: [0, 0, 1, 0],
-            ..arrange::Params::default()
-        };
-        Self { entries, params }
-    }
-
-    /// The buffer that holds the rows.
-    fn record(mut self, recorder: &mut Recorder<'_>, source: Source) -> Result<BufferId> {
-        let p = &mut self.params;
-        let [z, y, ..] = p.extent;
-        let planes = [p.images, p.channels, z, y].iter().fold(self.entries.len(), |n, e| n.saturating_mul(*e as usize));
-        let total = planes.saturating_mul(p.row_vectors as usize);
-        p.total = word(total)?;
-        word(total.saturating_mul(4))?;
-        let rows = recorder.scratch(Shape::new([total * 4]), DType::F32, Storage::F32);
-        let entries = recorder.table(self.entries);
-        recorder.dispatch_plain(
-            &Work {
-                shader: &arrange::SHADER,
-                defines: &[],
-                buffers: &[source.buffer, entries, rows.buffer],
-                params: self.params.words(),
-                groups: linear_groups(total, 64, recorder.profile.max_workgroups),
-            },
-            Storage::F32,
-        )?;
-        Ok(rows.buffer)
-    }
 }
