@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use coracle::engine::compile::{compile, optimise};
 use coracle::engine::device::{Adapter, Lane, LaneOptions, Mask, Times};
-use coracle::engine::ir::{Given, Graph};
+use coracle::engine::ir::{Choices, Given, Graph};
 use coracle::formats::onnx;
 use coracle::tensor::{DType, Shape, Tensor};
 
@@ -91,7 +91,7 @@ fn main() {
     };
     let graph = optimise(graph, &profile).expect("a sound graph");
     let given: Vec<Given> = inputs.iter().map(Given::of).collect();
-    let program = Arc::new(compile(&graph, &given, &profile).expect("it compiles"));
+    let program = Arc::new(compile(&graph, &given, &profile, &Choices::default()).expect("it compiles"));
     assert!(program.is_plain(), "only programs of one segment are replayed");
     let (dispatches, ports) = (program.segments[0].dispatches.len(), &program.segments[0].downloads);
     let moved: usize = inputs.iter().map(|t| t.bytes().len()).sum();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use coracle::engine::compile::compile;
 use coracle::engine::device::{Adapter, Lane, LaneOptions, Mask};
-use coracle::engine::ir::Given;
+use coracle::engine::ir::{Choices, Given};
 
 use counting::Owner;
 use rounds::Rounds;
@@ -27,7 +27,8 @@ fn check(adapter: &Adapter) {
     let lane = Lane::open(adapter, 0, &LaneOptions::default()).expect("an adapter gives a device");
     let input = residual::input();
     let given = [Given::of(&input)];
-    let program = compile(&residual::graph(), &given, &adapter.profile(&Mask::default())).expect("it compiles");
+    let program = compile(&residual::graph(), &given, &adapter.profile(&Mask::default()), &Choices::default())
+        .expect("it compiles");
     let executable = lane.prepare(&Arc::new(program)).expect("it fits");
     lane.warm(&executable).expect("it runs");
     let mut rounds = Rounds::new(lane, executable, vec![input]);
