@@ -50,7 +50,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("tonic", &["src/api/", "src/server/", "src/cli/client", "src/cli/predict", "src/cli/bench", "build/", "tests/"]),
     ("axum", &["src/api/", "src/server/", "tests/"]),
     ("http", &["src/api/", "src/server/", "tests/"]),
-    ("prost", &["src/api/", "src/formats/", "src/server/config", "build/", "tests/"]),
+    ("prost", &["src/api/", "src/formats/", "src/server/config", "build/", "tests/", "benches/codecs"]),
     ("prost_reflect", &["src/api/", "src/formats/", "src/server/config", "build/", "tests/"]),
     ("anyhow", &["src/main.rs", "src/cli/"]),
 ];

@@ -13,4 +13,4 @@ pub use budget::{Budget, Ledger};
 pub use client::{Client, ClientReply};
 pub use observer::{Call, Observer, Silent};
 pub use router::{DESCRIPTORS, Options, SERVICES, Services, router};
-pub use tfs::{config, decode_inputs, wire};
+pub use tfs::{Form, config, decode_inputs, encode, wire};

@@ -37,7 +37,7 @@ struct Report {
     upload_us: f64,
     /// Recording the commands, by the wall clock of the submission thread: off the request's path once warm.
     encode_us: f64,
-    /// Handing them to the driver, likewise. Software adapters compute meanwhile.
+    /// Handing them to the driver, likewise.
     submit_us: f64,
     compute_us: f64,
     read_back_us: f64,

@@ -23,6 +23,9 @@ pub struct DeviceArgs {
     /// Where measured choices and compiled kernels are kept, or none [default: coracle in the user's cache folder].
     #[arg(long, default_value = "", hide_default_value = true, value_name = "DIR")]
     pub cache_dir: String,
+    /// Keep the driver's checks of indices and loops in kernels: slower, for hunting faults.
+    #[arg(long)]
+    pub checked_kernels: bool,
 }
 
 impl DeviceArgs {
@@ -43,6 +46,7 @@ impl DeviceArgs {
             in_flight,
             tune: self.tune,
             cache: cache_folder(&self.cache_dir),
+            checked_kernels: self.checked_kernels,
             ..EngineOptions::default()
         }
     }

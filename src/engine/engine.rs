@@ -33,6 +33,8 @@ pub struct EngineOptions {
     pub tune: Tune,
     /// Where measured choices and compiled kernels are kept; `None`: nowhere.
     pub cache: Option<PathBuf>,
+    /// Keep bounds checks and loop bounds in kernels.
+    pub checked_kernels: bool,
 }
 
 impl Default for EngineOptions {
@@ -46,6 +48,7 @@ impl Default for EngineOptions {
             memory_bytes: None,
             tune: Tune::Off,
             cache: None,
+            checked_kernels: false,
         }
     }
 }
@@ -107,8 +110,11 @@ impl Engine {
         let adapter = Adapter::pick(&options.device)?;
         let mask = Mask::new(&options.without, options.family.as_deref())?;
         let profile = adapter.profile(&mask);
-        let lane_options =
-            LaneOptions { in_flight: options.in_flight.max(2), cache: options.cache.clone(), ..LaneOptions::default() };
+        let lane_options = LaneOptions {
+            in_flight: options.in_flight.max(2),
+            checked: options.checked_kernels,
+            cache: options.cache.clone(),
+        };
         let lanes = (0..options.lanes.max(1))
             .map(|index| Lane::open(&adapter, index, &lane_options).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;

@@ -160,6 +160,7 @@ impl Values {
                 memory_bytes: Some(self.number("device_memory_bytes")?).filter(|b| *b > 0),
                 tune: self.text("tune").parse()?,
                 cache: cache_folder(self.text("cache_dir")),
+                checked_kernels: self.switch("checked_kernels"),
             },
             manager: ManagerOptions {
                 poll_interval: Some(Duration::from_secs(poll)).filter(|d| !d.is_zero()),

@@ -59,6 +59,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "",
         "folder for measured choices and compiled kernels, or none; empty: coracle in the user's cache folder",
     ),
+    setting(
+        "checked_kernels",
+        Kind::Switch,
+        "false",
+        "keep the driver's checks of indices and loops in kernels: slower",
+    ),
     setting("max_shapes_per_model", Kind::Number, "64", "new input shapes compiled for a model in one minute"),
     setting(
         "request_memory_bytes",

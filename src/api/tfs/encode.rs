@@ -8,7 +8,7 @@ use crate::tensor::{DType, Tensor};
 
 /// Where the elements go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::api) enum Form {
+pub enum Form {
     /// The field of the element type: what most clients read.
     Typed,
     /// `tensor_content`, without conversion.
@@ -42,7 +42,7 @@ pub(in crate::api) fn data_type(dtype: DType) -> DataType {
 ///
 /// # Errors
 /// `UNIMPLEMENTED` for integers below 8 bits, floats of 8 bits or fewer, sequences and optional values.
-pub(in crate::api) fn encode(tensor: &Tensor, form: Form) -> Result<TensorProto> {
+pub fn encode(tensor: &Tensor, form: Form) -> Result<TensorProto> {
     let dim = tensor.shape().iter().map(|d| Dim { size: *d as i64, name: String::new() }).collect();
     let mut proto = TensorProto {
         dtype: data_type(tensor.dtype()).into(),

@@ -13,7 +13,7 @@ mod weigh;
 
 pub(super) use decode::decode;
 pub use decode::decode_inputs;
-pub(super) use encode::{Form, encode};
+pub use encode::{Form, encode};
 pub(super) use metadata::specs;
 pub(super) use model_service::Models;
 pub(super) use prediction_service::Predictions;

@@ -47,7 +47,7 @@ pub struct Times {
     pub upload: Duration,
     /// Recording the commands: while the run before was on the device, unless the slot was new.
     pub encode: Duration,
-    /// The driver taking the commands. Software adapters compute meanwhile.
+    /// The driver taking the commands.
     pub submit: Duration,
     /// From submission, or the end of the submission before it, to completion.
     pub device: Duration,
