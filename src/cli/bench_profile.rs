@@ -19,7 +19,7 @@ const NAME_SHOWN: usize = 48;
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     name: String,
-    /// The shader, for nodes.
+    /// The shader, of a node's the one that takes longest.
     kernel: &'static str,
     dispatches: usize,
     time_us: f64,
@@ -102,7 +102,7 @@ fn row(name: String, of: &[&Profiled], total_us: f64, ceilings: &Ceilings) -> Ro
     let gb_per_s = rate(of.iter().map(|d| d.bytes as f64).sum());
     Row {
         name,
-        kernel: of.first().map_or("", |d| d.kernel),
+        kernel: of.iter().max_by_key(|d| d.time).map_or("", |d| d.kernel),
         dispatches: of.len(),
         time_us,
         share: if total_us > 0.0 { time_us / total_us } else { 0.0 },

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::compile::{optimise, prove_rows, rebatch};
+use super::demand::Limits;
 use super::device::{Adapter, Lane, LaneOptions, Mask};
 use super::ir::{Given, Graph, Precision, Profile};
-use super::plans::{Limits, Plans};
+use super::plans::Plans;
 use super::self_test::self_test;
 use super::session::{Session, declared_shapes};
 use super::tuning::{Tune, Tuning};

@@ -1,5 +1,7 @@
 //! Runs graphs on devices.
 
+mod batches;
+mod demand;
 #[allow(clippy::module_inception)]
 mod engine;
 mod load_times;

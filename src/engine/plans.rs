@@ -1,12 +1,13 @@
 //! The executables of one model, by input shapes: compiled on one thread, demands first, background warming after.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::batches::{self, Measured};
 use super::compile::compile;
+use super::demand::{Limits, State, Task};
 use super::device::{Executable, Lane};
 use super::ir::{Choices, Given, Graph, Profile, Program};
 use super::load_times::LoadTimes;
@@ -14,46 +15,6 @@ use super::plan::{Key, Plan, with_rows};
 use super::tuning::Tuning;
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
-
-mod batches;
-
-/// Plans made on demand that are kept beside those made at load.
-const MAX_DEMANDED: usize = 256;
-/// What may be demanded of a model.
-#[derive(Clone, Debug)]
-pub(super) struct Limits {
-    pub(super) name: String,
-    /// New shapes compiled in one minute.
-    pub(super) max_shapes_per_minute: usize,
-    /// Requests waiting for compiles at a time.
-    pub(super) max_waiting: usize,
-    /// Device memory of the whole process, in bytes.
-    pub(super) memory_bytes: Option<u64>,
-}
-
-type Waiter = oneshot::Sender<Result<Arc<Plan>>>;
-
-#[derive(Debug, Default)]
-struct State {
-    ready: HashMap<Key, Arc<Plan>>,
-    waiting: HashMap<Key, Vec<Waiter>>,
-    demands: VecDeque<Key>,
-    background: VecDeque<Task>,
-    recent: VecDeque<Instant>,
-    batch_sizes: Vec<usize>,
-    /// Rows of a batch that was run, and its time.
-    measured: Option<(usize, Duration)>,
-    closed: bool,
-}
-
-/// Work for when nobody waits.
-#[derive(Debug)]
-enum Task {
-    /// Make a batch size of these input shapes available; then, if it was quick enough, the next.
-    Batch { key: Key, rows: usize, rest: Vec<usize>, asked: bool },
-    /// Make a plan's executable on another lane.
-    Lane { plan: Arc<Plan>, lane: usize },
-}
 
 /// The plans of one model.
 #[derive(Debug)]
@@ -116,7 +77,7 @@ impl Plans {
             None => {
                 let plan = Arc::new(self.plan(key, false)?);
                 let mut state = self.state();
-                evict(&mut state);
+                state.evict();
                 Arc::clone(state.ready.entry(key.to_vec()).or_insert(plan))
             }
         };
@@ -194,7 +155,7 @@ impl Plans {
                 )));
             }
             if !state.waiting.contains_key(&key) {
-                self.admit(&mut state)?;
+                state.admit(&self.limits)?;
                 state.demands.push_back(key.clone());
             }
             state.waiting.entry(key).or_default().push(sender);
@@ -204,22 +165,6 @@ impl Plans {
         receiver.await.map_err(|_| gone())?
     }
 
-    /// Counts a new shape against the minute's allowance.
-    fn admit(&self, state: &mut State) -> Result<()> {
-        let now = Instant::now();
-        while state.recent.front().is_some_and(|t| now.duration_since(*t) >= Duration::from_secs(60)) {
-            state.recent.pop_front();
-        }
-        if state.recent.len() >= self.limits.max_shapes_per_minute {
-            return Err(Error::resource_exhausted(format!(
-                "model {}: more than {} new input shapes in a minute (max_shapes_per_model)",
-                self.limits.name, self.limits.max_shapes_per_minute
-            )));
-        }
-        state.recent.push_back(now);
-        Ok(())
-    }
-
     /// Makes the plan for these shapes ready on the first lane, on the calling thread, and keeps it for good.
     pub(super) fn pin(&self, key: &[Given]) -> Result<Arc<Plan>> {
         self.tune(key)?;
@@ -227,6 +172,58 @@ impl Plans {
         self.run_once(&plan)?;
         self.publish(key, &plan);
         Ok(plan)
+    }
+
+    /// Makes `sizes` of these shapes available in turn: the first two at once, the others in the background, or all at once
+    /// where kernels are measured, which requests would disturb. Without `asked`, stops at the first that is slow.
+    pub(super) fn warm_batches(&self, shapes: &[Given], asked: &[usize]) -> Result<()> {
+        let sizes = batches::sizes(asked);
+        for (position, rows) in sizes.iter().enumerate() {
+            let key = with_rows(shapes, *rows);
+            let rest = sizes[position + 1..].to_vec();
+            if position < 2 || self.tuning.measures() {
+                if !self.warm_batch(&key, *rows, !asked.is_empty() || position == 0)? {
+                    return Ok(());
+                }
+            } else {
+                let asked = !asked.is_empty();
+                self.state().background.push_back(Task::Batch { key, rows: *rows, rest, asked });
+                self.wake.notify_one();
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the batch size is there now: too slow or too large a default one is left out. Only the smallest is run, and
+    /// those of which it cannot be told from what was run before whether they are quick enough.
+    fn warm_batch(&self, key: &[Given], rows: usize, must: bool) -> Result<bool> {
+        let too_slow = |time: Duration| {
+            tracing::info!(model = self.limits.name, rows, ?time, "larger batches would take too long");
+            Ok(false)
+        };
+        let measured = self.state().measured;
+        if let Some(fewer) = measured.filter(|fewer| !must && fewer.is_slow()) {
+            return too_slow(fewer.time);
+        }
+        let plan = match self.tune(key).and_then(|()| self.build(key, true)) {
+            Ok(plan) => plan,
+            Err(error) if must => return Err(error),
+            Err(error) => {
+                tracing::info!(model = self.limits.name, rows, %error, "larger batches do not fit");
+                return Ok(false);
+            }
+        };
+        if measured.is_none_or(|fewer| !must && !fewer.promises(rows)) {
+            let measured = Measured::of(rows, || self.run_once(&plan))?;
+            self.state().measured = Some(measured);
+            if !must && measured.is_slow() {
+                return too_slow(measured.time);
+            }
+        }
+        self.publish(key, &plan);
+        self.state().batch_sizes.push(rows);
+        Ok(true)
     }
 
     /// The time of a run on zeros.
@@ -309,7 +306,7 @@ impl Plans {
 
     fn publish(&self, key: &[Given], plan: &Arc<Plan>) {
         let mut state = self.state();
-        evict(&mut state);
+        state.evict();
         state.ready.insert(key.to_vec(), Arc::clone(plan));
         let others = (0..self.lanes.len()).filter(|lane| plan.executables[*lane].get().is_none());
         state.background.extend(others.map(|lane| Task::Lane { plan: Arc::clone(plan), lane }));
@@ -388,17 +385,5 @@ impl Plans {
                 }
             }
         }
-    }
-}
-
-/// Makes room among the plans made on demand: the one unused for longest goes; pinned ones stay.
-fn evict(state: &mut State) {
-    let demanded = state.ready.iter().filter(|(_, p)| !p.pinned);
-    if demanded.clone().count() < MAX_DEMANDED {
-        return;
-    }
-    let used = |p: &Plan| *p.last_used.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(key) = demanded.min_by_key(|(_, p)| used(p)).map(|(k, _)| k.clone()) {
-        state.ready.remove(&key);
     }
 }

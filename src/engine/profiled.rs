@@ -19,7 +19,8 @@ pub struct Profiled {
     pub groups: [u32; 3],
     /// The median time on the device.
     pub time: Duration,
-    /// 2 × multiply-adds. Those of a node of several dispatches are shared among them by their times.
+    /// 2 × multiply-adds. Those of a node of several dispatches belong to the kernel that takes longest: others lay its operands
+    /// out.
     pub flops: f64,
     /// Bytes of all buffers that it reads or writes, each counted once: the least that can go to memory and back.
     pub bytes: u64,
@@ -57,10 +58,12 @@ fn median(runs: &[Vec<Duration>], dispatch: usize) -> Duration {
 fn flops(segment: &Segment, times: &[Duration]) -> Vec<f64> {
     let mut flops = vec![0.0; times.len()];
     for node in &segment.arithmetic {
-        let total: f64 = times[node.dispatches.clone()].iter().map(Duration::as_secs_f64).sum();
-        for dispatch in node.dispatches.clone() {
-            let share = if total > 0.0 { times[dispatch].as_secs_f64() / total } else { 0.0 };
-            flops[dispatch] += node.flops * share;
+        let Some(longest) = node.dispatches.clone().max_by_key(|d| times[*d]) else { continue };
+        let kernel = segment.dispatches[longest].kernel.name;
+        let alike = || node.dispatches.clone().filter(|d| segment.dispatches[*d].kernel.name == kernel);
+        let total: f64 = alike().map(|d| times[d].as_secs_f64()).sum();
+        for dispatch in alike().filter(|_| total > 0.0) {
+            flops[dispatch] += node.flops * times[dispatch].as_secs_f64() / total;
         }
     }
     flops

@@ -206,23 +206,4 @@ fn winner(candidates: &[String], times: &BTreeMap<String, Duration>) -> Option<S
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_wins_unless_another_is_clearly_faster() {
-        let candidates = ["a".to_owned(), "b".to_owned()];
-        let times = |a: u64, b: u64| {
-            BTreeMap::from([("a".to_owned(), Duration::from_micros(a)), ("b".to_owned(), Duration::from_micros(b))])
-        };
-        assert_eq!(winner(&candidates, &times(100, 90)).as_deref(), Some("b"));
-        assert_eq!(winner(&candidates, &times(100, 99)).as_deref(), Some("a"));
-        assert_eq!(winner(&candidates, &BTreeMap::from([("a".to_owned(), Duration::ZERO)])), None);
-    }
-
-    #[test]
-    fn modes_are_words() {
-        assert_eq!("cached".parse::<Tune>().expect("a mode"), Tune::Cached);
-        assert!("always".parse::<Tune>().is_err());
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! A real server process, called by a real client over real sockets. Without an adapter every test says that it skipped.
 
+mod cache;
 mod calls;
 mod concurrency;
 mod errors;

@@ -17,7 +17,7 @@ fn relu(dtype: DType, storage: Storage) -> Arc<Program> {
     let zero = format!("{}(0)", storage.wgsl());
     kernel.source = kernel
         .source
-        .replace("let v0 = value;", &format!("let v0 = max(x[i], {zero});"))
+        .replace("store(Value(0), i, 0u)", &format!("store(Value(max(x[i], {zero})), i, 0u)"))
         .replace("@compute", &format!("@group(0) @binding(2) var<storage, read> x: {text};\n@compute"))
         .into();
     kernel.bindings.push(crate::engine::ir::Binding::Read);
