@@ -64,7 +64,7 @@ pub(super) fn compile(out: &Path) {
         emit(&mut rust, &source, &module);
         stems.push(source.stem);
     }
-    for (name, stem) in [("span", "span"), ("depthwise_fours", "depthwise")] {
+    for stem in ["patches", "span"] {
         let text: String = ["index", stem]
             .map(|name| std::fs::read_to_string(format!("shaders/lib/{name}.wgsl")).expect("readable"))
             .concat();
@@ -73,7 +73,7 @@ pub(super) fn compile(out: &Path) {
         let params = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).expect("it has Params").0;
         let _ = writeln!(
             rust,
-            "/// `shaders/lib/{stem}.wgsl`.\npub mod {name} {{\n{}}}",
+            "/// `shaders/lib/{stem}.wgsl`.\npub mod {stem} {{\n{}}}",
             params_struct(&module, params, stem)
         );
     }

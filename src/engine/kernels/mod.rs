@@ -1,7 +1,9 @@
 //! The shader library: WGSL files embedded and reflected at build time, and kernels made as text.
 
 mod block;
-mod depthwise_tile;
+#[cfg(test)]
+mod checked;
+mod patch_tile;
 mod product;
 mod span_tile;
 mod weights;
@@ -12,8 +14,8 @@ mod library {
 }
 
 pub use block::{BlockTile, DEPTH, Reach, Walk};
-pub use depthwise_tile::DepthwiseTile;
 pub use library::*;
+pub use patch_tile::{PatchTile, Taps};
 pub use product::{BiasAccess, ProductTile};
 pub use span_tile::SpanTile;
 pub use weights::PackedWeights;

@@ -2,9 +2,9 @@
 //! kernel of its own shares loads between neighbouring windows.
 
 use super::conv_window::Geometry;
-use super::depthwise_fours;
+use super::patches::Patches;
 use super::product::{Source, word};
-use crate::engine::ir::{Define, Family, Recorder, Work, linear_groups, prune};
+use crate::engine::ir::{Define, Family, Recorder, Storage, Work, linear_groups, prune};
 use crate::engine::kernels::depthwise::{Params, SHADER};
 use crate::error::Result;
 
@@ -42,7 +42,15 @@ fn patch(extent: usize, candidates: &[usize]) -> usize {
 impl Depthwise<'_> {
     /// Adds its dispatch.
     pub(super) fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
-        if recorder.profile.family == Family::Software && depthwise_fours::record(self, recorder)? {
+        let patches = Patches {
+            x: self.x,
+            weights: (self.weights.storage == Storage::F32).then_some((self.weights.buffer, self.bias)),
+            geometry: self.geometry,
+            images: self.images,
+            channels: self.channels,
+            multiplier: self.multiplier,
+        };
+        if patches.weights.is_some() && patches.record(recorder)? {
             return Ok(());
         }
         let g = self.geometry;
@@ -101,10 +109,10 @@ impl Depthwise<'_> {
 
 impl Depthwise<'_> {
     /// What decides which patch is fastest for kernel `name`.
-    pub(super) fn key(&self, name: &str, epilogue: &str) -> String {
+    fn key(&self, epilogue: &str) -> String {
         let g = self.geometry;
         format!(
-            "{name} {}x{} kernel {:?} input {:?} stride {:?} pad {:?} {:?} {:?} epilogue {epilogue}",
+            "depthwise {}x{} kernel {:?} input {:?} stride {:?} pad {:?} {:?} {:?} epilogue {epilogue}",
             self.images,
             self.channels,
             &g.kernel[1..],
@@ -131,7 +139,7 @@ impl Depthwise<'_> {
         let patches = prune(patches, CANDIDATES_MAX, loads);
         let names: Vec<String> = patches.iter().map(|(rows, columns)| format!("{rows}x{columns}")).collect();
         let epilogue = recorder.epilogue();
-        patches[recorder.choose(|| self.key("depthwise", &epilogue), &names)]
+        patches[recorder.choose(|| self.key(&epilogue), &names)]
     }
 }
 

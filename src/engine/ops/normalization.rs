@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::arguments::{axis_of, optional, required};
 use super::boxes::word;
+use super::patches::rows_of_fours;
 use super::registry::OpSpec;
 use super::sketch::{Sketch, number};
 use crate::engine::ir::{
-    Define, Expansion, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Wire, Work, linear_groups,
+    Define, Expansion, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Storage, Wire, Work, linear_groups,
 };
-use crate::engine::kernels::normalize as kernel;
+use crate::engine::kernels::{normalize as kernel, normalize4};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
 
@@ -294,6 +295,27 @@ impl Op for Normalization {
         let plan = self.plan(&input.shape)?;
         if bias.as_ref().is_some_and(|b| b.storage != scale.storage) {
             return Err(Error::unimplemented("scale and bias of different types"));
+        }
+        let floats = [&input, &scale, &output].iter().all(|o| o.storage == Storage::F32);
+        let by_element = plan.groups <= 1 && plan.element_divisor <= 1 && plan.element_scales == plan.count;
+        if floats && by_element && rows_of_fours(recorder, plan.rows, plan.count) {
+            let group = recorder.profile.subgroup.unwrap_or(8);
+            let params = normalize4::Params {
+                rows: word(plan.rows)?,
+                vectors: word(plan.count / 4)?,
+                has_bias: u32::from(bias.is_some()),
+                epsilon: self.epsilon,
+            };
+            return recorder.dispatch(&Work {
+                shader: &normalize4::SHADER,
+                defines: &[
+                    Define::Const("RMS", u32::from(matches!(self.kind, Kind::Rms(_)))),
+                    Define::Const("GROUP", group),
+                ],
+                buffers: &[input.buffer, scale.buffer, bias.map_or(scale.buffer, |b| b.buffer), output.buffer],
+                params: params.words(),
+                groups: linear_groups(plan.rows, group, recorder.profile.max_workgroups),
+            });
         }
         let params = kernel::Params {
             rows: word(plan.rows)?,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::arguments::required;
 use super::boxes::{signed, word};
 use super::conv_window::{AutoPad, Geometry, Window};
+use super::patches::Patches;
+use super::product::Source;
 use super::registry::OpSpec;
 use crate::engine::ir::{Define, Fact, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::pool;
@@ -239,6 +241,14 @@ impl Op for Pool {
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
         let (input, output) = (recorder.input(0)?.clone(), recorder.output(0).clone());
         let geometry = self.geometry(&input.shape[2..])?;
+        if self.kind == Kind::Max && !self.indices {
+            let (images, channels) = (input.shape[0], input.shape[1]);
+            let geometry = &geometry;
+            let x = Source::from(&input);
+            if (Patches { x, weights: None, geometry, images, channels, multiplier: 1 }).record(recorder)? {
+                return Ok(());
+            }
+        }
         let extents = |e: [usize; 3]| -> Result<[i32; 4]> {
             Ok([signed(e[0] as i64)?, signed(e[1] as i64)?, signed(e[2] as i64)?, 1])
         };

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::arguments::{axis_of, optional, required};
 use super::boxes::word;
+use super::patches::rows_of_fours;
 use super::registry::OpSpec;
-use crate::engine::ir::{Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
-use crate::engine::kernels::softmax as kernel;
+use crate::engine::ir::{Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Storage, Work, linear_groups};
+use crate::engine::kernels::{softmax as kernel, softmax4};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -104,6 +105,21 @@ impl Op for Softmax {
         let (input, output) = (recorder.input(0)?.clone(), recorder.output(0).clone());
         let [outer, extent, inner] = self.around(&input.shape)?;
         let rows = outer * inner;
+        let floats = input.storage == Storage::F32 && output.storage == Storage::F32;
+        if floats && inner == 1 && rows_of_fours(recorder, rows, extent) {
+            let group = recorder.profile.subgroup.unwrap_or(8);
+            return recorder.dispatch(&Work {
+                shader: &softmax4::SHADER,
+                defines: &[
+                    Define::Const("LOGARITHM", u32::from(self.logarithm)),
+                    Define::Const("MASKED", u32::from(self.masked)),
+                    Define::Const("GROUP", group),
+                ],
+                buffers: &[input.buffer, output.buffer],
+                params: softmax4::Params { rows: word(rows)?, vectors: word(extent / 4)? }.words(),
+                groups: linear_groups(rows, group, recorder.profile.max_workgroups),
+            });
+        }
         let params = kernel::Params { rows: word(rows)?, extent: word(extent)?, inner: word(inner)?, unused: 0 };
         let grouped = recorder.profile.family == Family::Gpu && extent >= GROUP_FROM;
         recorder.dispatch(&Work {

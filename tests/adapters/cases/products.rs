@@ -126,6 +126,22 @@ fn depthwise() -> Vec<Case> {
             .ints("dilations", &[2, 3])
             .varying(floats(&[1, 3, 10, 21], 75))
             .constant(floats(&[3, 1, 3, 3], 76)),
+        new("Conv", "depthwise_fours")
+            .int("group", 6)
+            .ints("pads", &[1, 1, 1, 1])
+            .varying(floats(&[2, 6, 9, 20], 90))
+            .constant(floats(&[6, 1, 3, 3], 91))
+            .constant(floats(&[6], 92)),
+        new("Conv", "depthwise_fours_s2")
+            .int("group", 5)
+            .ints("pads", &[2, 2, 2, 2])
+            .ints("strides", &[2, 2])
+            .varying(floats(&[1, 5, 18, 28], 93))
+            .constant(floats(&[10, 1, 5, 5], 94)),
+        new("Conv", "depthwise_fours_unpadded")
+            .int("group", 7)
+            .varying(floats(&[1, 7, 16, 32], 95))
+            .constant(floats(&[7, 1, 3, 3], 96)),
         new("Conv", "depthwise_1d")
             .int("group", 5)
             .ints("pads", &[4, 4])

@@ -1,7 +1,8 @@
 //! Every tile is valid WGSL, binds what is declared and translates to every backend.
 
+use super::super::checked;
 use super::*;
-use crate::engine::ir::{Chain, Define, Link, Packing, Storage};
+use crate::engine::ir::{Define, Packing, Storage};
 
 /// A tile to change.
 const PLAIN: BlockTile = BlockTile {
@@ -55,7 +56,7 @@ fn tiles() -> Vec<BlockTile> {
     tiles
 }
 
-fn linked(tile: &BlockTile, storage: Storage) -> String {
+fn validated(tile: &BlockTile, storage: Storage) -> (naga::Module, naga::valid::ModuleInfo) {
     let sum = if tile.whole { Storage::I32 } else { Storage::F32 };
     let storage = if tile.whole { Storage::I32 } else { storage };
     let side = |name, packed: Option<PackedWeights>| {
@@ -63,64 +64,21 @@ fn linked(tile: &BlockTile, storage: Storage) -> String {
     };
     let (left, right) = (side("Left", tile.left_packed), side("Right", tile.right_packed));
     let defines = [left, right, Define::Scalar("Bias", storage), Define::Scalar("Sum", sum)];
-    let chain = Chain::identity(sum.class());
-    let link = Link {
-        defines: &defines,
-        class: sum.class(),
-        out: storage,
-        chain: &chain,
-        library: &crate::engine::kernels::function,
-    };
-    tile.shader().link(&link).expect("no functions are called").source.to_string()
-}
-
-fn validated(tile: &BlockTile, storage: Storage) -> (naga::Module, naga::valid::ModuleInfo) {
-    let text = linked(tile, storage);
-    let module =
-        naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
-    let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
-        .validate(&module)
-        .unwrap_or_else(|error| panic!("{tile:?}: {}", error.emit_to_string(&text)));
-    (module, info)
+    checked::validated(tile, &tile.shader(), &defines, if tile.whole { sum } else { storage })
 }
 
 #[test]
 fn every_tile_is_valid() {
     for tile in tiles() {
         let (module, _) = validated(&tile, Storage::F32);
-        let mut bound: Vec<_> =
-            module.global_variables.iter().filter_map(|(_, v)| Some((v.binding?.binding, v.space))).collect();
-        bound.sort_by_key(|(binding, _)| *binding);
-        let kinds: Vec<Binding> = bound
-            .iter()
-            .map(|(_, space)| match space {
-                naga::AddressSpace::Uniform => Binding::Uniform,
-                naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
-                    Binding::ReadWrite
-                }
-                _ => Binding::Read,
-            })
-            .collect();
-        assert_eq!(kinds, tile.bindings(), "{tile:?}");
+        checked::binds_what_is_declared(&tile, &tile.shader(), &module);
     }
 }
 
 #[test]
 fn every_backend_takes_the_tiles() {
-    use naga::back::{hlsl, msl, spv};
     for tile in tiles() {
-        let (module, info) = validated(&tile, Storage::F16);
-        spv::write_vec(&module, &info, &spv::Options { lang_version: (1, 3), ..Default::default() }, None)
-            .unwrap_or_else(|error| panic!("{tile:?}: {error}"));
-        let options =
-            hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, fake_missing_bindings: true, ..Default::default() };
-        let mut text = String::new();
-        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
-            .write(&module, &info, None)
-            .unwrap_or_else(|error| panic!("{tile:?}: {error}"));
-        let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
-        msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
-            .unwrap_or_else(|error| panic!("{tile:?}: {error}"));
+        checked::translates(&tile, &validated(&tile, Storage::F16));
     }
 }
 

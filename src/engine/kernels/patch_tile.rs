@@ -1,5 +1,5 @@
-//! Depthwise convolutions by patches, for software adapters: what a patch reads of a row is whole vectors of four, each inside
-//! the row or outside, and every tap takes its columns from registers.
+//! Depthwise convolutions and maxima over windows by patches, for software adapters: what a patch reads of a row is whole vectors
+//! of four, each inside the row or outside, and every tap takes its columns from registers.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,12 +7,38 @@ use std::fmt::Write as _;
 use crate::engine::ir::{Binding, Shader, Target};
 
 /// x, weights, bias, y, params.
-const BINDINGS: &[Binding] = &[Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite, Binding::Uniform];
+const WEIGHTED: &[Binding] = &[Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite, Binding::Uniform];
+/// x, y, params.
+const PLAIN: &[Binding] = &[Binding::Read, Binding::ReadWrite, Binding::Uniform];
 const COMPONENTS: [&str; 4] = ["x", "y", "z", "w"];
+
+/// Floats as integers of the same order, NaN above all: drivers compare floats as if there were no NaN.
+const ORDERED: &str = "\
+fn ordered(bits: vec4<u32>) -> vec4<i32> {
+    let negative = bitcast<vec4<i32>>(bits ^ vec4<u32>(0x7fffffffu));
+    let own = select(bitcast<vec4<i32>>(bits), negative, bitcast<vec4<i32>>(bits) < vec4<i32>(0));
+    return select(own, vec4<i32>(0x7fffffff), (bits & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u));
+}
+fn restored(value: vec4<i32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(select(value, value ^ vec4<i32>(0x7fffffff), value < vec4<i32>(0)));
+}
+";
+
+/// What is made of the taps of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Taps {
+    /// Their sum, each times a weight of the channel.
+    Weighted {
+        /// Whether the channel's bias is added.
+        bias: bool,
+    },
+    /// The largest of those inside; NaN counts as the largest.
+    Largest,
+}
 
 /// One kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DepthwiseTile {
+pub struct PatchTile {
     /// Invocations of a workgroup, a patch each.
     pub lanes: u32,
     /// Rows of a patch.
@@ -25,13 +51,13 @@ pub struct DepthwiseTile {
     pub stride: [u32; 2],
     /// Columns before the first one of x.
     pub pad_x: u32,
-    /// Whether there is a bias.
-    pub bias: bool,
+    /// What is made of them.
+    pub of: Taps,
     /// Whether results are stored in fours: rows of the output start at multiples of four.
     pub fours: bool,
 }
 
-impl DepthwiseTile {
+impl PatchTile {
     /// Multiply-adds of vectors, and so how long the text is.
     pub fn statements(&self) -> u32 {
         self.rows * self.vectors * self.taps()
@@ -39,11 +65,16 @@ impl DepthwiseTile {
 
     /// Vectors read and stored by a patch.
     pub fn accesses(&self) -> u32 {
-        self.span_y() * self.span_x() + self.rows * self.vectors + self.taps().div_ceil(4)
+        self.span_y() * self.span_x() + self.rows * self.vectors + self.tap_vectors()
     }
 
     fn taps(&self) -> u32 {
         self.kernel[0] * self.kernel[1]
+    }
+
+    /// Vectors of weights.
+    fn tap_vectors(&self) -> u32 {
+        if self.of == Taps::Largest { 0 } else { self.taps().div_ceil(4) }
     }
 
     fn span_y(&self) -> u32 {
@@ -68,19 +99,30 @@ impl DepthwiseTile {
     /// The kernel's text.
     pub fn shader(&self) -> Shader {
         let target = Some(Target { buffer: "y", wide: true });
-        Shader { name: "depthwise", source: Cow::Owned(self.text()), bindings: BINDINGS, target }
+        let bindings = if self.of == Taps::Largest { PLAIN } else { WEIGHTED };
+        Shader { name: "patches", source: Cow::Owned(self.text()), bindings, target }
     }
 
     fn text(&self) -> String {
+        let (weights, y) = match self.of {
+            Taps::Largest => ("", 1),
+            Taps::Weighted { .. } => (
+                "@group(0) @binding(1) var<storage, read> weights: array<vec4<f32>>;\n\
+                 @group(0) @binding(2) var<storage, read> bias: array<Bias>;\n",
+                3,
+            ),
+        };
         let mut text = format!(
             "{}{}@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;\n\
-             @group(0) @binding(1) var<storage, read> weights: array<vec4<f32>>;\n\
-             @group(0) @binding(2) var<storage, read> bias: array<Bias>;\n\
-             @group(0) @binding(3) var<storage, read_write> y: array<vec4<Out>>;\n\
-             @group(0) @binding(4) var<uniform> params: Params;\n",
+             {weights}@group(0) @binding({y}) var<storage, read_write> y: array<vec4<Out>>;\n\
+             @group(0) @binding({}) var<uniform> params: Params;\n",
             include_str!("../../../shaders/lib/index.wgsl"),
-            include_str!("../../../shaders/lib/depthwise.wgsl"),
+            include_str!("../../../shaders/lib/patches.wgsl"),
+            y + 1,
         );
+        if self.of == Taps::Largest {
+            text.push_str(ORDERED);
+        }
         self.emit(&mut text).expect("writing to a string cannot fail");
         text
     }
@@ -106,11 +148,18 @@ impl DepthwiseTile {
             self.before(),
             stride[0],
         )?;
-        let tap_vectors = self.taps().div_ceil(4);
+        let tap_vectors = self.tap_vectors();
         for vector in 0..tap_vectors {
             writeln!(text, "let t{vector} = weights[channel * {tap_vectors}u + {vector}u];")?;
         }
-        let first = if self.bias { "vec4<f32>(f32(bias[channel]))" } else { "zero" };
+        let first = match self.of {
+            Taps::Weighted { bias: true } => "vec4<f32>(f32(bias[channel]))",
+            Taps::Weighted { bias: false } => "zero",
+            Taps::Largest => "lowest",
+        };
+        if self.of == Taps::Largest {
+            writeln!(text, "let lowest = ordered(vec4<u32>(params.lowest));")?;
+        }
         for row in 0..rows {
             for vector in 0..vectors {
                 writeln!(text, "var s{row}_{vector} = {first};")?;
@@ -136,7 +185,11 @@ impl DepthwiseTile {
              let start{r} = (source + select(0u, top + {r}u, row{r})) * params.input_x;"
         )?;
         for q in 0..self.span_x() {
-            writeln!(text, "let x{r}_{q} = select(zero, x[start{r} + at{q}], row{r} && in{q});")?;
+            let (outside, inside) = match self.of {
+                Taps::Weighted { .. } => ("zero", format!("x[start{r} + at{q}]")),
+                Taps::Largest => ("lowest", format!("ordered(bitcast<vec4<u32>>(x[start{r} + at{q}]))")),
+            };
+            writeln!(text, "let x{r}_{q} = select({outside}, {inside}, row{r} && in{q});")?;
         }
         for row in 0..self.rows {
             let Some(tap) = r.checked_sub(row * self.stride[0]).filter(|tap| *tap < self.kernel[0]) else { continue };
@@ -148,6 +201,10 @@ impl DepthwiseTile {
                         format!("x{r}_{}.{}", at / 4, COMPONENTS[at as usize % 4])
                     };
                     let columns: Vec<String> = (4 * vector..4 * vector + 4).map(element).collect();
+                    if self.of == Taps::Largest {
+                        writeln!(text, "s{row}_{vector} = max(s{row}_{vector}, vec4<i32>({}));", columns.join(", "))?;
+                        continue;
+                    }
                     let weight = format!("t{}.{}", i / 4, COMPONENTS[i as usize % 4]);
                     writeln!(
                         text,
@@ -173,16 +230,67 @@ impl DepthwiseTile {
                 4 * self.vectors,
                 4 * vector
             )?;
+            let value = if self.of == Taps::Largest { "restored" } else { "" };
             if self.fours {
-                writeln!(text, "store4(s{row}_{vector}, line_at + column{vector}, channel);")?;
+                writeln!(text, "store4({value}(s{row}_{vector}), line_at + column{vector}, channel);")?;
             } else {
                 writeln!(
                     text,
-                    "for (var i = 0u; i < min(4u, params.output_x - column{vector}); i++) {{ store(s{row}_{vector}[i], line_at + column{vector} + i, channel); }}"
+                    "for (var i = 0u; i < min(4u, params.output_x - column{vector}); i++) {{ store({value}(s{row}_{vector})[i], line_at + column{vector} + i, channel); }}"
                 )?;
             }
             writeln!(text, "}}")?;
         }
         writeln!(text, "}}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::checked;
+    use super::*;
+    use crate::engine::ir::{Define, Storage};
+
+    #[test]
+    fn every_tile_is_valid_everywhere() {
+        for (rows, vectors) in [(1, 1), (2, 4), (4, 2), (8, 2)] {
+            for (kernel, stride, pad_x) in
+                [([3, 3], [1, 1], 1), ([1, 9], [1, 2], 4), ([5, 5], [2, 2], 2), ([7, 7], [1, 1], 5)]
+            {
+                for (of, fours) in [
+                    (Taps::Weighted { bias: false }, true),
+                    (Taps::Weighted { bias: true }, false),
+                    (Taps::Largest, true),
+                    (Taps::Largest, false),
+                ] {
+                    let tile = PatchTile { lanes: 8, rows, vectors, kernel, stride, pad_x, of, fours };
+                    let made = checked::validated(
+                        &tile,
+                        &tile.shader(),
+                        &[Define::Scalar("Bias", Storage::F32)],
+                        Storage::F32,
+                    );
+                    checked::binds_what_is_declared(&tile, &tile.shader(), &made.0);
+                    checked::translates(&tile, &made);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn patches_read_whole_vectors() {
+        let tile = PatchTile {
+            lanes: 8,
+            rows: 4,
+            vectors: 2,
+            kernel: [3, 3],
+            stride: [1, 1],
+            pad_x: 1,
+            of: Taps::Weighted { bias: false },
+            fours: true,
+        };
+        // One vector before the patch's two, and one behind.
+        assert_eq!((tile.span_x(), tile.span_y()), (4, 6));
+        assert_eq!(PatchTile { stride: [2, 2], pad_x: 0, ..tile }.span_x(), 5);
     }
 }

@@ -1,0 +1,18 @@
+// The problem of windows over planes whose rows are whole vectors of four: every output channel reads one input channel.
+// Weights of a channel, if there are any, are whole vectors, zeros at their ends.
+struct Params {
+    patches: u32,
+    patches_x: u32,
+    patches_y: u32,
+    channels: u32,
+    // Output channels that read the same input channel.
+    multiplier: u32,
+    input_y: u32,
+    // Vectors of a row of x.
+    input_x: u32,
+    output_y: u32,
+    output_x: u32,
+    pad_y: u32,
+    // The bits of minus infinity: drivers fold constant infinities away.
+    lowest: u32,
+}

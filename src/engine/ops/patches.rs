@@ -1,0 +1,152 @@
+//! Windows over planes by kernels that read rows of whole vectors: when they fit, and which patch is taken.
+
+use super::conv_window::Geometry;
+use super::product::{Source, word};
+use crate::engine::ir::{BufferId, Define, Family, Form, Recorder, Storage, Work, linear_groups};
+use crate::engine::kernels::patches::Params;
+use crate::engine::kernels::{PatchTile, Taps};
+use crate::error::Result;
+
+/// Multiply-adds of vectors in a patch: longer ones leave a CPU's instruction cache.
+const MAX_STATEMENTS: u32 = 260;
+/// Taps and steps beyond which even a small patch would take too long to compile.
+const MAX_TAPS: usize = 49;
+/// See [`MAX_TAPS`].
+const MAX_STRIDE: usize = 4;
+/// Elements from which a kernel for whole vectors repays its compiling.
+const MIN_ELEMENTS: usize = 4096;
+/// Patches below which lanes would idle.
+const MIN_PATCHES: usize = 64;
+/// Patches that are timed at most.
+const CANDIDATES_MAX: usize = 3;
+/// Rows and vectors of patches.
+const PATCHES: [(u32, u32); 12] =
+    [(4, 7), (2, 7), (8, 2), (7, 2), (4, 4), (4, 2), (4, 1), (2, 2), (2, 1), (1, 4), (1, 2), (1, 1)];
+
+/// Whether `rows` rows of `extent` elements are best read by vectors of four, a row an invocation.
+pub(super) fn rows_of_fours(recorder: &Recorder<'_>, rows: usize, extent: usize) -> bool {
+    let many = rows.saturating_mul(extent) >= MIN_ELEMENTS && rows > 1;
+    recorder.profile.family == Family::Software && many && extent.is_multiple_of(4)
+}
+
+/// Windows over planes, made into output 0 of the node that is recorded.
+#[derive(Debug)]
+pub(super) struct Patches<'a> {
+    pub(super) x: Source,
+    /// Weights of each output channel and their bias; without them the largest tap is taken.
+    pub(super) weights: Option<(BufferId, Option<Source>)>,
+    pub(super) geometry: &'a Geometry,
+    pub(super) images: usize,
+    /// Output channels.
+    pub(super) channels: usize,
+    /// Output channels that read the same input channel.
+    pub(super) multiplier: usize,
+}
+
+impl Patches<'_> {
+    /// Adds a dispatch if a kernel over rows of whole vectors fits; says whether one does.
+    pub(super) fn record(&self, recorder: &mut Recorder<'_>) -> Result<bool> {
+        let g = self.geometry;
+        let Some(lanes) = recorder.profile.subgroup.filter(|_| self.fits(recorder)) else { return Ok(false) };
+        let (channels, taps) = (word(self.channels)?, word(g.taps())?);
+        let formed = match self.weights {
+            Some((weights, _)) => {
+                let form = Form {
+                    entries: vec![0],
+                    extents: [1, 1, 1, channels, taps],
+                    strides: [0, 0, 0, i64::from(taps), 1],
+                };
+                let Some(formed) = recorder.formed(weights, &form) else { return Ok(false) };
+                Some(formed)
+            }
+            None => None,
+        };
+        let bias = self.weights.and_then(|(_, bias)| bias);
+        let tile = self.chosen(recorder, lanes)?;
+        let patches_y = g.output[1].div_ceil(tile.rows as usize);
+        let patches_x = g.output[2].div_ceil(4 * tile.vectors as usize);
+        let patches = self.images * self.channels * patches_y * patches_x;
+        let params = Params {
+            patches: word(patches)?,
+            patches_x: word(patches_x)?,
+            patches_y: word(patches_y)?,
+            channels,
+            multiplier: word(self.multiplier)?,
+            input_y: word(g.input[1])?,
+            input_x: word(g.input[2] / 4)?,
+            output_y: word(g.output[1])?,
+            output_x: word(g.output[2])?,
+            pad_y: word(g.pad[1])?,
+            lowest: f32::NEG_INFINITY.to_bits(),
+        };
+        let y = recorder.output(0).buffer;
+        let (mut buffers, mut lies) = (vec![self.x.buffer], Storage::F32);
+        if let Some(formed) = formed {
+            // Nothing is read of a bias where there is none.
+            buffers.extend([formed, bias.map_or(formed, |bias| bias.buffer)]);
+            lies = bias.map_or(Storage::F32, |bias| bias.storage);
+        }
+        buffers.push(y);
+        let max_groups = recorder.profile.max_workgroups;
+        recorder.dispatch(&Work {
+            shader: &tile.shader(),
+            defines: &[Define::Scalar("Bias", lies)],
+            buffers: &buffers,
+            params: params.words(),
+            groups: linear_groups(patches, lanes, max_groups),
+        })?;
+        Ok(true)
+    }
+
+    fn fits(&self, recorder: &Recorder<'_>) -> bool {
+        let g = self.geometry;
+        let floats = self.x.storage == Storage::F32 && recorder.output(0).storage == Storage::F32;
+        let plane = g.kernel[0] == 1 && g.input[0] == 1 && g.output[0] == 1 && g.dilation == [1; 3];
+        let small = g.taps() <= MAX_TAPS && g.stride.iter().all(|s| *s <= MAX_STRIDE);
+        let rows = g.input[2].is_multiple_of(4) && g.output[2] >= 4 && g.pad[2] < g.kernel[2];
+        recorder.profile.family == Family::Software && floats && plane && small && rows
+    }
+
+    /// The patch that is chosen: that of fewest accesses or one of the next.
+    fn chosen(&self, recorder: &mut Recorder<'_>, lanes: u32) -> Result<PatchTile> {
+        let g = self.geometry;
+        let two = |extents: [usize; 3]| -> Result<[u32; 2]> { Ok([word(extents[1])?, word(extents[2])?]) };
+        let [kernel, stride, pad] = [two(g.kernel)?, two(g.stride)?, two(g.pad)?];
+        let tile = |(rows, vectors): (u32, u32)| PatchTile {
+            lanes,
+            rows,
+            vectors,
+            kernel,
+            stride,
+            pad_x: pad[1],
+            of: self.weights.map_or(Taps::Largest, |(_, bias)| Taps::Weighted { bias: bias.is_some() }),
+            fours: g.output[2].is_multiple_of(4),
+        };
+        let accesses = |tile: &PatchTile| {
+            let patches = g.output[1].div_ceil(tile.rows as usize) * g.output[2].div_ceil(4 * tile.vectors as usize);
+            (patches * self.images * self.channels).max(MIN_PATCHES) as f64 * f64::from(tile.accesses())
+        };
+        let mut tiles: Vec<PatchTile> =
+            PATCHES.map(tile).into_iter().filter(|t| t.statements() <= MAX_STATEMENTS).collect();
+        tiles.sort_by(|a, b| accesses(a).total_cmp(&accesses(b)));
+        tiles.truncate(CANDIDATES_MAX);
+        let names: Vec<String> = tiles.iter().map(|t| format!("{}x{}", t.rows, 4 * t.vectors)).collect();
+        let epilogue = recorder.epilogue();
+        Ok(tiles[recorder.choose(|| self.key(&tiles[0], &epilogue), &names)])
+    }
+
+    /// What decides which patch is fastest.
+    fn key(&self, tile: &PatchTile, epilogue: &str) -> String {
+        let g = self.geometry;
+        format!(
+            "patches {:?} {}x{} kernel {:?} input {:?} stride {:?} pad {:?} epilogue {epilogue}",
+            tile.of,
+            self.images,
+            self.channels,
+            &g.kernel[1..],
+            &g.input[1..],
+            &g.stride[1..],
+            &g.pad[1..],
+        )
+    }
+}
