@@ -100,23 +100,50 @@ pub(crate) fn allocations(work: impl FnOnce()) -> Vec<(Owner, String)> {
     taken.iter().map(name).collect()
 }
 
-/// The crate of the innermost frame that is neither the standard library's nor a container's.
+/// The owner of the innermost frame that is neither the standard library's nor a container's.
 fn owner(trace: &str) -> Owner {
-    let frames = trace.lines().filter_map(|line| {
-        let (number, name) = line.trim_start().split_once(": ")?;
-        number.parse::<u32>().is_ok().then_some(name)
-    });
-    for frame in frames {
-        let path = frame.trim_start_matches(['<', '&', '*', '[', '(']).trim_start_matches("dyn ");
-        let own = frame.contains("counting::");
-        match path.split("::").next().unwrap_or_default() {
-            "coracle" => return Owner::Coracle,
-            "replay" if !own => return Owner::Harness,
-            "wgpu" | "wgpu_core" | "wgpu_hal" | "wgpu_types" | "naga" | "ash" | "gpu_allocator" | "gpu_descriptor" => {
-                return Owner::Wgpu;
-            }
-            _ => {}
+    let mut lines = trace.lines().map(str::trim_start).peekable();
+    while let Some(line) = lines.next() {
+        let Some((number, name)) = line.split_once(": ") else { continue };
+        // The allocator's own entries lie in the file that installs it.
+        if number.parse::<u32>().is_err() || name.contains("__rust_") {
+            lines.next_if(|next| next.starts_with("at "));
+            continue;
+        }
+        // Where code was inlined, names lack their crates and files tell.
+        let file = lines.next_if(|next| next.starts_with("at ")).map(|next| &next["at ".len()..]);
+        if let Some(owner) = file.map_or_else(|| owner_by_name(name), owner_by_file) {
+            return owner;
         }
     }
     Owner::Other
+}
+
+fn owner_by_file(file: &str) -> Option<Owner> {
+    if let Some((_, dependency)) = file.split_once("/registry/src/") {
+        return dependency.split('/').nth(1).and_then(|folder| is_wgpu(folder).then_some(Owner::Wgpu));
+    }
+    let own = file.trim_start_matches(env!("CARGO_MANIFEST_DIR")).trim_start_matches("./").trim_start_matches('/');
+    match own {
+        _ if own.starts_with("tests/replay/counting.rs") => None,
+        _ if own.starts_with("src/") => Some(Owner::Coracle),
+        _ if own.starts_with("tests/") || own.starts_with("benches/") => Some(Owner::Harness),
+        _ => None,
+    }
+}
+
+fn owner_by_name(name: &str) -> Option<Owner> {
+    let path = name.trim_start_matches(['<', '&', '*', '[', '(']).trim_start_matches("dyn ");
+    match path.split("::").next().unwrap_or_default() {
+        "coracle" => Some(Owner::Coracle),
+        "replay" if !name.contains("counting::") => Some(Owner::Harness),
+        other => is_wgpu(other).then_some(Owner::Wgpu),
+    }
+}
+
+/// Whether a crate, or the folder of its sources, belongs to wgpu or what it stands on.
+fn is_wgpu(name: &str) -> bool {
+    ["wgpu", "naga", "ash", "gpu_allocator", "gpu-allocator", "gpu_descriptor", "gpu-descriptor"]
+        .iter()
+        .any(|part| name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_'])))
 }
