@@ -1,6 +1,9 @@
 //! The shader library: WGSL files embedded and reflected at build time, and kernels made as text.
 
 mod block;
+mod block_carry;
+mod block_store;
+mod block_tile;
 mod depthwise_tile;
 mod product;
 mod span_tile;
@@ -11,7 +14,7 @@ mod library {
     include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 }
 
-pub use block::{BlockTile, DEPTH, Reach, Walk};
+pub use block_tile::{BlockTile, DEPTH, Reach, Walk};
 pub use depthwise_tile::DepthwiseTile;
 pub use library::*;
 pub use product::{BiasAccess, ProductTile};
