@@ -5,7 +5,8 @@ use std::sync::Arc;
 use coracle::engine::compile::{compile, optimise};
 use coracle::engine::device::Lane;
 use coracle::engine::ir::{
-    Attribute, Attributes, Choices, Given, Graph, Node, Op, OutputPlace, Profile, Program, Slot, ValueId, oracle,
+    Attribute, Attributes, Choices, Given, Graph, Node, Op, OutputPlace, Problem, Profile, Program, Slot, ValueId,
+    oracle,
 };
 use coracle::engine::ops::{OpSpec, build};
 use coracle::error::{Error, Result};
@@ -27,7 +28,8 @@ fn run(lane: &Lane, profile: &Profile, case: &Case, followed: bool) -> Result<bo
     let (graph, inputs) = graph_of(case, followed)?;
     let expected = oracle::evaluate(&graph, &inputs)?;
     let shapes: Vec<Given> = inputs.iter().map(|t| Given::Shape(t.shape().clone())).collect();
-    let program = Arc::new(compile(&optimise(graph, profile)?, &shapes, profile, &Choices::new())?);
+    let graph = optimise(graph, profile)?;
+    let program = Arc::new(compile(&graph, &shapes, profile, &Choices::new())?);
     let on_host = program.host_steps();
     let lacking = case.wide && !(profile.int64 && profile.f64);
     if lacking {
@@ -39,12 +41,27 @@ fn run(lane: &Lane, profile: &Profile, case: &Case, followed: bool) -> Result<bo
     }
     check_bytes(case, &program)?;
     if on_host.is_empty() {
-        let found = execute(lane, &program, &inputs)?;
-        for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
-            compare(found, expected, case.tolerance).map_err(|e| e.at(format!("output {index}")))?;
+        let check = |program: &Arc<Program>| -> Result<()> {
+            for (index, (found, expected)) in execute(lane, program, &inputs)?.iter().zip(&expected).enumerate() {
+                compare(found, expected, case.tolerance).map_err(|e| e.at(format!("output {index}")))?;
+            }
+            Ok(())
+        };
+        check(&program)?;
+        let most = program.problems().map(|p| p.candidates.len()).max().unwrap_or(0);
+        for candidate in (1..most).filter(|_| !followed) {
+            let choices = choices(&program, candidate);
+            let program = Arc::new(compile(&graph, &shapes, profile, &choices)?);
+            check(&program).map_err(|e| e.at(format!("{choices:?}")))?;
         }
     }
     Ok(matches!(expected[0].dtype(), DType::F32 | DType::F16))
+}
+
+/// The candidates at one position, or the last ones where there are fewer.
+fn choices(program: &Program, candidate: usize) -> Choices {
+    let name = |p: &Problem| p.candidates[candidate.min(p.candidates.len() - 1)].clone();
+    program.problems().map(|p| (p.key.clone(), name(p))).collect()
 }
 
 /// Packed constants take at most half of what they would take widened to 32 bits, scales included.
@@ -133,7 +150,7 @@ fn graph_of(case: &Case, followed: bool) -> Result<(Graph, Vec<Tensor>)> {
 }
 
 /// Runs a program of one segment.
-fn execute(lane: &Lane, program: &Arc<Program>, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+pub(crate) fn execute(lane: &Lane, program: &Arc<Program>, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
     let mut slots: Vec<Option<Tensor>> = vec![None; program.slots];
     for (slot, tensor) in program.inputs.iter().zip(inputs) {
         slots[slot.0] = Some(tensor.clone());
@@ -160,7 +177,7 @@ fn execute(lane: &Lane, program: &Arc<Program>, inputs: &[Tensor]) -> Result<Vec
 }
 
 /// Types, shapes, integers and the places of NaN and ±Inf must be equal; other floats may differ by the tolerance.
-fn compare(found: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
+pub(crate) fn compare(found: &Tensor, expected: &Tensor, tolerance: f64) -> Result<()> {
     if found.dtype() != expected.dtype() || found.shape() != expected.shape() {
         let (a, b) = (found.shape(), expected.shape());
         return Err(Error::internal(format!("{}{a} instead of {}{b}", found.dtype(), expected.dtype())));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a test program without a harness speaks through stdout")]
 
+mod blocks;
 mod case;
 mod cases;
 mod check;
@@ -39,6 +40,10 @@ fn profiles(adapter: &Adapter) -> Vec<(&'static str, Profile)> {
 fn trials(adapter: &Adapter) -> Vec<Trial> {
     let lane = Arc::new(Lane::open(adapter, 0, &LaneOptions::default()).expect("an adapter gives a device"));
     let mut trials = Vec::new();
+    for attention in blocks::ATTENTIONS {
+        let (name, lane) = (format!("[{}] attention_blocks/{}", adapter.label(), attention.name), Arc::clone(&lane));
+        trials.push(Trial::test(name, move || attention.check(&lane).map_err(Into::into)));
+    }
     for (mask, profile) in profiles(adapter) {
         for case in cases::all() {
             let name = format!("[{}{mask}] {}/{}", adapter.label(), case.operator.to_lowercase(), case.name);

@@ -11,7 +11,7 @@ use super::kernel::{Define, Library, Link, Shader};
 use super::profile::{Profile, Storage};
 use super::program::{Buffer, BufferId, Dispatch};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Shape};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// A tensor in device memory.
 #[derive(Clone, Debug)]
@@ -207,6 +207,13 @@ impl<'a> Recorder<'a> {
             constant @ Buffer::Constant { .. } => constant.constant_bytes().div_ceil(16),
             Buffer::Table(words) => words.len().div_ceil(4),
         }
+    }
+
+    /// A constant of the operator's own.
+    pub fn constant(&mut self, tensor: Tensor, storage: Storage) -> Operand {
+        let (dtype, shape) = (tensor.dtype(), tensor.shape().clone());
+        let buffer = self.add(Buffer::Constant { tensor, storage, form: None });
+        Operand { buffer, storage, dtype, shape, grid: None }
     }
 
     /// A read-only table of words.

@@ -1,6 +1,9 @@
 //! The shader library: WGSL files embedded and reflected at build time, and kernels made as text.
 
 mod block;
+mod block_carry;
+mod block_store;
+mod block_tile;
 #[cfg(test)]
 mod checked;
 mod patch_tile;
@@ -13,7 +16,7 @@ mod library {
     include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 }
 
-pub use block::{BlockTile, DEPTH, Reach, Walk};
+pub use block_tile::{BlockTile, DEPTH, Reach, Walk};
 pub use library::*;
 pub use patch_tile::{PatchTile, Taps};
 pub use product::{BiasAccess, ProductTile};

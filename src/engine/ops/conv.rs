@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::conv_arranged::arranged;
 use super::conv_window::{Geometry, Window};
 use super::depthwise::{self, Depthwise};
 use super::host_window::convolve;
@@ -18,9 +19,9 @@ const MIN_PRODUCT_ROWS: usize = 4;
 
 /// `y[n, o, …] = bias[o] + Σ x[n, group × i, … × stride − pad + tap × dilation] w[o, i, tap]`.
 #[derive(Clone, Debug)]
-struct Conv {
+pub(super) struct Conv {
     window: Window,
-    groups: usize,
+    pub(super) groups: usize,
 }
 
 /// The operator of `spec`.
@@ -38,18 +39,18 @@ pub(super) fn groups(spec: &OpSpec<'_>) -> Result<usize> {
 }
 
 /// A convolution at concrete shapes.
-struct Plan {
-    geometry: Geometry,
-    images: usize,
-    groups: usize,
+pub(super) struct Plan {
+    pub(super) geometry: Geometry,
+    pub(super) images: usize,
+    pub(super) groups: usize,
     /// Channels of one group.
-    input_channels: usize,
-    output_channels: usize,
+    pub(super) input_channels: usize,
+    pub(super) output_channels: usize,
     output: Shape,
 }
 
 impl Plan {
-    fn new(conv: &Conv, x: &[usize], w: &[usize]) -> Result<Self> {
+    pub(super) fn new(conv: &Conv, x: &[usize], w: &[usize]) -> Result<Self> {
         let ([images, channels, input @ ..], [outputs, per_group, kernel @ ..]) = (x, w) else {
             return Err(Error::invalid_argument("a convolution takes inputs of at least two axes"));
         };
@@ -77,7 +78,7 @@ impl Plan {
         self.input_channels * self.geometry.taps()
     }
 
-    fn params(&self) -> Result<Params> {
+    pub(super) fn params(&self) -> Result<Params> {
         let g = &self.geometry;
         let (taps, pixels) = (g.taps(), g.output_pixels());
         let flat = |extents: [usize; 3]| -> Result<[u32; 4]> {
@@ -114,7 +115,7 @@ impl Plan {
         Ok(params)
     }
 
-    fn starts(&self) -> Result<Vec<Start>> {
+    pub(super) fn starts(&self) -> Result<Vec<Start>> {
         let starts = (0..self.groups).map(|group| {
             let rows = group * self.output_channels;
             Ok([
@@ -189,6 +190,10 @@ impl Op for Conv {
 
     fn rows(&self, query: &RowsQuery<'_>) -> Vec<Rows> {
         query.leading_of_first()
+    }
+
+    fn simplify(&self, constants: &[Option<&Tensor>], profile: &Profile) -> Result<Option<Replacement>> {
+        arranged(self, constants, profile)
     }
 
     fn absorb(&self, constants: &[Option<&Tensor>], affine: &Affine) -> Option<Replacement> {

@@ -21,6 +21,7 @@ mod composed;
 mod concat;
 mod constants;
 mod conv;
+mod conv_arranged;
 mod conv_phase;
 mod conv_transpose;
 mod conv_window;
@@ -114,5 +115,6 @@ mod unary;
 mod views;
 mod weight_sums;
 mod windows;
+mod winograd;
 
 pub use registry::{OpSpec, build, names};

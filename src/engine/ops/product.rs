@@ -98,13 +98,7 @@ impl Product {
             let block = grid.block.map_or(Ok(u32::MAX), word)?;
             params.grid = [block, word(grid.channels)?, word(grid.zeros.unwrap_or(0))?, 0];
         }
-        let bias = self.bias_source();
-        let defines = [
-            Define::Scalar("Left", self.a.storage),
-            Define::Scalar("Right", self.b.storage),
-            Define::Scalar("Bias", bias.storage),
-            Define::Scalar("Sum", sum),
-        ];
+        let (bias, defines) = (self.bias_source(), self.defines(sum));
         if recorder.profile.family == Family::Gpu {
             return match self.chosen_way(recorder, access, sum)? {
                 Way::Vector(vector) => vector.record(self, recorder),
@@ -129,6 +123,16 @@ impl Product {
             })?;
         }
         Ok(())
+    }
+
+    /// The types that kernels are told.
+    pub(super) fn defines(&self, sum: Storage) -> [Define; 4] {
+        [
+            Define::Scalar("Left", self.a.storage),
+            Define::Scalar("Right", self.b.storage),
+            Define::Scalar("Bias", self.bias_source().storage),
+            Define::Scalar("Sum", sum),
+        ]
     }
 
     /// What is bound as bias: where none is read, a side that is not packed.

@@ -8,13 +8,13 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape};
 
 /// Cores that an adapter is taken to have: none says how many. Middling GPUs have 20 to 60.
-const CORES: f64 = 40.0;
+pub(super) const CORES: f64 = 40.0;
 /// Invocations that keep a core busy.
 const BUSY: f64 = 256.0;
 /// Multiply-adds of a core in the time that one more dispatch takes.
-const DISPATCH: f64 = 5e5;
+pub(super) const DISPATCH: f64 = 5e5;
 /// Multiply-adds of a core in the time that it reads or writes one number of a partial sum.
-const TRAFFIC: f64 = 60.0;
+pub(super) const TRAFFIC: f64 = 60.0;
 /// Into how many parts terms are cut.
 const PARTS: [u32; 4] = [2, 4, 8, 16];
 /// Terms below which a part is not worth a pass of its own.
@@ -41,8 +41,10 @@ impl Way {
     fn name(&self) -> String {
         match self {
             Way::Vector(_) => "vector".to_owned(),
-            Way::Blocks { tile, parts: 1 } => format!("{}x{}", tile.rows, tile.columns),
-            Way::Blocks { tile, parts } => format!("{}x{}/{parts}", tile.rows, tile.columns),
+            Way::Blocks { tile, parts } => {
+                let whole = if *parts == 1 { String::new() } else { format!("/{parts}") };
+                format!("{}x{}{whole}", tile.rows, tile.columns)
+            }
         }
     }
 }
@@ -58,7 +60,7 @@ fn cost(product: &Product, tile: &BlockTile, parts: u32) -> f64 {
     let terms = f64::from(channels) * f64::from(taps) / f64::from(parts);
     let (down, across) = (f64::from(tile.rows), f64::from(tile.columns));
     // Reads of workgroup memory and of storage beside each multiply-add.
-    let overhead = 1.0 + 1.0 / f64::from(tile.side) + 8.0 * (1.0 / down + 1.0 / across);
+    let overhead = 1.0 + 16.0 / f64::from(tile.side * tile.side) + 8.0 * (1.0 / down + 1.0 / across);
     let sums = rounds * down * across * terms * overhead / busy;
     let partial = f64::from(rows) * f64::from(columns) * entries * f64::from(parts + 1);
     if parts == 1 { sums } else { sums + DISPATCH + partial * TRAFFIC / CORES }
@@ -76,6 +78,13 @@ pub(super) fn bias_code(access: BiasAccess) -> u32 {
 impl Product {
     /// Ways of computing this product with sums of type `sum`, the one that should be fastest first.
     fn ways(&self, profile: &Profile, access: BiasAccess, sum: Storage) -> Vec<Way> {
+        let vector = Vector::of(self, access, sum).map(Way::Vector);
+        let blocks = self.blocks(profile, access, sum).into_iter().map(|(_, tile, parts)| Way::Blocks { tile, parts });
+        vector.into_iter().chain(blocks).take(WAYS_MAX).collect()
+    }
+
+    /// Tiles, and into how many parts they cut the terms, by about how long they take in multiply-adds of one core.
+    fn blocks(&self, profile: &Profile, access: BiasAccess, sum: Storage) -> Vec<(f64, BlockTile, u32)> {
         let plain = self.plain_tile(access, sum);
         let sum_bytes = if sum.class().is_wide() { 8 } else { 4 };
         let mut blocks = Vec::new();
@@ -84,13 +93,16 @@ impl Product {
             let fits = tile.invocations() <= profile.max_invocations
                 && tile.workgroup_bytes(sum_bytes) <= profile.max_workgroup_bytes;
             let cuts = PARTS.into_iter().filter(|parts| self.can_cut(*parts, sum));
-            blocks.extend(std::iter::once(1).chain(cuts).filter(|_| fits).map(|parts| (tile, parts)));
+            let parts = std::iter::once(1).chain(cuts).filter(|_| fits);
+            blocks.extend(parts.map(|parts| (cost(self, &tile, parts), tile, parts)));
         }
+        blocks.sort_by(|(cost, ..), (other, ..)| cost.total_cmp(other));
         blocks
-            .sort_by(|(tile, parts), (other, others)| cost(self, tile, *parts).total_cmp(&cost(self, other, *others)));
-        let blocks = blocks.into_iter().map(|(tile, parts)| Way::Blocks { tile, parts });
-        let vector = Vector::of(self, access, sum).map(Way::Vector);
-        vector.into_iter().chain(blocks).take(WAYS_MAX).collect()
+    }
+
+    /// About how long it takes, in multiply-adds of one core.
+    pub(super) fn estimate(&self, profile: &Profile) -> f64 {
+        self.blocks(profile, BiasAccess::None, Storage::F32).first().map_or(f64::INFINITY, |(cost, ..)| *cost)
     }
 
     /// The way that is chosen for this product.
@@ -100,7 +112,7 @@ impl Product {
         let epilogue = recorder.epilogue();
         let chosen = recorder.choose(|| self.key("blocks", access, sum != Storage::F32, &epilogue), &names);
         if ways.is_empty() {
-            return Err(Error::resource_exhausted("workgroups of this adapter are too small for matrix products"));
+            return Err(too_small());
         }
         Ok(ways.swap_remove(chosen))
     }
@@ -179,6 +191,32 @@ impl Product {
             && !self.b.is_blocked()
             && channels.is_multiple_of(parts * DEPTH)
             && channels / parts * taps >= LEAST_TERMS
+    }
+
+    /// Adds the dispatch that writes the product as it is, 32-bit floats, to `y` instead of the node's output.
+    pub(super) fn record_into(&self, recorder: &mut Recorder<'_>, y: BufferId) -> Result<()> {
+        let blocks = self.blocks(recorder.profile, BiasAccess::None, Storage::F32);
+        let whole = blocks.into_iter().filter(|(.., parts)| *parts == 1).map(|(_, tile, _)| tile);
+        let tiles: Vec<BlockTile> = whole.take(WAYS_MAX).collect();
+        let names: Vec<String> = tiles.iter().map(|tile| Way::Blocks { tile: *tile, parts: 1 }.name()).collect();
+        let chosen = recorder.choose(|| self.key("blocks alone", BiasAccess::None, false, "none"), &names);
+        let tile = tiles.get(chosen).ok_or_else(too_small)?;
+        let max_groups = recorder.profile.max_workgroups;
+        let Params { rows, columns, .. } = self.params;
+        let tiles = rows.div_ceil(tile.rows) as usize * columns.div_ceil(tile.columns) as usize;
+        let [x_groups, y_groups, _] = linear_groups(tiles, 1, max_groups);
+        for starts in self.starts.chunks(max_groups as usize) {
+            let table = recorder.table(starts.as_flattened());
+            let work = Work {
+                shader: &tile.shader(),
+                defines: &self.defines(Storage::F32),
+                buffers: &self.bound(tile, table, y),
+                params: self.params.words(),
+                groups: [x_groups, y_groups, word(starts.len())?],
+            };
+            recorder.dispatch_plain(&work, Storage::F32)?;
+        }
+        Ok(())
     }
 
     /// Adds the dispatches of tiles. `params` are those of the product, what packed weights are restored by included.
@@ -268,6 +306,48 @@ impl Product {
     }
 }
 
+fn too_small() -> Error {
+    Error::resource_exhausted("workgroups of this adapter are too small for matrix products")
+}
+
 fn bias_define(tile: &BlockTile) -> Define {
     Define::Const("BIAS", bias_code(tile.bias))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::product::{Matrices, Source};
+    use super::*;
+    use crate::engine::ir::{Family, Operand};
+
+    /// What is done for a product of contiguous matrices on an adapter with 32 KiB of workgroup memory.
+    fn first(rows: usize, columns: usize, terms: usize) -> String {
+        let extents = [rows, columns, terms];
+        let matrices = Matrices { extents, a_strides: [terms, 1], b_strides: [columns, 1] };
+        let (buffer, storage, dtype) = (BufferId(0), Storage::F32, DType::F32);
+        let operand = Operand { buffer, storage, dtype, shape: Shape::from([rows, terms]), grid: None };
+        let (a, b) = (Source::from(&operand), Source::from(&operand));
+        let params = matrices.params(false).expect("small");
+        let product = Product { a, b, bias: None, params, starts: vec![[0; 4]], padded: false };
+        let profile = Profile { max_workgroup_bytes: 32 << 10, ..Profile::plain(Family::Gpu) };
+        product.ways(&profile, BiasAccess::None, Storage::F32)[0].name()
+    }
+
+    #[test]
+    fn tiles_follow_the_shape() {
+        let shapes = [
+            [4096, 4096, 4096],
+            [512, 512, 512],
+            [64, 12544, 576],
+            [512, 49, 4608],
+            [128, 768, 768],
+            [1, 1000, 2048],
+            [32, 4096, 1024],
+            [256, 3136, 64],
+            [128, 3072, 768],
+            [200, 20, 30],
+        ];
+        let found: Vec<String> = shapes.iter().map(|[m, n, k]| format!("{m}x{n}x{k}: {}", first(*m, *n, *k))).collect();
+        insta::assert_snapshot!(found.join("\n"));
+    }
 }

@@ -17,6 +17,7 @@ mod recurrent;
 mod reductions;
 mod signals;
 mod spans;
+mod tiles;
 mod unary;
 mod views;
 mod vision;

@@ -1,6 +1,8 @@
 //! Every tile is valid WGSL, binds what is declared and translates to every backend.
 
 use super::super::checked;
+use super::super::product::BiasAccess;
+use super::super::weights::PackedWeights;
 use super::*;
 use crate::engine::ir::{Define, Packing, Storage};
 
@@ -85,7 +87,7 @@ fn every_backend_takes_the_tiles() {
 #[test]
 fn workgroup_memory_is_what_is_declared() {
     for tile in tiles() {
-        let (module, _) = validated(&tile, Storage::F32);
+        let (module, _) = validated(&tile, Storage::F16);
         let mut layouter = naga::proc::Layouter::default();
         layouter.update(module.to_ctx()).expect("types have sizes");
         let found: u32 = module

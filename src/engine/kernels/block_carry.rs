@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{BlockTile, Reach, Walk};
+use super::block_tile::{BlockTile, Reach, Walk};
 
 /// One of the operands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -301,11 +301,9 @@ impl BlockTile {
                             "select(vec4<Sum>(), {value}, (vec4<u32>(inside{part}) & vec4<u32>({bits})) != vec4<u32>())"
                         );
                     }
-                    writeln!(
-                        text,
-                        "{side}[to + {}u] = select(vec4<Sum>(), {value}, term{part} + {term}u < rest);",
-                        term * self.vectors(operand)
-                    )?;
+                    let value = format!("select(vec4<Sum>(), {value}, term{part} + {term}u < rest)");
+                    let at = format!("to + {}u", term * self.vectors(operand));
+                    writeln!(text, "{side}[{at}] = {value};")?;
                 }
                 Ok(())
             })?;
