@@ -4,8 +4,6 @@ mod block;
 mod block_carry;
 mod block_store;
 mod block_tile;
-#[cfg(test)]
-mod checked;
 mod patch_tile;
 mod product;
 mod span_tile;
@@ -22,3 +20,6 @@ pub use patch_tile::{PatchTile, Taps};
 pub use product::{BiasAccess, ProductTile};
 pub use span_tile::SpanTile;
 pub use weights::PackedWeights;
+
+#[cfg(test)]
+mod tests;

@@ -247,7 +247,7 @@ impl PatchTile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::checked;
+    use super::super::tests as checked;
     use super::*;
     use crate::engine::ir::{Define, Storage};
 

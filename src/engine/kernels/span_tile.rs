@@ -139,9 +139,9 @@ impl SpanTile {
     fn emit_fours(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "for (var k = 0u; k < (params.channels >> 2u); k++) {{")?;
         self.emit_left(text, 1)?;
-        for channel in 0..4 {
+        for (channel, component) in COMPONENTS.iter().enumerate() {
             self.emit_span(text, &channel.to_string())?;
-            self.emit_tap(text, 0, &channel.to_string(), &format!("_0.{}", COMPONENTS[channel]))?;
+            self.emit_tap(text, 0, &channel.to_string(), &format!("_0.{component}"))?;
         }
         writeln!(text, "left += 1u;\n}}")?;
         if self.rest {
@@ -287,7 +287,7 @@ const COMPONENTS: [&str; 4] = ["x", "y", "z", "w"];
 
 #[cfg(test)]
 mod tests {
-    use super::super::checked;
+    use super::super::tests as checked;
     use super::*;
     use crate::engine::ir::{CHANNELS_VARY, Define, Storage};
 

@@ -104,6 +104,7 @@ mod sketch;
 mod slice;
 mod softmax;
 mod span;
+mod span_axis;
 mod stack;
 mod string_normalizer;
 mod strings;

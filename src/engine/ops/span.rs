@@ -2,6 +2,7 @@
 
 use super::layout::Layout;
 use super::product::{Product, Start, word};
+use super::span_axis::Axis;
 use crate::engine::ir::{
     BufferId, CHANNELS_VARY, Define, Form, Profile, Recorder, Storage, Work, linear_groups, prune,
 };
@@ -24,55 +25,6 @@ const MIN_READS: u32 = 2;
 const MIN_COLUMNS_PER_ROW: u32 = 256;
 /// Tiles that are timed at most.
 const CANDIDATES_MAX: usize = 3;
-
-/// Windows along one axis: taps go forwards, whatever the product's do.
-#[derive(Clone, Copy, Debug)]
-struct Axis {
-    taps: u32,
-    input: u32,
-    output: u32,
-    stride: u32,
-    pad: u32,
-    dilation: u32,
-    /// Elements of a between taps, and to the first of them.
-    left_tap: i64,
-    left_first: i64,
-}
-
-impl Axis {
-    fn new(product: &Product, axis: usize) -> Self {
-        let p = &product.params;
-        let (taps, dilation, left_tap) = (p.kernel[axis], p.dilation[axis].cast_signed(), i64::from(p.a_tap[axis]));
-        let own = Self {
-            taps,
-            input: p.input[axis],
-            output: p.output[axis],
-            stride: p.stride[axis],
-            pad: p.pad[axis],
-            dilation: dilation.unsigned_abs(),
-            left_tap,
-            left_first: 0,
-        };
-        if dilation >= 0 || taps == 0 {
-            return own;
-        }
-        let last = taps - 1;
-        let pad = own.pad.wrapping_add(last.wrapping_mul(own.dilation));
-        Self { pad, left_tap: -left_tap, left_first: i64::from(last) * left_tap, ..own }
-    }
-
-    /// Input elements along it that windows span, when they are laid out anew; every `step`-th alone where there is one tap.
-    fn arranged(&self) -> (u32, u32) {
-        match self.taps {
-            1 => (self.output, self.stride),
-            _ => ((self.output - 1) * self.stride + (self.taps - 1) * self.dilation + 1, 1),
-        }
-    }
-
-    fn is_plain(&self) -> bool {
-        self.taps == 1 && self.stride == 1 && self.pad == 0 && self.input == self.output
-    }
-}
 
 /// A side as the kernel reads it: the buffer, where entries start in it, and strides, all in vectors of four.
 struct Side {
@@ -279,8 +231,9 @@ impl<'a> Plan<'a> {
     fn reads_directly(&self) -> bool {
         let p = &self.product.params;
         let one_row = self.y.output * self.y.taps * self.z.output * self.z.taps == 1;
+        let dense = self.x.taps > 1 || self.x.stride == 1 || !self.constant;
         !self.product.padded
-            && !(self.constant && self.x.taps == 1 && self.x.stride != 1)
+            && dense
             && [self.x, self.y, self.z].iter().all(|a| a.pad == 0)
             && (one_row || self.x.input.is_multiple_of(4))
             && [p.b_channel, p.b_image].iter().all(|s| s.is_multiple_of(4))

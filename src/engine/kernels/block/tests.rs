@@ -1,7 +1,7 @@
 //! Every tile is valid WGSL, binds what is declared and translates to every backend.
 
-use super::super::checked;
 use super::super::product::BiasAccess;
+use super::super::tests as checked;
 use super::super::weights::PackedWeights;
 use super::*;
 use crate::engine::ir::{Define, Packing, Storage};

@@ -1,6 +1,6 @@
 //! Every tile is valid WGSL, binds what is declared and translates to every backend.
 
-use super::super::checked;
+use super::super::tests as checked;
 use super::*;
 use crate::engine::ir::{Define, Packing, Storage};
 
