@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::engine::{EngineOptions, Tune, cache_folder, keep_driver_cache_in};
+use crate::engine::{EngineOptions, Precision, Tune, cache_folder, keep_driver_cache_in};
 
 /// Which adapter to use and what to do without.
 #[derive(Clone, Debug, Args)]
@@ -16,6 +16,10 @@ pub struct DeviceArgs {
     /// Kernels to use whatever the adapter's kind: software or gpu.
     #[arg(long)]
     pub family: Option<String>,
+    /// How floats are stored: auto (as the model has them), f32, or f16 (where the adapter can); computed in 32 bits. A
+    /// model's own settings go before.
+    #[arg(long, default_value = "auto", value_name = "TYPE")]
+    pub precision: Precision,
     /// How kernels are chosen: off (the same on every machine), cached (as the cache folder's tuning.json says), load (and
     /// what it lacks is measured when a model is loaded).
     #[arg(long, default_value = "cached", value_name = "MODE")]
@@ -45,6 +49,7 @@ impl DeviceArgs {
             lanes,
             in_flight,
             tune: self.tune,
+            precision: self.precision,
             cache: cache_folder(&self.cache_dir),
             checked_kernels: self.checked_kernels,
             ..EngineOptions::default()

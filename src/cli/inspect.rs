@@ -128,7 +128,7 @@ fn report(args: &Args, file: &Path, graph: Graph) -> anyhow::Result<Report> {
     let (device, mut profile) = target(&args.device)?;
     let settings = Settings::beside(file)?;
     let graph = if settings.batch_axis.is_some() { rebatch(graph)? } else { graph };
-    profile.apply(settings.precision.map(Into::into));
+    profile.apply(settings.precision.map_or(args.device.precision, Into::into));
     let constants = || graph.values.iter().filter_map(|v| v.constant.as_ref());
     let mut report = Report {
         model: file.display().to_string(),

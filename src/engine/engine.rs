@@ -32,6 +32,8 @@ pub struct EngineOptions {
     pub memory_bytes: Option<u64>,
     /// How the choice among kernels is made.
     pub tune: Tune,
+    /// How the floats of models are stored whose settings do not say.
+    pub precision: Precision,
     /// Where measured choices and compiled kernels are kept; `None`: nowhere.
     pub cache: Option<PathBuf>,
     /// Keep bounds checks and loop bounds in kernels.
@@ -48,6 +50,7 @@ impl Default for EngineOptions {
             family: None,
             memory_bytes: None,
             tune: Tune::Off,
+            precision: Precision::Auto,
             cache: None,
             checked_kernels: false,
         }
@@ -69,7 +72,7 @@ pub struct LoadOptions {
     pub max_shapes_per_minute: usize,
     /// Requests that may wait for one compile at a time.
     pub max_waiting: usize,
-    /// How floats are stored; `None`: as the model has them, where the adapter can.
+    /// How floats are stored; `None`: as the engine's options say.
     pub precision: Option<Precision>,
     /// Let requests for a model exported with batch 1 be merged, or refuse the model.
     pub rebatch: bool,
@@ -97,6 +100,7 @@ pub struct Engine {
     profile: Profile,
     lanes: Vec<Arc<Lane>>,
     memory_bytes: Option<u64>,
+    precision: Precision,
     tuning: Arc<Tuning>,
     /// Whether it was said that compiled kernels cannot be kept.
     warned: AtomicBool,
@@ -121,8 +125,8 @@ impl Engine {
             .collect::<Result<Vec<_>>>()?;
         self_test(&lanes[0], &profile)?;
         let tuning = Arc::new(Tuning::open(options.tune, options.cache.as_deref(), &adapter));
-        let (memory_bytes, warned) = (options.memory_bytes, AtomicBool::new(false));
-        Ok(Arc::new(Self { adapter, profile, lanes, memory_bytes, tuning, warned }))
+        let (memory_bytes, precision) = (options.memory_bytes, options.precision);
+        Ok(Arc::new(Self { adapter, profile, lanes, memory_bytes, precision, tuning, warned: AtomicBool::new(false) }))
     }
 
     /// The adapter in use.
@@ -143,8 +147,9 @@ impl Engine {
     /// What kernels of a model loaded under `options` may use.
     fn profile_for(&self, options: &LoadOptions) -> Profile {
         let mut profile = self.profile.clone();
-        profile.apply(options.precision);
-        if options.precision == Some(Precision::F16) && !profile.half_precision {
+        let precision = options.precision.unwrap_or(self.precision);
+        profile.apply(precision);
+        if precision == Precision::F16 && !profile.half_precision {
             tracing::warn!(model = options.name, "this adapter stores no 16-bit floats: precision f16 has no effect");
         }
         profile

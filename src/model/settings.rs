@@ -19,7 +19,7 @@ const MAX_BATCH: usize = 1 << 16;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// `"f32"`: store every float in 32 bits, those of 16-bit models too. `"f16"`: store floats in 16 bits where the adapter
-    /// can. Without it each float is stored as the model has it, where the adapter can.
+    /// can. `"auto"`: each as the model has it, where the adapter can. Without it as the server's options say.
     pub precision: Option<Named>,
     /// Batch sizes to compile at load, ascending; they go before those of the server's batching parameters.
     #[serde(default)]
@@ -33,6 +33,8 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Named {
+    /// As the model has it.
+    Auto,
     /// 32 bits.
     F32,
     /// 16 bits.
@@ -42,6 +44,7 @@ pub enum Named {
 impl From<Named> for Precision {
     fn from(named: Named) -> Self {
         match named {
+            Named::Auto => Precision::Auto,
             Named::F32 => Precision::F32,
             Named::F16 => Precision::F16,
         }
@@ -99,6 +102,7 @@ mod tests {
         let settings =
             Settings::parse("precision = \"f16\"\nbatch_sizes = [1, 8, 32]\nbatch_axis = 0\n").expect("all keys");
         assert_eq!((settings.precision, settings.batch_axis), (Some(Named::F16), Some(0)));
+        assert_eq!(Settings::parse("precision = \"auto\"\n").expect("a key").precision, Some(Named::Auto));
         assert_eq!(settings.batch_sizes, [1, 8, 32]);
         assert_eq!(Settings::parse("").expect("empty"), Settings::default());
         for (text, named) in [

@@ -158,6 +158,7 @@ impl Values {
                 without: without.map(str::to_owned).collect(),
                 family: Some(self.text("family").to_owned()).filter(|f| !f.is_empty()),
                 memory_bytes: Some(self.number("device_memory_bytes")?).filter(|b| *b > 0),
+                precision: self.text("precision").parse()?,
                 tune: self.text("tune").parse()?,
                 cache: cache_folder(self.text("cache_dir")),
                 checked_kernels: self.switch("checked_kernels"),

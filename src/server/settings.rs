@@ -48,6 +48,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("without", Kind::Text, "", "adapter features to do without: subgroups, f16, comma-separated"),
     setting("family", Kind::Text, "auto", "kernels to use whatever the adapter's kind: auto, software, gpu"),
     setting(
+        "precision",
+        Kind::Text,
+        "auto",
+        "how floats are stored unless a model's settings say: auto (as the model has them), f32, or f16 where the adapter can",
+    ),
+    setting(
         "tune",
         Kind::Text,
         "cached",

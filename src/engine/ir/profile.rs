@@ -1,6 +1,9 @@
 //! What an adapter can do, as plain data.
 
+use std::str::FromStr;
+
 use super::packing::Packing;
+use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
 /// How an element lies in device memory.
@@ -126,12 +129,28 @@ pub enum Family {
 }
 
 /// How floats are stored on the device; they are computed with in 32 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
+    /// Each as the model has it, where the adapter can.
+    #[default]
+    Auto,
     /// All in 32 bits.
     F32,
     /// All in 16 bits, where the adapter has them.
     F16,
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Precision::Auto),
+            "f32" => Ok(Precision::F32),
+            "f16" => Ok(Precision::F16),
+            other => Err(Error::invalid_argument(format!("precision is {other:?}: say auto, f32 or f16"))),
+        }
+    }
 }
 
 /// What an adapter can do, after masking. Equal profiles compile to equal programs.
@@ -184,12 +203,12 @@ impl Profile {
         self.f16 && self.family == Family::Gpu
     }
 
-    /// Stores floats as `precision` says, where it says anything and the adapter can.
-    pub fn apply(&mut self, precision: Option<Precision>) {
+    /// Stores floats as `precision` says, where the adapter can.
+    pub fn apply(&mut self, precision: Precision) {
         match precision {
-            Some(Precision::F32) => self.f16 = false,
-            Some(Precision::F16) => self.half_precision = self.stores_f16(),
-            None => {}
+            Precision::F32 => self.f16 = false,
+            Precision::F16 => self.half_precision = self.stores_f16(),
+            Precision::Auto => {}
         }
     }
 
