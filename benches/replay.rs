@@ -115,10 +115,7 @@ fn main() {
     println!("  encode and finish           {encode:9.1}");
     println!("  outputs, {out} bytes          {read_back:9.1}   (a plain copy of them takes {:.1})", copying(out));
     println!("  all of these                {:9.1}", upload + encode + read_back);
-    println!(
-        "  submit                      {:9.1}   (software adapters compute meanwhile)",
-        median(&times, |t| t.submit)
-    );
+    println!("  submit                      {:9.1}", median(&times, |t| t.submit));
     println!("  to completion               {:9.1}", median(&times, |t| t.device));
     for (thread, time) in &after {
         let used = time.saturating_sub(before.get(thread).copied().unwrap_or(0));
