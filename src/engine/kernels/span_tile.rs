@@ -53,7 +53,8 @@ impl SpanTile {
 
     /// Vectors that hold the inputs of a lane's columns.
     pub fn span(&self) -> u32 {
-        ((self.columns() - 1) * self.stride + (self.taps - 1) * self.dilation + 1).div_ceil(4)
+        let columns = (self.columns() - 1).saturating_mul(self.stride);
+        columns.saturating_add((self.taps - 1).saturating_mul(self.dilation)).saturating_add(1).div_ceil(4)
     }
 
     /// The kernel's text.

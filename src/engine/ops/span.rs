@@ -23,6 +23,8 @@ const FEW_TILES: usize = 4;
 const MIN_READS: u32 = 2;
 /// Columns from which laying out a computed left side pays: it is read once for every few of them.
 const MIN_COLUMNS_PER_ROW: u32 = 256;
+/// How many times as many elements an array may have when it is laid out anew.
+const SPREAD_MAX: u64 = 8;
 /// Tiles that are timed at most.
 const CANDIDATES_MAX: usize = 3;
 
@@ -243,14 +245,20 @@ impl<'a> Plan<'a> {
     /// Whether the right side is laid out already, is a constant, or is read often enough.
     fn right_pays(&self, profile: &Profile) -> bool {
         let p = &self.product.params;
-        let planes = (self.product.starts.len() as u64) * u64::from(self.images) * u64::from(p.channels);
-        if planes.max(u64::from(p.columns)) > u64::from(profile.max_workgroups) * 64
-            || planes > u64::from(profile.max_workgroups)
-        {
-            return self.reads_directly();
+        if self.reads_directly() {
+            return true;
         }
+        let planes = (self.product.starts.len() as u64).saturating_mul(u64::from(self.images) * u64::from(p.channels));
+        let [x, y, z] = [self.x, self.y, self.z].map(|axis| u64::from(axis.arranged().0));
+        let plane = x.div_ceil(4).saturating_mul(y).saturating_mul(z);
+        let input = [self.x, self.y, self.z].iter().fold(planes, |n, axis| n.saturating_mul(u64::from(axis.input)));
+        let bytes = plane.saturating_mul(planes).saturating_mul(16);
+        // Windows with long padding may span far more than there is.
+        let fits = bytes <= profile.max_binding_bytes
+            && bytes / 4 <= input.saturating_mul(SPREAD_MAX)
+            && planes.max(plane.div_ceil(64)) <= u64::from(profile.max_workgroups);
         let reads = p.rows.div_ceil(32).saturating_mul(p.taps);
-        self.reads_directly() || self.constant || reads >= MIN_READS
+        fits && (self.constant || reads >= MIN_READS)
     }
 
     /// The right side, a constant matrix, with the columns of each tile side by side, term behind term: so all that a tile reads

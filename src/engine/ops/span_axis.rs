@@ -42,7 +42,10 @@ impl Axis {
     pub(super) fn arranged(&self) -> (u32, u32) {
         match self.taps {
             1 => (self.output, self.stride),
-            _ => ((self.output - 1) * self.stride + (self.taps - 1) * self.dilation + 1, 1),
+            _ => {
+                let taps = (self.taps - 1).saturating_mul(self.dilation);
+                ((self.output - 1).saturating_mul(self.stride).saturating_add(taps).saturating_add(1), 1)
+            }
         }
     }
 
