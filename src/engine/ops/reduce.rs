@@ -5,9 +5,12 @@ use std::sync::Arc;
 use super::arguments::{axis_of, known, known_ints, optional, required};
 use super::boxes::word;
 use super::broadcast::{Numbers, wrapped};
+use super::patches::rows_of_fours;
 use super::registry::OpSpec;
-use crate::engine::ir::{Class, Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
-use crate::engine::kernels::reduce;
+use crate::engine::ir::{
+    Class, Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Storage, Work, linear_groups,
+};
+use crate::engine::kernels::{reduce, reduce4};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
 
@@ -245,11 +248,26 @@ impl Op for Reduce {
         let (reduced_extents, reduced_strides) = quads(&reduced)?;
         let channel = self.channel_axis(output.shape.rank());
         let total = output.shape.elements();
+        let channel_inner = channel.map_or(Ok(1), |a| word(output.shape[a + 1..].iter().product()))?;
+        let channels = channel.map_or(Ok(1), |a| word(output.shape[a]))?;
+        let floats = input.storage == Storage::F32 && output.storage == Storage::F32 && self.kind.mode <= 1;
+        let rows = matches!((&kept[..], &reduced[..]), ([(_, stride)], [(n, 1)]) if stride == n);
+        if floats && rows && rows_of_fours(recorder, total, count) {
+            let group = recorder.profile.subgroup.unwrap_or(8);
+            return recorder.dispatch(&Work {
+                shader: &reduce4::SHADER,
+                defines: &[Define::Const("MODE", self.kind.mode), Define::Const("GROUP", group)],
+                buffers: &[input.buffer, output.buffer],
+                params: reduce4::Params { kept: word(total)?, vectors: word(count / 4)?, channel_inner, channels }
+                    .words(),
+                groups: linear_groups(total, group, recorder.profile.max_workgroups),
+            });
+        }
         let params = reduce::Params {
             kept: word(total)?,
             reduced: word(count)?,
-            channel_inner: channel.map_or(Ok(1), |a| word(output.shape[a + 1..].iter().product()))?,
-            channels: channel.map_or(Ok(1), |a| word(output.shape[a]))?,
+            channel_inner,
+            channels,
             kept_extents,
             kept_strides,
             reduced_extents,

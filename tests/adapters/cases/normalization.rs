@@ -48,5 +48,14 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.push(groups.varying(floats(&[2, 6, 5], 20)).constant(floats(&[6], 21)).constant(floats(&[6], 22)));
     let long = Case::new("LayerNormalization", "long_rows").opset(17).tolerance(1e-5);
     cases.push(long.varying(random(DType::F32, &[4, 777], 5.0, 9.0, 23)).constant(floats(&[777], 24)));
+    for (name, shape, axis) in [("rows_of_fours", [9, 768], 1), ("many_rows_of_fours", [67, 64], -1)] {
+        let scale = || floats(&[shape[1]], 25);
+        let layer = Case::new("LayerNormalization", name).opset(17).tolerance(1e-5).int("axis", axis);
+        cases.push(
+            layer.varying(random(DType::F32, &shape, 5.0, 9.0, 26)).constant(scale()).constant(floats(&[shape[1]], 27)),
+        );
+        let rms = Case::new("RMSNormalization", name).opset(23).tolerance(1e-5).int("axis", axis);
+        cases.push(rms.varying(random(DType::F32, &shape, -5.0, 9.0, 28)).constant(scale()));
+    }
     cases
 }

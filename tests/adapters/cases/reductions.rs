@@ -11,6 +11,13 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     cases.extend([
         Case::new("Softmax", "long_rows").varying(floats(&[3, 700], 1)),
+        Case::new("Softmax", "rows_of_fours").varying(random(DType::F32, &[3, 21, 132], -9.0, 9.0, 7)),
+        Case::new("LogSoftmax", "rows_of_fours").varying(random(DType::F32, &[70, 64], -9.0, 9.0, 8)).tolerance(1e-5),
+        Case::new("GlobalAveragePool", "rows_of_fours").varying(floats(&[2, 19, 12, 13], 9)),
+        Case::new("ReduceSum", "rows_of_fours")
+            .tolerance(1e-5)
+            .varying(floats(&[5, 7, 160], 10))
+            .constant(integers(&[2])),
         Case::new("Softmax", "flattening").opset(11).int("axis", 1).varying(floats(&[3, 4, 5], 2)),
         Case::new("LRN", "even_size").int("size", 4).varying(floats(&extents(4, 1, 7, 3), 3)),
         Case::new("LRN", "wide").int("size", 9).float("alpha", 0.3).float("beta", 0.6).varying(floats(&[2, 5, 4], 4)),

@@ -52,10 +52,25 @@ fn random_sizes() -> Vec<Case> {
     cases
 }
 
+/// Random values with NaN and infinities among them.
+fn with_extremes(shape: &[usize], seed: u64) -> Tensor {
+    let mut values = floats(shape, seed).values::<f32>().expect("floats").to_vec();
+    for (place, value) in [(0, f32::NAN), (37, -f32::NAN), (90, f32::INFINITY), (200, f32::NEG_INFINITY)] {
+        values[place] = value;
+    }
+    Tensor::from_vec(shape, values).expect("as many")
+}
+
 fn pools() -> Vec<Case> {
     let image = || floats(&[2, 3, 7, 6], 1);
     let pool = |operator, name| Case::new(operator, name).ints("kernel_shape", &[3, 2]);
     vec![
+        pool("MaxPool", "rows_of_fours").ints("pads", &[1, 1, 1, 1]).varying(with_extremes(&[2, 3, 18, 24], 80)),
+        Case::new("MaxPool", "steps_of_rows_of_fours")
+            .ints("kernel_shape", &[2, 3])
+            .ints("strides", &[2, 2])
+            .int("ceil_mode", 1)
+            .varying(floats(&[1, 5, 13, 28], 81)),
         pool("MaxPool", "indices")
             .ints("strides", &[2, 1])
             .ints("pads", &[1, 0, 1, 1])
