@@ -140,8 +140,11 @@ impl SpanTile {
     fn emit_fours(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "for (var k = 0u; k < (params.channels >> 2u); k++) {{")?;
         self.emit_left(text, 1)?;
-        for (channel, component) in COMPONENTS.iter().enumerate() {
+        // All reads first: a CPU then waits for them together, where one behind each channel's arithmetic would come too late.
+        for channel in 0..4 {
             self.emit_span(text, &channel.to_string())?;
+        }
+        for (channel, component) in COMPONENTS.iter().enumerate() {
             self.emit_tap(text, 0, &channel.to_string(), &format!("_0.{component}"))?;
         }
         writeln!(text, "left += 1u;\n}}")?;
