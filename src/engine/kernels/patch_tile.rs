@@ -10,7 +10,8 @@ use crate::engine::ir::{Binding, Shader, Target};
 const WEIGHTED: &[Binding] = &[Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite, Binding::Uniform];
 /// x, y, params.
 const PLAIN: &[Binding] = &[Binding::Read, Binding::ReadWrite, Binding::Uniform];
-const COMPONENTS: [&str; 4] = ["x", "y", "z", "w"];
+/// The components of a vector of four.
+pub(super) const COMPONENTS: [&str; 4] = ["x", "y", "z", "w"];
 
 /// Floats as integers of the same order, NaN above all: drivers compare floats as if there were no NaN.
 const ORDERED: &str = "\

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use super::patch_tile::COMPONENTS;
 use super::product::{BiasAccess, picked};
 use crate::engine::ir::{Binding, Shader, Target};
 
@@ -286,8 +287,6 @@ impl SpanTile {
         writeln!(text, "}}")
     }
 }
-
-const COMPONENTS: [&str; 4] = ["x", "y", "z", "w"];
 
 #[cfg(test)]
 mod tests {

@@ -95,10 +95,10 @@ impl<'a> Plan<'a> {
         Some(plan)
     }
 
-    /// Elements of x between neighbours along z, y and x.
-    fn right_strides(&self) -> [u32; 3] {
+    /// Elements of x between neighbours along z and y.
+    fn right_strides(&self) -> [u32; 2] {
         let p = &self.product.params;
-        [p.input[0] * p.input[1], p.input[0], 1]
+        [p.input[0] * p.input[1], p.input[0]]
     }
 
     /// The default tile and others.
@@ -301,7 +301,7 @@ impl<'a> Plan<'a> {
     /// The right side in rows, and its strides.
     fn spans(&self, recorder: &mut Recorder<'_>) -> Result<(Side, [u32; 6])> {
         let p = &self.product.params;
-        let [z_stride, y_stride, _] = self.right_strides();
+        let [z_stride, y_stride] = self.right_strides();
         if self.reads_directly() {
             let starts = self.product.starts.iter().map(|s| s[1] / 4).collect();
             let strides = [
