@@ -137,7 +137,7 @@ impl Values {
             bytes => bytes,
         };
         let poll: u64 = self.number("file_system_poll_wait_seconds")?;
-        let without = self.text("without").split(',').map(str::trim).filter(|w| !w.is_empty());
+        let words = |name| self.text(name).split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned);
         let one_of = |name: &str, choices: &[&str]| {
             let text = self.text(name);
             choices
@@ -155,7 +155,8 @@ impl Values {
                 device: self.text("device").to_owned(),
                 lanes: self.number::<usize>("lanes")?.clamp(1, 64),
                 in_flight: self.number::<usize>("in_flight")?.clamp(2, 1024),
-                without: without.map(str::to_owned).collect(),
+                without: words("without").collect(),
+                with: words("with").collect(),
                 family: Some(self.text("family").to_owned()).filter(|f| !f.is_empty()),
                 memory_bytes: Some(self.number("device_memory_bytes")?).filter(|b| *b > 0),
                 precision: self.text("precision").parse()?,
