@@ -8,6 +8,8 @@ mod optimise;
 mod plan;
 mod prove;
 mod rebatch;
+mod rooms;
+mod scales;
 mod specialise;
 mod turned;
 
