@@ -19,8 +19,6 @@ use crate::engine::kernels;
 use crate::error::{Code, Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
 
-mod hand_over;
-
 /// Compiles `graph` for these inputs, in the signature's order: as far as shapes can be known before anything has run; the
 /// rest is handed over in [`Program::rest`]. Where there are several ways to do something, `choices` says which is taken.
 ///
@@ -71,9 +69,9 @@ struct Place {
     planes: Option<Planes>,
 }
 
-struct Lowering<'a> {
-    graph: &'a Graph,
-    known: &'a Specialised,
+pub(super) struct Lowering<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) known: &'a Specialised,
     profile: &'a Profile,
     choices: &'a Choices,
     places: Vec<Place>,
@@ -81,7 +79,7 @@ struct Lowering<'a> {
     spots: HashMap<ValueId, Spot>,
     /// The buffers of the owners of spots.
     shared: HashMap<ValueId, BufferId>,
-    program: Program,
+    pub(super) program: Program,
 }
 
 impl<'a> Lowering<'a> {
@@ -128,11 +126,11 @@ impl<'a> Lowering<'a> {
         Ok(self.program)
     }
 
-    fn name(&self, value: ValueId) -> &str {
+    pub(super) fn name(&self, value: ValueId) -> &str {
         &self.graph.values[value.0].name
     }
 
-    fn fact(&self, value: ValueId) -> Result<&'a Fact> {
+    pub(super) fn fact(&self, value: ValueId) -> Result<&'a Fact> {
         let fact = self.known.fact(value);
         fact.ok_or_else(|| Error::internal(format!("nothing is known of value {:?}", self.name(value))))
     }
@@ -159,7 +157,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The value in host memory when the current segment is done.
-    fn host_slot(&mut self, value: ValueId) -> Result<Slot> {
+    pub(super) fn host_slot(&mut self, value: ValueId) -> Result<Slot> {
         if let Some(slot) = self.places[value.0].slot {
             return Ok(slot);
         }

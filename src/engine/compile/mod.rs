@@ -2,6 +2,7 @@
 
 mod dequantised;
 mod group;
+mod hand_over;
 mod lower;
 mod map;
 mod optimise;

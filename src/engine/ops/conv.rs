@@ -11,6 +11,8 @@ use super::patches;
 use super::product::{Params, Product, Source, Start, word};
 use super::registry::OpSpec;
 use super::span;
+use super::span_plan;
+use super::span_stores;
 use crate::engine::ir::Source as Input;
 use crate::engine::ir::{
     Affine, Class, Cost, Fact, Op, PlanesWish, Profile, Recorder, Replacement, Rows, RowsQuery, Storage, WeightAxes,
@@ -89,13 +91,13 @@ impl Plan {
         if self.is_depthwise() {
             return patches::wish(&self.geometry, profile);
         }
-        self.reads_spans(profile).then(|| span::wish(&self.geometry)).flatten()
+        self.reads_spans(profile).then(|| span_stores::wish(&self.geometry)).flatten()
     }
 
     /// Whether kernels over rows of vectors convolve it, all groups at once.
     fn reads_spans(&self, profile: &Profile) -> bool {
         let work = (self.output.elements() * self.terms()) as u64;
-        self.groups == 1 && span::suits(work, self.images * self.geometry.output_pixels(), profile)
+        self.groups == 1 && span_plan::suits(work, self.images * self.geometry.output_pixels(), profile)
     }
 
     fn terms(&self) -> usize {

@@ -3,23 +3,14 @@
 use super::layout::Layout;
 use super::product::{Product, Start, word};
 use super::span_axis::Axis;
+use super::span_plan::{Plan, Side, distinct};
+use super::span_right::Right;
 use crate::engine::ir::{
-    BufferId, CHANNELS_VARY, Define, Family, Form, Profile, Recorder, Storage, Work, linear_groups, prune,
+    BufferId, CHANNELS_VARY, Define, Form, Profile, Recorder, Storage, Work, linear_groups, prune,
 };
 use crate::engine::kernels::{BiasAccess, SpanTile, span::Params};
 use crate::error::Result;
 
-mod planes;
-mod right;
-
-use planes::Stores;
-pub(super) use planes::wish;
-use right::Right;
-
-/// Multiply-adds from which a kernel of this kind repays the time that it takes to compile.
-const MIN_WORK: u64 = 262_144;
-/// Columns below which most lanes would idle.
-const MIN_COLUMNS: u32 = 16;
 /// Multiply-adds of vectors in the innermost loop: longer ones leave a CPU's instruction cache.
 const MAX_STATEMENTS: u32 = 224;
 /// Vectors of a span, which stay in registers.
@@ -30,30 +21,6 @@ const FEW_TILES: usize = 4;
 const MIN_COLUMNS_PER_ROW: u32 = 256;
 /// Tiles that are timed at most.
 const CANDIDATES_MAX: usize = 3;
-
-/// A side as the kernel reads it: the buffer, where entries start in it, and strides, all in vectors of four.
-struct Side {
-    buffer: BufferId,
-    starts: Vec<u32>,
-}
-
-/// A product in terms of rows of vectors.
-struct Plan<'a> {
-    product: &'a Product,
-    x: Axis,
-    y: Axis,
-    z: Axis,
-    images: u32,
-    stores: Stores,
-    /// Whether the right side is a constant, which is laid out when it is uploaded.
-    constant: bool,
-}
-
-/// Whether so much work over so many columns goes to these kernels, if all is floats.
-pub(super) fn suits(work: u64, columns: usize, profile: &Profile) -> bool {
-    let software = profile.family == Family::Software && profile.subgroup.is_some();
-    software && work >= MIN_WORK && columns >= MIN_COLUMNS as usize
-}
 
 /// Records `product` if a kernel over rows of vectors fits it.
 pub(super) fn record(product: &Product, recorder: &mut Recorder<'_>) -> Result<bool> {
@@ -71,32 +38,7 @@ pub(super) fn record(product: &Product, recorder: &mut Recorder<'_>) -> Result<b
     Ok(true)
 }
 
-impl<'a> Plan<'a> {
-    fn new(product: &'a Product, recorder: &Recorder<'_>) -> Option<Self> {
-        let p = &product.params;
-        let floats = [product.a.storage, product.b.storage, recorder.output(0).storage];
-        if floats != [Storage::F32; 3] || !suits(product.work(), p.columns as usize, recorder.profile) {
-            return None;
-        }
-        let [x, y, z] = [0, 1, 2].map(|axis| Axis::new(product, axis));
-        if [x, y, z].iter().any(|a| a.taps == 0 || a.output == 0) {
-            return None;
-        }
-        let images = p.columns / p.output[3];
-        let constant = recorder.is_constant(product.b.buffer);
-        let stores = Stores::new(product, recorder)?;
-        let mut plan = Self { product, x, y, z, images, stores, constant };
-        let read_flat = product.b.planes.is_none_or(|planes| planes.row == p.input[0] as usize);
-        let stored_flat = stores.line == p.output[0] * stores.column && stores.slice == p.output[1] * stores.line;
-        if read_flat && stored_flat && !product.padded && [x, y, z].iter().all(Axis::is_plain) {
-            // Windows of one element: an image is one row.
-            let whole = p.output[3];
-            plan.x = Axis { input: whole, output: whole, ..x };
-            (plan.y, plan.z) = (Axis { input: 1, output: 1, ..y }, Axis { input: 1, output: 1, ..z });
-        }
-        Some(plan)
-    }
-
+impl Plan<'_> {
     /// The default tile and others.
     fn tiles(&self, profile: &Profile, bias: BiasAccess) -> Option<Vec<SpanTile>> {
         let p = &self.product.params;
@@ -297,18 +239,4 @@ impl<'a> Plan<'a> {
         }
         Ok(())
     }
-}
-
-/// Distinct values in the order in which they come, and the place of each given one among them.
-fn distinct(values: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<u32>) {
-    let mut places = std::collections::HashMap::new();
-    let mut distinct = Vec::new();
-    let place = |value: u32| {
-        *places.entry(value).or_insert_with(|| {
-            distinct.push(value);
-            (distinct.len() - 1) as u32
-        })
-    };
-    let found = values.map(place).collect();
-    (distinct, found)
 }

@@ -1,9 +1,9 @@
 //! The right side of a product over rows of vectors: read where it lies, or laid out anew.
 
-use super::super::layout::Layout;
-use super::super::product::word;
-use super::super::span_axis::Axis;
-use super::{Plan, Side, distinct};
+use super::layout::Layout;
+use super::product::word;
+use super::span_axis::Axis;
+use super::span_plan::{InputStrides, Plan, Side, distinct};
 use crate::engine::ir::{Form, Profile, Recorder};
 use crate::engine::kernels::{SpanTile, arrange};
 use crate::error::{Error, Result};
@@ -21,51 +21,7 @@ pub(super) struct Right {
     pub(super) tile: u32,
 }
 
-/// Elements between neighbours of an input, and before its first one.
-struct InputStrides {
-    first: u32,
-    image: u32,
-    channel: u32,
-    slice: u32,
-    row: u32,
-}
-
 impl Plan<'_> {
-    /// Elements of x between neighbours.
-    fn input_strides(&self) -> Result<InputStrides> {
-        let p = &self.product.params;
-        if let Some(planes) = self.product.b.planes {
-            let [first, image, channel, row] = [planes.first, planes.image, planes.plane, planes.row].map(word);
-            return Ok(InputStrides { first: first?, image: image?, channel: channel?, slice: 0, row: row? });
-        }
-        let [row, slice] = [p.input[0], p.input[0] * p.input[1]];
-        Ok(InputStrides { first: 0, image: p.b_image, channel: p.b_channel, slice, row })
-    }
-
-    /// Elements of the first vector of a span before the first one that is read.
-    pub(super) fn lead(&self) -> u32 {
-        if self.product.b.planes.is_some() && self.reads_directly() { (4 - self.x.pad % 4) % 4 } else { 0 }
-    }
-
-    /// Whether spans can be read where the input lies.
-    pub(super) fn reads_directly(&self) -> bool {
-        let p = &self.product.params;
-        if let Some(planes) = self.product.b.planes {
-            let reach = self.x.reach().max(self.y.reach()) as usize;
-            return reach <= planes.border
-                && self.z.is_plain()
-                && (self.x.taps > 1 || self.x.stride == 1 || !self.constant);
-        }
-        let one_row = self.y.output * self.y.taps * self.z.output * self.z.taps == 1;
-        let dense = self.x.taps > 1 || self.x.stride == 1 || !self.constant;
-        !self.product.padded
-            && dense
-            && [self.x, self.y, self.z].iter().all(|a| a.pad == 0)
-            && (one_row || self.x.input.is_multiple_of(4))
-            && [p.b_channel, p.b_image].iter().all(|s| s.is_multiple_of(4))
-            && self.product.starts.iter().all(|s| s[1].is_multiple_of(4))
-    }
-
     /// Whether the right side is laid out already, is a constant, or is read often enough.
     pub(super) fn right_pays(&self, profile: &Profile) -> bool {
         let p = &self.product.params;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::Lowering;
+use super::lower::Lowering;
 use crate::engine::ir::{Graph, OutputPlace, Rest, ValueId};
 use crate::error::Result;
 use crate::tensor::{Signature, Spec};

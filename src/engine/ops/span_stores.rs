@@ -1,12 +1,12 @@
 //! How convolutions over rows of vectors would have their input, and where they store their output.
 
-use super::super::conv_window::Geometry;
-use super::super::product::{Product, word};
+use super::conv_window::Geometry;
+use super::product::{Product, word};
 use crate::engine::ir::{BORDER_MAX, PlanesWish, Recorder};
 use crate::engine::kernels::SpanTile;
 
 /// How a convolution of these windows would have its input.
-pub(in super::super) fn wish(g: &Geometry) -> Option<PlanesWish> {
+pub(super) fn wish(g: &Geometry) -> Option<PlanesWish> {
     let reach = |axis: usize| {
         let end = g.output[axis].saturating_sub(1) * g.stride[axis] + (g.kernel[axis] - 1) * g.dilation[axis] + 1;
         g.pad[axis].max(end.saturating_sub(g.input[axis] + g.pad[axis]))
