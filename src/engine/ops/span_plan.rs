@@ -56,17 +56,24 @@ impl<'a> Plan<'a> {
         }
         let images = p.columns / p.output[3];
         let constant = recorder.is_constant(product.b.buffer);
-        let stores = Stores::new(product, recorder)?;
-        let mut plan = Self { product, x, y, z, images, stores, constant };
+        let plan = |stores| Self { product, x, y, z, images, stores, constant }.flattened();
+        let (own, in_room) = (plan(Stores::own(product)), Stores::in_room(product, recorder).map(plan));
+        // What is read where it lies, planes as rows, may have to be laid out anew to be stored row by row.
+        let pays = |plan: &Self| plan.reads_directly() || !own.reads_directly();
+        Some(in_room.filter(pays).unwrap_or(own))
+    }
+
+    /// The same with whole images as rows, where windows are of one element and both sides lie so.
+    fn flattened(mut self) -> Self {
+        let (product, stores, p) = (self.product, &self.stores, &self.product.params);
         let read_flat = product.b.planes.is_none_or(|planes| planes.row == p.input[0] as usize);
         let stored_flat = stores.line == p.output[0] * stores.column && stores.slice == p.output[1] * stores.line;
-        if read_flat && stored_flat && !product.padded && [x, y, z].iter().all(Axis::is_plain) {
-            // Windows of one element: an image is one row.
+        if read_flat && stored_flat && !product.padded && [self.x, self.y, self.z].iter().all(Axis::is_plain) {
             let whole = p.output[3];
-            plan.x = Axis { input: whole, output: whole, ..x };
-            (plan.y, plan.z) = (Axis { input: 1, output: 1, ..y }, Axis { input: 1, output: 1, ..z });
+            self.x = Axis { input: whole, output: whole, ..self.x };
+            (self.y, self.z) = (Axis { input: 1, output: 1, ..self.y }, Axis { input: 1, output: 1, ..self.z });
         }
-        Some(plan)
+        self
     }
 
     /// Elements of x between neighbours.

@@ -33,14 +33,17 @@ pub(super) struct Stores {
 }
 
 impl Stores {
-    /// Where the product stores what it gives; `None` where that passes 32-bit indices.
-    pub(super) fn new(product: &Product, recorder: &Recorder<'_>) -> Option<Self> {
-        let p = &product.params;
-        let [column, line, slice, image] = p.y_step;
-        let own = Self { first: 0, channel: p.y_row, column, line, slice, image, border: 0, in_room: false };
-        let [x, y, z, _] = p.output;
-        let images = column == 1 && line == x && p.y_row == x * y && z == 1 && image == p.rows * p.y_row;
-        let Some(room) = recorder.room().filter(|_| images && product.starts.len() == 1) else { return Some(own) };
+    /// Where the product says that it stores what it gives.
+    pub(super) fn own(product: &Product) -> Self {
+        let [column, line, slice, image] = product.params.y_step;
+        Self { first: 0, channel: product.params.y_row, column, line, slice, image, border: 0, in_room: false }
+    }
+
+    /// Where the readers of the output would have it, if the product gives whole images.
+    pub(super) fn in_room(product: &Product, recorder: &Recorder<'_>) -> Option<Self> {
+        let (p, own, [x, y, z, _]) = (&product.params, Self::own(product), product.params.output);
+        let dense = own.column == 1 && own.line == x && own.channel == x * y && own.image == p.rows * own.channel;
+        let room = recorder.room().filter(|_| dense && z == 1 && product.starts.len() == 1)?;
         let [first, channel, line, image, border] =
             [room.first, room.plane, room.row, room.image, room.border].map(|n| word(n).ok());
         let line = line?;
