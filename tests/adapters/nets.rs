@@ -181,7 +181,10 @@ fn branches(b: &mut Builder, x: ValueId) -> Vec<ValueId> {
     let third = b.conv(x, 20, 1, 1);
     let third = b.conv(third, 35, 5, 1);
     let fourth = b.pool(x, 1);
-    let joined = b.join(&[first, second, third, fourth, x]);
+    let channels = b.shapes[x.0][1];
+    let fifth = b.conv(third, channels, 3, 1);
+    let fifth = b.node("Add", &[], &[fifth, x]);
+    let joined = b.join(&[first, second, third, fourth, x, fifth]);
     let (again, pooled) = (b.conv(joined, 30, 3, 1), b.pool(joined, 2));
     vec![again, pooled]
 }

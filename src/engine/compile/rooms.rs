@@ -97,7 +97,10 @@ impl Search<'_> {
         let alone = node.outputs.iter().flatten().count() == 1;
         // Operands are found by the place of the element that is stored, or not at all by it.
         let free = chain.operands.iter().all(|o| matches!(o.access, Access::Channel | Access::Scalar));
-        let Some(shape) = self.images(output).filter(|_| alone && free) else { return };
+        let Some(shape) = self.images(output).filter(|_| alone && free) else {
+            self.spots.remove(&output);
+            return;
+        };
         let joins = chain.is_identity() && self.joins(node);
         if !self.spots.contains_key(&output) {
             let wish = self.readers.get(&output).and_then(|readers| readers.wish);
