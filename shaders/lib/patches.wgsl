@@ -8,10 +8,21 @@ struct Params {
     // Output channels that read the same input channel.
     multiplier: u32,
     input_y: u32,
-    // Vectors of a row of x.
+    // Vectors of a row of x, of which the last one may be cut off after `width` elements.
     input_x: u32,
+    width: u32,
+    // Vectors of x before the first one, and between images, planes and rows.
+    x_first: u32,
+    x_image: u32,
+    x_plane: u32,
+    x_row: u32,
     output_y: u32,
     output_x: u32,
+    // Elements of y before the first one, and between images, planes and rows.
+    y_first: u32,
+    y_image: u32,
+    y_plane: u32,
+    y_row: u32,
     pad_y: u32,
     // The bits of minus infinity: drivers fold constant infinities away.
     lowest: u32,

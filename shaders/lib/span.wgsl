@@ -45,6 +45,8 @@ struct Params {
     channel_row: u32,
     alpha: f32,
     beta: f32,
+    // Rows and columns of zeros around planes of y.
+    border: u32,
 }
 
 // A group of columns.

@@ -6,6 +6,7 @@ mod blocks;
 mod case;
 mod cases;
 mod check;
+mod nets;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -53,6 +54,11 @@ fn trials(adapter: &Adapter) -> Vec<Trial> {
         trials.push(Trial::test(name, move || attention.check(&lane).map_err(Into::into)));
     }
     for (mask, profile) in profiles(adapter) {
+        for net in nets::NETS {
+            let name = format!("[{}{mask}] nets/{}", adapter.label(), net.name);
+            let (lane, profile) = (Arc::clone(&lane), profile.clone());
+            trials.push(Trial::test(name, move || net.check(&lane, &profile).map_err(Into::into)));
+        }
         let is_slow = adapter.is_software() && profile.unrolls;
         // Numbers of other operators need not fit 16 bits.
         let products = ["MatMul", "Gemm", "Conv", "ConvTranspose"];

@@ -1,6 +1,6 @@
 //! Units → a program: buffers, dispatches, and what crosses between host and device.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,14 +9,16 @@ use super::fuse::fuse;
 use super::group::{Unit, units};
 use super::map::record_map;
 use super::plan::assign_pools;
+use super::rooms::{Spot, spots};
+use super::scales::take_scales;
 use super::specialise::{Specialised, specialise};
 use crate::engine::ir::{
-    Arithmetic, Buffer, BufferId, Chain, Choices, Fact, Given, Graph, HostStep, Node, Operand, OperandGrid,
-    OutputPlace, Port, Profile, Program, Recorder, Rest, Scene, Segment, Slot, Storage, ValueId,
+    Arithmetic, Buffer, BufferId, Chain, Choices, Fact, Given, Graph, HostStep, Node, Operand, OperandGrid, Planes,
+    Port, Profile, Program, Recorder, Room, Scene, Segment, Slot, Storage, ValueId,
 };
 use crate::engine::kernels;
 use crate::error::{Code, Error, Result};
-use crate::tensor::{DType, Shape, Signature, Spec, Tensor};
+use crate::tensor::{DType, Shape, Tensor};
 
 /// Compiles `graph` for these inputs, in the signature's order: as far as shapes can be known before anything has run; the
 /// rest is handed over in [`Program::rest`]. Where there are several ways to do something, `choices` says which is taken.
@@ -26,6 +28,7 @@ use crate::tensor::{DType, Shape, Signature, Spec, Tensor};
 pub fn compile(graph: &Graph, inputs: &[Given], profile: &Profile, choices: &Choices) -> Result<Program> {
     let mut known = specialise(graph, inputs, profile)?;
     fuse(&mut known, profile);
+    take_scales(&mut known, profile);
     let graph = &known.graph;
     let mut forced_host = HashMap::new();
     for index in known.live.iter().filter(|n| known.is_dynamic(&graph.nodes[**n])) {
@@ -64,16 +67,21 @@ struct Place {
     buffer: Option<BufferId>,
     /// A constant's packed form.
     packed: Option<BufferId>,
+    /// How it lies there, where it is not dense.
+    planes: Option<Planes>,
 }
 
-struct Lowering<'a> {
-    graph: &'a Graph,
-    known: &'a Specialised,
+pub(super) struct Lowering<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) known: &'a Specialised,
     profile: &'a Profile,
     choices: &'a Choices,
     places: Vec<Place>,
     restored: HashMap<ValueId, Restored>,
-    program: Program,
+    spots: HashMap<ValueId, Spot>,
+    /// The buffers of the owners of spots.
+    shared: HashMap<ValueId, BufferId>,
+    pub(super) program: Program,
 }
 
 impl<'a> Lowering<'a> {
@@ -90,7 +98,8 @@ impl<'a> Lowering<'a> {
             flops: 0.0,
         };
         let places = vec![Place::default(); graph.values.len()];
-        Self { graph, known, profile, choices, places, restored: HashMap::new(), program }
+        let (restored, spots, shared) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { graph, known, profile, choices, places, restored, spots, shared, program }
     }
 
     fn run(mut self, forced_host: &HashMap<usize, String>) -> Result<Program, Failure> {
@@ -105,7 +114,9 @@ impl<'a> Lowering<'a> {
             self.program.flops += node.op.cost(&inputs, &outputs).flops;
         }
         self.restored = restored(self.graph, self.known, self.profile, forced_host);
-        for unit in units(self.graph, self.known, self.profile, forced_host, &self.restored) {
+        let units = units(self.graph, self.known, self.profile, forced_host, &self.restored);
+        self.spots = spots(self.graph, self.known, self.profile, &units);
+        for unit in units {
             match unit {
                 Unit::Device { root, chain, members, output } => self.device(root, &chain, &members, output)?,
                 Unit::View(index) => self.view(index)?,
@@ -117,56 +128,11 @@ impl<'a> Lowering<'a> {
         Ok(self.program)
     }
 
-    /// Says where the outputs are, and what goes on behind the program.
-    fn hand_over(&mut self) -> Result<()> {
-        let later: HashSet<ValueId> =
-            self.known.blocked.iter().flat_map(|n| self.graph.nodes[*n].outputs.iter().flatten().copied()).collect();
-        let mut rest_outputs = Vec::new();
-        for output in &self.graph.outputs {
-            let place = if later.contains(output) {
-                rest_outputs.push(*output);
-                OutputPlace::Rest(rest_outputs.len() - 1)
-            } else {
-                OutputPlace::Slot(self.host_slot(*output)?)
-            };
-            self.program.outputs.push(place);
-        }
-        if !rest_outputs.is_empty() {
-            let mut inputs = Vec::with_capacity(self.known.crossing.len());
-            for value in &self.known.crossing {
-                inputs.push((self.host_slot(*value)?, self.known.wanted.contains(value)));
-            }
-            let graph = self.rest_graph(rest_outputs)?;
-            self.program.rest = Some(Rest { graph: Arc::new(graph), inputs });
-        }
-        Ok(())
-    }
-
-    /// The blocked nodes as a graph of their own.
-    fn rest_graph(&self, outputs: Vec<ValueId>) -> Result<Graph> {
-        let mut values = self.graph.values.clone();
-        for (index, value) in values.iter_mut().enumerate() {
-            value.constant = self.known.constant(ValueId(index)).cloned();
-        }
-        let spec = |value: &ValueId| {
-            let fact = self.fact(*value)?;
-            Ok(Spec::tensor(self.name(*value), fact.dtype, None))
-        };
-        let inputs = self.known.crossing.iter().map(spec).collect::<Result<Vec<_>>>()?;
-        Ok(Graph {
-            values,
-            nodes: self.known.blocked.iter().map(|n| self.graph.nodes[*n].clone()).collect(),
-            inputs: self.known.crossing.clone(),
-            outputs,
-            signature: Signature { inputs, outputs: Vec::new() },
-        })
-    }
-
-    fn name(&self, value: ValueId) -> &str {
+    pub(super) fn name(&self, value: ValueId) -> &str {
         &self.graph.values[value.0].name
     }
 
-    fn fact(&self, value: ValueId) -> Result<&'a Fact> {
+    pub(super) fn fact(&self, value: ValueId) -> Result<&'a Fact> {
         let fact = self.known.fact(value);
         fact.ok_or_else(|| Error::internal(format!("nothing is known of value {:?}", self.name(value))))
     }
@@ -193,7 +159,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The value in host memory when the current segment is done.
-    fn host_slot(&mut self, value: ValueId) -> Result<Slot> {
+    pub(super) fn host_slot(&mut self, value: ValueId) -> Result<Slot> {
         if let Some(slot) = self.places[value.0].slot {
             return Ok(slot);
         }
@@ -204,12 +170,19 @@ impl<'a> Lowering<'a> {
             self.program.known.push((slot, constant.clone()));
             return Ok(slot);
         }
-        let buffer = self.places[value.0].buffer;
+        let Place { buffer, planes, .. } = self.places[value.0];
+        let buffer = buffer.filter(|_| planes.is_none());
         let buffer = buffer.ok_or_else(|| Error::internal(format!("{:?} is nowhere", self.name(value))))?;
         let port = self.port(value, slot, buffer)?;
         // Scratch of a program with host steps is private to the run, so a later segment may still read it.
         self.segment().downloads.push(port);
         Ok(slot)
+    }
+
+    /// The buffer of an operand whose elements lie side by side: others are handed to kernels that say that they read them.
+    fn dense(&self, value: ValueId, operand: &Operand) -> Result<BufferId> {
+        let mislaid = || Error::internal(format!("{:?} lies in planes", self.name(value)));
+        if operand.planes.is_some() { Err(mislaid()) } else { Ok(operand.buffer) }
     }
 
     fn port(&self, value: ValueId, slot: Slot, buffer: BufferId) -> Result<Port> {
@@ -245,7 +218,8 @@ impl<'a> Lowering<'a> {
             }
         };
         self.places[value.0].buffer = Some(buffer);
-        Ok(Operand { buffer, storage, dtype: fact.dtype, shape, grid: None })
+        let planes = self.places[value.0].planes;
+        Ok(Operand { buffer, storage, dtype: fact.dtype, shape, grid: None, planes })
     }
 
     /// A constant in device memory for a reader that takes small integers packed; other values as [`Self::operand`].
@@ -260,7 +234,7 @@ impl<'a> Lowering<'a> {
         }
         let buffer = self.places[value.0].packed.unwrap_or_else(|| self.upload(tensor, storage));
         self.places[value.0].packed = Some(buffer);
-        Ok(Operand { buffer, storage, dtype: fact.dtype, shape: tensor.shape().clone(), grid: None })
+        Ok(Operand { buffer, storage, dtype: fact.dtype, shape: tensor.shape().clone(), grid: None, planes: None })
     }
 
     fn upload(&mut self, tensor: &Tensor, storage: Storage) -> BufferId {
@@ -282,7 +256,7 @@ impl<'a> Lowering<'a> {
             let zeros = zeros.map(|plane| if grid.has_scales { plane } else { 0 });
             OperandGrid { buffer, block: grid.block, channels: grid.channels, zeros, has_scales: grid.has_scales }
         });
-        Ok(Some(Operand { buffer, storage, dtype, shape: codes.shape().clone(), grid }))
+        Ok(Some(Operand { buffer, storage, dtype, shape: codes.shape().clone(), grid, planes: None }))
     }
 
     fn device(
@@ -303,16 +277,22 @@ impl<'a> Lowering<'a> {
                 Storage::Packed(_) => self.constant(operand.value)?,
                 _ => self.operand(operand.value)?,
             };
-            chain_buffers.push(read.buffer);
+            chain_buffers.push(self.dense(operand.value, &read)?);
         }
         match root {
             None => {
                 let buffer = self.scratch(&shape, out);
-                let operand = Operand { buffer, storage: out, dtype: stored.dtype, shape: shape.clone(), grid: None };
-                self.record(&[], Vec::new(), vec![operand], (label, chain, chain_buffers, out), |recorder| {
+                let operand = Operand {
+                    buffer,
+                    storage: out,
+                    dtype: stored.dtype,
+                    shape: shape.clone(),
+                    grid: None,
+                    planes: None,
+                };
+                self.record(&[], Vec::new(), vec![operand], output, (label, chain, chain_buffers, out), |recorder| {
                     record_map(recorder, &shape)
                 })?;
-                self.places[output.0].buffer = Some(buffer);
             }
             Some(index) => {
                 let node = &self.graph.nodes[index];
@@ -357,15 +337,14 @@ impl<'a> Lowering<'a> {
         for (position, (value, fact)) in node.outputs.iter().zip(&inferred).take(used).enumerate() {
             let (shape, storage) = (fact.concrete().map_err(|e| e.at(node.describe()))?, self.storage(fact.dtype)?);
             // The first output's buffer holds what the chain makes of it; an unused one is written all the same.
-            let (owner, lies) = if position == 0 { (Some(stored), behind.3) } else { (*value, storage) };
-            let buffer = self.scratch(&shape, lies);
-            if let Some(owner) = owner {
-                self.places[owner.0].buffer = Some(buffer);
+            let buffer = self.scratch(&shape, if position == 0 { behind.3 } else { storage });
+            if let Some(value) = value.filter(|_| position > 0) {
+                self.places[value.0].buffer = Some(buffer);
             }
-            outputs.push(Operand { buffer, storage, dtype: fact.dtype, shape, grid: None });
+            outputs.push(Operand { buffer, storage, dtype: fact.dtype, shape, grid: None, planes: None });
         }
         let flops = node.op.cost(&facts, &inferred).flops;
-        let recorded = self.record(&facts, inputs, outputs, behind, |recorder| node.op.record(recorder));
+        let recorded = self.record(&facts, inputs, outputs, stored, behind, |recorder| node.op.record(recorder));
         let dispatches = recorded.map_err(|error| {
             if error.code() == Code::Unimplemented {
                 Failure::NoKernel { node: index, error }
@@ -384,11 +363,12 @@ impl<'a> Lowering<'a> {
         facts: &[Option<&Fact>],
         inputs: Vec<Option<Operand>>,
         outputs: Vec<Operand>,
+        stored: ValueId,
         (label, chain, chain_buffers, out): (Arc<str>, &Chain, Vec<BufferId>, Storage),
         write: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
     ) -> Result<Range<usize>> {
         self.device_segment();
-        let profile = self.profile;
+        let (profile, room) = (self.profile, self.room(stored));
         let last = self.program.segments.len() - 1;
         let segment = &mut self.program.segments[last];
         let first = segment.dispatches.len();
@@ -401,6 +381,7 @@ impl<'a> Lowering<'a> {
             chain,
             chain_buffers,
             out,
+            room,
             buffers: &mut self.program.buffers,
             dispatches: &mut segment.dispatches,
             library: &kernels::function,
@@ -408,7 +389,19 @@ impl<'a> Lowering<'a> {
             problems: &mut segment.problems,
         });
         write(&mut recorder)?;
+        let Operand { buffer, planes, shape, .. } = recorder.output(0);
+        let planes = planes.filter(|planes| !planes.is_dense(shape));
+        self.places[stored.0] = Place { buffer: Some(*buffer), planes, ..self.places[stored.0] };
         Ok(first..self.segment().dispatches.len())
+    }
+
+    /// Where a value would best be put.
+    fn room(&mut self, value: ValueId) -> Option<Room> {
+        let Spot { owner, planes } = *self.spots.get(&value)?;
+        let held = self.shared.get(&owner).copied();
+        let buffer = held.unwrap_or_else(|| self.scratch(&Shape::new([planes.elements]), Storage::F32));
+        self.shared.insert(owner, buffer);
+        Some(Room { buffer, planes })
     }
 
     fn view(&mut self, index: usize) -> Result<()> {
@@ -417,7 +410,7 @@ impl<'a> Lowering<'a> {
             return Err(Error::internal(format!("{} lacks its input or output", node.describe())));
         };
         let operand = self.operand(input).map_err(|e| e.at(node.describe()))?;
-        self.places[output.0].buffer = Some(operand.buffer);
+        self.places[output.0].buffer = Some(self.dense(input, &operand)?);
         Ok(())
     }
 

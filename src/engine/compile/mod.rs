@@ -3,12 +3,15 @@
 mod dequantised;
 mod fuse;
 mod group;
+mod hand_over;
 mod lower;
 mod map;
 mod optimise;
 mod plan;
 mod prove;
 mod rebatch;
+mod rooms;
+mod scales;
 mod specialise;
 mod turned;
 

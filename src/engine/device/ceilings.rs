@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::adapter::Adapter;
 use super::gpu::{Gpu, GpuOptions};
+use super::layouts::STORAGE_BYTES_MIN;
 use crate::engine::ir::{Binding, Kernel, Profile};
 use crate::error::Result;
 
@@ -59,7 +60,8 @@ pub fn measure_ceilings(adapter: &Adapter, profile: &Profile) -> Result<Ceilings
     let groups = if adapter.is_software() { GROUPS } else { GROUPS * 64 };
     let operations = f64::from(groups) * 64.0 * f64::from(STEPS) * 8.0;
     let arithmetic = |kernel: &dyn Fn(u32) -> Kernel| -> Result<f64> {
-        let rates = ACCUMULATORS.iter().map(|n| Ok(operations / best(&gpu, &kernel(*n), groups, 16)? / 1e9));
+        let rates =
+            ACCUMULATORS.iter().map(|n| Ok(operations / best(&gpu, &kernel(*n), groups, STORAGE_BYTES_MIN)? / 1e9));
         Ok(rates.collect::<Result<Vec<f64>>>()?.into_iter().fold(0.0, f64::max))
     };
     Ok(Ceilings {

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::adapter::Adapter;
+use super::layouts::Layouts;
 use super::pipelines::Pipelines;
-use crate::engine::ir::{Binding, Kernel};
+use crate::engine::ir::Kernel;
 use crate::error::{Error, Result};
 
 /// Compiled kernels from which on those that no executable holds are let go.
@@ -38,6 +39,7 @@ pub(super) struct Gpu {
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
     pipelines: Mutex<HashMap<Kernel, Arc<Pipeline>>>,
+    layouts: Layouts,
     kept: Option<Pipelines>,
     fate: Arc<Fate>,
     checked: bool,
@@ -109,7 +111,17 @@ impl Gpu {
         });
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.record(error.to_string())));
         let kept = options.cache.and_then(|folder| Pipelines::open(&device, adapter, folder));
-        Ok(Self { device, queue, limits, pipelines: Mutex::default(), kept, fate, checked: options.checked, unified })
+        Ok(Self {
+            device,
+            queue,
+            limits,
+            pipelines: Mutex::default(),
+            layouts: Layouts::default(),
+            kept,
+            fate,
+            checked: options.checked,
+            unified,
+        })
     }
 
     /// Whether nothing more will come from this device.
@@ -174,18 +186,10 @@ impl Gpu {
             // buffers that its operator sized, which the adapter tests hold against the host on every shape.
             unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
         };
-        let entries: Vec<_> = kernel.bindings.iter().enumerate().map(|(i, b)| layout_entry(i, *b)).collect();
-        let layout = self
-            .device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name), entries: &entries });
-        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(kernel.name),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
+        let layout = self.layouts.of(&self.device, &kernel.bindings);
         let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
-            layout: Some(&pipeline_layout),
+            layout: Some(&layout.pipeline),
             module: &module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
@@ -194,7 +198,7 @@ impl Gpu {
             },
             cache: self.kept.as_ref().map(Pipelines::raw),
         });
-        Pipeline { raw, layout }
+        Pipeline { raw, layout: layout.group }
     }
 
     /// Whether `kernel` is compiled.
@@ -223,19 +227,5 @@ impl Gpu {
         let mapped_at_creation = usage.contains(wgpu::BufferUsages::MAP_WRITE);
         let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation };
         self.guarded(what, || self.device.create_buffer(&descriptor))
-    }
-}
-
-fn layout_entry(index: usize, binding: Binding) -> wgpu::BindGroupLayoutEntry {
-    let ty = match binding {
-        Binding::Read => wgpu::BufferBindingType::Storage { read_only: true },
-        Binding::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
-        Binding::Uniform => wgpu::BufferBindingType::Uniform,
-    };
-    wgpu::BindGroupLayoutEntry {
-        binding: index as u32,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-        count: None,
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::gpu::Gpu;
+use super::layouts::STORAGE_BYTES_MIN;
 use super::transfer::to_device;
 use crate::engine::ir::{Form, Storage};
 use crate::error::{Error, Result};
@@ -44,7 +45,7 @@ impl Memory {
 
     /// A new buffer of at least `bytes` bytes.
     pub(super) fn allocate(&self, gpu: &Gpu, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Arc<Held>> {
-        let raw = gpu.buffer(what, bytes.max(1).next_multiple_of(16), usage)?;
+        let raw = gpu.buffer(what, bytes.max(1).next_multiple_of(STORAGE_BYTES_MIN), usage)?;
         self.bytes.fetch_add(raw.size(), Ordering::Relaxed);
         Ok(Arc::new(Held { raw, counter: Arc::clone(&self.bytes) }))
     }

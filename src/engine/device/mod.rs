@@ -9,6 +9,7 @@ mod executable;
 mod gpu;
 mod job;
 mod lane;
+mod layouts;
 mod memory;
 mod parallel;
 mod pipelines;

@@ -8,6 +8,7 @@ use super::chain::{PointwiseBuilder, Reg};
 use super::expansion::Expansion;
 use super::fact::Fact;
 use super::graph::Node;
+use super::planes::PlanesWish;
 use super::profile::Profile;
 use super::quantized::{Quantized, WeightAxes};
 use super::recorder::Recorder;
@@ -150,6 +151,27 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Whether every element of output 0 is stored once, so that elementwise work can be done on it there.
     fn takes_epilogue(&self) -> bool {
         true
+    }
+
+    /// How the kernels would have input `i` where they read images in [`Planes`](super::planes::Planes); `None` where they
+    /// read it dense.
+    fn reads_planes(&self, _i: usize, _inputs: &[Option<&Fact>], _profile: &Profile) -> Option<PlanesWish> {
+        None
+    }
+
+    /// Which input is scaled by which, where output 0 is one input times one number for each entry of its first two axes.
+    fn scales_channels(&self, _inputs: &[Option<&Fact>]) -> Option<[usize; 2]> {
+        None
+    }
+
+    /// This operator reading input 0 times such scales, which become input 3, where its kernels take them.
+    fn taking_scales(&self, _inputs: &[Option<&Fact>], _profile: &Profile) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// Whether output 0 is the inputs side by side along axis 1, whatever their extents.
+    fn joins_channels(&self, _rank: usize) -> bool {
+        false
     }
 
     /// The output axis whose coordinate this operator's kernels pass to the epilogue.

@@ -8,6 +8,7 @@ use super::choices::{Choices, Problem, chosen};
 use super::fact::Fact;
 use super::form::Form;
 use super::kernel::{Define, Library, Link, Shader};
+use super::planes::Planes;
 use super::profile::{Profile, Storage};
 use super::program::{Buffer, BufferId, Dispatch};
 use crate::error::{Error, Result};
@@ -26,6 +27,17 @@ pub struct Operand {
     pub shape: Shape,
     /// How the numbers it stands for are restored, where its elements are packed integers that stand for others.
     pub grid: Option<OperandGrid>,
+    /// How its images lie; `None` where all elements lie side by side.
+    pub planes: Option<Planes>,
+}
+
+/// A place for output 0 that suits its readers better than a buffer of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// The buffer, perhaps with rooms for other values.
+    pub buffer: BufferId,
+    /// How the output lies there.
+    pub planes: Planes,
 }
 
 /// A [`Grid`](super::quantized::Grid) in device memory.
@@ -69,6 +81,7 @@ pub struct Recorder<'a> {
     chain: &'a Chain,
     chain_buffers: Vec<BufferId>,
     out: Storage,
+    room: Option<Room>,
     buffers: &'a mut Vec<Buffer>,
     dispatches: &'a mut Vec<Dispatch>,
     library: &'a Library,
@@ -96,6 +109,8 @@ pub struct Scene<'a> {
     pub chain_buffers: Vec<BufferId>,
     /// How the stored result lies: the chain may change the node's own type.
     pub out: Storage,
+    /// Where output 0 would better be put: the chain reads nothing there that depends on where an element is stored.
+    pub room: Option<Room>,
     /// The program's buffers, to add to.
     pub buffers: &'a mut Vec<Buffer>,
     /// The segment's dispatches, to add to.
@@ -120,6 +135,7 @@ impl<'a> Recorder<'a> {
             chain: scene.chain,
             chain_buffers: scene.chain_buffers,
             out: scene.out,
+            room: scene.room,
             buffers: scene.buffers,
             dispatches: scene.dispatches,
             library: scene.library,
@@ -157,6 +173,27 @@ impl<'a> Recorder<'a> {
         &self.outputs[i]
     }
 
+    /// How output 0 would better lie. A kernel that can store it so calls [`Recorder::take_room`] first.
+    pub fn room(&self) -> Option<Planes> {
+        let room = self.room?;
+        // No dispatch may read from and write to one buffer.
+        let is_read = self.inputs.iter().flatten().any(|input| input.buffer == room.buffer);
+        (!is_read).then_some(room.planes)
+    }
+
+    /// [`Recorder::room`] where inputs that lie in its buffer are not read.
+    pub fn joined_room(&self) -> Option<Planes> {
+        self.room.map(|room| room.planes)
+    }
+
+    /// Puts output 0 where its readers would have it.
+    pub fn take_room(&mut self) {
+        if let Some(room) = self.room.take() {
+            self.outputs[0].buffer = room.buffer;
+            self.outputs[0].planes = Some(room.planes);
+        }
+    }
+
     /// How many outputs the node has.
     pub fn output_count(&self) -> usize {
         self.outputs.len()
@@ -185,7 +222,7 @@ impl<'a> Recorder<'a> {
     pub fn scratch(&mut self, shape: Shape, dtype: DType, storage: Storage) -> Operand {
         let bytes = (storage.size(shape.elements()) as u64).next_multiple_of(4).max(4);
         let buffer = self.add(Buffer::Scratch { bytes, pool: 0 });
-        Operand { buffer, storage, dtype, shape, grid: None }
+        Operand { buffer, storage, dtype, shape, grid: None, planes: None }
     }
 
     /// Whether a buffer holds a constant.
@@ -213,7 +250,7 @@ impl<'a> Recorder<'a> {
     pub fn constant(&mut self, tensor: Tensor, storage: Storage) -> Operand {
         let (dtype, shape) = (tensor.dtype(), tensor.shape().clone());
         let buffer = self.add(Buffer::Constant { tensor, storage, form: None });
-        Operand { buffer, storage, dtype, shape, grid: None }
+        Operand { buffer, storage, dtype, shape, grid: None, planes: None }
     }
 
     /// A read-only table of words.

@@ -56,6 +56,8 @@ pub struct PatchTile {
     pub of: Taps,
     /// Whether results are stored in fours: rows of the output start at multiples of four.
     pub fours: bool,
+    /// Whether the last vector of a row of x holds elements behind the row.
+    pub cut: bool,
 }
 
 impl PatchTile {
@@ -140,8 +142,10 @@ impl PatchTile {
              let plane = quotient(line, params.patches_y);\n\
              let place = patch_index - line * params.patches_x;\n\
              let first_row = (line - plane * params.patches_y) * {rows}u;\n\
-             let channel = plane - quotient(plane, params.channels) * params.channels;\n\
-             let source = quotient(plane, params.multiplier) * params.input_y;\n\
+             let image = quotient(plane, params.channels);\n\
+             let channel = plane - image * params.channels;\n\
+             let source = params.x_first + image * params.x_image + quotient(channel, params.multiplier) * params.x_plane;\n\
+             let drain = params.y_first + image * params.y_image + channel * params.y_plane;\n\
              let left = place * {}u - {}u;\n\
              let top = first_row * {}u - params.pad_y;\n\
              let zero = vec4<f32>();",
@@ -168,6 +172,12 @@ impl PatchTile {
         }
         for q in 0..self.span_x() {
             writeln!(text, "let in{q} = left + {q}u < params.input_x;\nlet at{q} = select(0u, left + {q}u, in{q});")?;
+            if self.cut {
+                writeln!(
+                    text,
+                    "let kept{q} = vec4<u32>(at{q} * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.width);"
+                )?;
+            }
         }
         for row in 0..self.span_y() {
             self.emit_row(text, row)?;
@@ -183,14 +193,16 @@ impl PatchTile {
         writeln!(
             text,
             "let row{r} = top + {r}u < params.input_y;\n\
-             let start{r} = (source + select(0u, top + {r}u, row{r})) * params.input_x;"
+             let start{r} = source + select(0u, top + {r}u, row{r}) * params.x_row;"
         )?;
         for q in 0..self.span_x() {
             let (outside, inside) = match self.of {
                 Taps::Weighted { .. } => ("zero", format!("x[start{r} + at{q}]")),
                 Taps::Largest => ("lowest", format!("ordered(bitcast<vec4<u32>>(x[start{r} + at{q}]))")),
             };
-            writeln!(text, "let x{r}_{q} = select({outside}, {inside}, row{r} && in{q});")?;
+            let kept =
+                if self.cut { format!("vec4<bool>(row{r} && in{q}) & kept{q}") } else { format!("row{r} && in{q}") };
+            writeln!(text, "let x{r}_{q} = select({outside}, {inside}, {kept});")?;
         }
         for row in 0..self.rows {
             let Some(tap) = r.checked_sub(row * self.stride[0]).filter(|tap| *tap < self.kernel[0]) else { continue };
@@ -222,7 +234,7 @@ impl PatchTile {
         writeln!(
             text,
             "if first_row + {row}u < params.output_y {{\n\
-             let line_at = (plane * params.output_y + first_row + {row}u) * params.output_x;"
+             let line_at = drain + (first_row + {row}u) * params.y_row;"
         )?;
         for vector in 0..self.vectors {
             writeln!(
@@ -264,7 +276,17 @@ mod tests {
                     (Taps::Largest, true),
                     (Taps::Largest, false),
                 ] {
-                    let tile = PatchTile { lanes: 8, rows, vectors, kernel, stride, pad_x, of, fours };
+                    let tile = PatchTile {
+                        lanes: 8,
+                        rows,
+                        vectors,
+                        kernel,
+                        stride,
+                        pad_x,
+                        of,
+                        fours,
+                        cut: fours != (rows == 1),
+                    };
                     let made = checked::validated(
                         &tile,
                         &tile.shader(),
@@ -289,6 +311,7 @@ mod tests {
             pad_x: 1,
             of: Taps::Weighted { bias: false },
             fours: true,
+            cut: false,
         };
         // One vector before the patch's two, and one behind.
         assert_eq!((tile.span_x(), tile.span_y()), (4, 6));

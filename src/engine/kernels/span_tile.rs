@@ -14,8 +14,43 @@ use crate::engine::ir::{Binding, Shader, Target};
 /// a, x, bias, starts, y, params.
 const BINDINGS: &[Binding] =
     &[Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite, Binding::Uniform];
+/// a, x, bias, starts, scale, y, params.
+const SCALED: &[Binding] =
+    &[Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::Read, Binding::ReadWrite, Binding::Uniform];
 /// Rows stored in one turn of the loop at a kernel's end.
 const BLOCK_ROWS: u32 = 8;
+
+/// Zeros around the group of columns that begins at element `at`: behind a row's last one, and in the rows above and below. The
+/// last elements of a row are those before the next one; before the first row of all lies a vector.
+const FRAME: &str = "\
+fn frame(at: u32, own: Group, columns: u32) {
+    let column = own.place * columns;
+    let is_last = own.place + 1u == params.row_groups;
+    let end = select(column + columns, params.y_line, is_last);
+    if is_last {
+        for (var x = params.width; x < end; x++) {
+            let i = at + x - column;
+            y[i >> 2u][i & 3u] = Out(0);
+        }
+    }
+    for (var k = 1u; k <= params.border; k++) {
+        let down = k * (params.y_line >> 2u);
+        let first = at >> 2u;
+        let behind = first + ((end - column) >> 2u);
+        if own.line == 0u {
+            let before = select(0u, 1u, own.place == 0u && k == params.border);
+            for (var i = first - before; i < behind; i++) {
+                y[i - down] = vec4<Out>();
+            }
+        }
+        if own.line + 1u == params.out_y {
+            for (var i = first; i < behind; i++) {
+                y[i + down] = vec4<Out>();
+            }
+        }
+    }
+}
+";
 
 /// One kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +73,12 @@ pub struct SpanTile {
     pub bias: BiasAccess,
     /// Whether results are stored in fours: rows of the output start at multiples of four.
     pub fours: bool,
+    /// Elements of a span's first vector before the first one that is read.
+    pub lead: u32,
+    /// Whether zeros are stored around planes.
+    pub framed: bool,
+    /// With one tap along x and channels in fours: whether each channel of an image is scaled first.
+    pub scaled: bool,
 }
 
 impl SpanTile {
@@ -55,26 +96,40 @@ impl SpanTile {
     /// Vectors that hold the inputs of a lane's columns.
     pub fn span(&self) -> u32 {
         let columns = (self.columns() - 1).saturating_mul(self.stride);
-        columns.saturating_add((self.taps - 1).saturating_mul(self.dilation)).saturating_add(1).div_ceil(4)
+        let taps = (self.taps - 1).saturating_mul(self.dilation);
+        columns.saturating_add(taps).saturating_add(self.lead + 1).div_ceil(4)
     }
 
     /// The kernel's text.
     pub fn shader(&self) -> Shader {
         let target = Some(Target { buffer: "y", wide: true });
-        Shader { name: "span", source: Cow::Owned(self.text()), bindings: BINDINGS, target }
+        Shader {
+            name: "span",
+            source: Cow::Owned(self.text()),
+            bindings: if self.scaled { SCALED } else { BINDINGS },
+            target,
+        }
     }
 
     fn text(&self) -> String {
+        let (scale, y) = match self.scaled {
+            true => ("@group(0) @binding(4) var<storage, read> scale: array<vec4<f32>>;\n", 5),
+            false => ("", 4),
+        };
         let mut text = format!(
             "{}{}@group(0) @binding(0) var<storage, read> a: array<vec4<Left>>;\n\
              @group(0) @binding(1) var<storage, read> x: array<vec4<Right>>;\n\
              @group(0) @binding(2) var<storage, read> bias: array<Bias>;\n\
              @group(0) @binding(3) var<storage, read> starts: array<vec4<u32>>;\n\
-             @group(0) @binding(4) var<storage, read_write> y: array<vec4<Out>>;\n\
-             @group(0) @binding(5) var<uniform> params: Params;\n",
+             {scale}@group(0) @binding({y}) var<storage, read_write> y: array<vec4<Out>>;\n\
+             @group(0) @binding({}) var<uniform> params: Params;\n",
             include_str!("../../../shaders/lib/index.wgsl"),
             include_str!("../../../shaders/lib/span.wgsl"),
+            y + 1,
         );
+        if self.framed {
+            text.push_str(FRAME);
+        }
         self.emit(&mut text).expect("writing to a string cannot fail");
         text
     }
@@ -142,8 +197,12 @@ impl SpanTile {
         writeln!(text, "for (var k = 0u; k < (params.channels >> 2u); k++) {{")?;
         self.emit_left(text, 1)?;
         // All reads first: a CPU then waits for them together, where one behind each channel's arithmetic would come too late.
-        for channel in 0..4 {
-            self.emit_span(text, &channel.to_string())?;
+        if self.scaled {
+            writeln!(text, "let scales = scale[own.image * (params.channels >> 2u) + k];")?;
+        }
+        for (channel, component) in COMPONENTS.iter().enumerate() {
+            let scale = if self.scaled { format!(" * scales.{component}") } else { String::new() };
+            self.emit_span(text, &channel.to_string(), &scale)?;
         }
         for (channel, component) in COMPONENTS.iter().enumerate() {
             self.emit_tap(text, 0, &channel.to_string(), &format!("_0.{component}"))?;
@@ -152,7 +211,7 @@ impl SpanTile {
         if self.rest {
             self.emit_left(text, 1)?;
             writeln!(text, "for (var k = 0u; k < (params.channels & 3u); k++) {{")?;
-            self.emit_span(text, "r")?;
+            self.emit_span(text, "r", "")?;
             self.emit_tap(text, 0, "r", "_0[k]")?;
             writeln!(text, "}}")?;
         }
@@ -164,7 +223,7 @@ impl SpanTile {
         let width = self.taps.div_ceil(4);
         writeln!(text, "for (var k = 0u; k < params.channels; k++) {{")?;
         self.emit_left(text, width)?;
-        self.emit_span(text, "k")?;
+        self.emit_span(text, "k", "")?;
         for tap in 0..self.taps {
             self.emit_tap(text, tap, "k", &format!("_{}.{}", tap / 4, COMPONENTS[tap as usize % 4]))?;
         }
@@ -181,11 +240,11 @@ impl SpanTile {
         Ok(())
     }
 
-    /// The span of the current channel, named by `name`.
-    fn emit_span(&self, text: &mut String, name: &str) -> std::fmt::Result {
+    /// The span of the current channel, named by `name`, with `scale` behind it.
+    fn emit_span(&self, text: &mut String, name: &str, scale: &str) -> std::fmt::Result {
         for vector in 0..self.span() {
             let at = if vector == 0 { "at".into() } else { format!("min(at + {vector}u, params.x_last)") };
-            writeln!(text, "let x{name}_{vector} = vec4<f32>(x[{at}]);")?;
+            writeln!(text, "let x{name}_{vector} = vec4<f32>(x[{at}]){scale};")?;
         }
         writeln!(text, "at += params.x_channel;")
     }
@@ -193,7 +252,7 @@ impl SpanTile {
     /// One term of every sum: tap `tap` of span `name`, times component `term` of the rows' vectors.
     fn emit_tap(&self, text: &mut String, tap: u32, name: &str, term: &str) -> std::fmt::Result {
         let element = |column: u32| {
-            let at = column * self.stride + tap * self.dilation;
+            let at = self.lead + column * self.stride + tap * self.dilation;
             format!("x{name}_{}.{}", at / 4, COMPONENTS[at as usize % 4])
         };
         for vector in 0..self.vectors {
@@ -250,7 +309,15 @@ impl SpanTile {
             }
             writeln!(text, "}}")?;
         }
-        writeln!(text, "}}")
+        writeln!(text, "}}")?;
+        if self.framed {
+            let (rows, columns) = (self.rows, self.columns());
+            writeln!(
+                text,
+                "for (var row = first_row; row < min(first_row + {rows}u, params.rows); row++) {{ frame(base + row * params.y_row, own, {columns}u); }}"
+            )?;
+        }
+        Ok(())
     }
 
     fn emit_store(&self, text: &mut String, vector: u32, sum: &str) -> std::fmt::Result {
@@ -304,6 +371,9 @@ mod tests {
         rest: false,
         bias: BiasAccess::None,
         fours: true,
+        lead: 0,
+        framed: false,
+        scaled: false,
     };
 
     fn tiles() -> Vec<SpanTile> {
@@ -317,7 +387,22 @@ mod tests {
                     let bias = biases[tiles.len() % biases.len()];
                     let fours = tiles.len() % 3 == 0;
                     let rest = taps == 1 && vectors == 2;
-                    tiles.push(SpanTile { lanes, rows, vectors, taps, stride, dilation, rest, bias, fours });
+                    let (lead, framed) = (tiles.len() as u32 % 4, fours && taps < 5);
+                    let tile = SpanTile {
+                        lanes,
+                        rows,
+                        vectors,
+                        taps,
+                        stride,
+                        dilation,
+                        rest,
+                        bias,
+                        fours,
+                        lead,
+                        framed,
+                        scaled: taps == 1 && !rest,
+                    };
+                    tiles.push(tile);
                 }
             }
         }

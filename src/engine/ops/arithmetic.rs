@@ -173,6 +173,21 @@ impl Op for Arithmetic {
         query.elementwise()
     }
 
+    fn scales_channels(&self, inputs: &[Option<&Fact>]) -> Option<[usize; 2]> {
+        let [Some(a), Some(b)] = inputs[..] else { return None };
+        let (a, b) = (a.shape()?, b.shape()?);
+        // One of them has the extents of the other's first two axes and none besides.
+        let scales = |scale: &[usize], whole: &[usize]| {
+            let alike = scale.len() == whole.len() && whole.len() > 2 && scale[..2] == whole[..2];
+            alike && scale[2..].iter().all(|n| *n == 1)
+        };
+        match (self.kind.name, scales(&b, &a), scales(&a, &b)) {
+            ("Mul", true, _) => Some([0, 1]),
+            ("Mul", _, true) => Some([1, 0]),
+            _ => None,
+        }
+    }
+
     fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
         let dtype = builder.output_dtype();
         let class = builder.class_of(dtype)?;

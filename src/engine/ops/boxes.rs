@@ -87,6 +87,18 @@ impl Copy {
 
     /// Records the copy from `source` to output `output` of the node.
     pub(super) fn record(&self, recorder: &mut Recorder<'_>, source: &Operand, output: usize) -> Result<()> {
+        let target = recorder.output(output).clone();
+        self.record_into(recorder, source, &target, output == 0)
+    }
+
+    /// Records the copy from `source` to `target`, which `is_first` says to be output 0 of the node.
+    pub(super) fn record_into(
+        &self,
+        recorder: &mut Recorder<'_>,
+        source: &Operand,
+        target: &Operand,
+        is_first: bool,
+    ) -> Result<()> {
         let axes = self.collapsed();
         if axes.len() > MAX_RANK {
             return Err(Error::unimplemented(format!("a copy over {} axes", axes.len())));
@@ -106,7 +118,6 @@ impl Copy {
             params.from_strides[at / 4][at % 4] = signed(axis.from)?;
             params.to_strides[at / 4][at % 4] = signed(axis.to)?;
         }
-        let target = recorder.output(output).clone();
         let work = Work {
             shader: &copy::SHADER,
             defines: &[Define::Scalar("In", source.storage), Define::Const("RANK", rank as u32)],
@@ -114,7 +125,7 @@ impl Copy {
             params: params.words(),
             groups: linear_groups(params.count as usize, 64, recorder.profile.max_workgroups),
         };
-        if output == 0 { recorder.dispatch(&work) } else { recorder.dispatch_plain(&work, target.storage) }
+        if is_first { recorder.dispatch(&work) } else { recorder.dispatch_plain(&work, target.storage) }
     }
 }
 

@@ -48,6 +48,10 @@ impl Movement for Concat {
         inputs
     }
 
+    fn joins_channels(&self, rank: usize) -> bool {
+        axis_of(self.axis, rank).is_ok_and(|axis| axis == 1)
+    }
+
     fn dims(&self, facts: &[Option<&Fact>]) -> Result<Vec<Option<Vec<Dim>>>> {
         let all: Option<Vec<&Vec<Dim>>> = facts.iter().flatten().map(|f| f.dims.as_ref()).collect();
         let Some(all) = all else { return Ok(vec![None]) };

@@ -6,10 +6,17 @@ use super::conv_arranged::arranged;
 use super::conv_window::{Geometry, Window};
 use super::depthwise::{self, Depthwise};
 use super::host_window::convolve;
+use super::images::dense_source;
+use super::patches;
 use super::product::{Params, Product, Source, Start, word};
 use super::registry::OpSpec;
+use super::span;
+use super::span_plan;
+use super::span_stores;
 use crate::engine::ir::Source as Input;
-use crate::engine::ir::{Affine, Class, Cost, Fact, Op, Profile, Recorder, Replacement, Rows, RowsQuery, WeightAxes};
+use crate::engine::ir::{
+    Affine, Class, Cost, Fact, Op, PlanesWish, Profile, Recorder, Replacement, Rows, RowsQuery, Storage, WeightAxes,
+};
 use crate::engine::kernels::BiasAccess;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
@@ -72,6 +79,25 @@ impl Plan {
             output_channels: outputs / conv.groups,
             output: output.into(),
         })
+    }
+
+    /// Whether output channels share so little that they go to kernels of their own.
+    fn is_depthwise(&self) -> bool {
+        self.input_channels == 1 && self.output_channels < MIN_PRODUCT_ROWS && depthwise::fits(&self.geometry)
+    }
+
+    /// How its kernels would have images, if they read them in planes.
+    fn wish(&self, profile: &Profile) -> Option<PlanesWish> {
+        if self.is_depthwise() {
+            return patches::wish(&self.geometry, profile);
+        }
+        self.reads_spans(profile).then(|| span_stores::wish(&self.geometry)).flatten()
+    }
+
+    /// Whether kernels over rows of vectors convolve it, all groups at once.
+    fn reads_spans(&self, profile: &Profile) -> bool {
+        let work = (self.output.elements() * self.terms()) as u64;
+        self.groups == 1 && span_plan::suits(work, self.images * self.geometry.output_pixels(), profile)
     }
 
     fn terms(&self) -> usize {
@@ -219,6 +245,14 @@ impl Op for Conv {
         (i == 1 && product).then_some(WeightAxes { channel: 0, term: None })
     }
 
+    fn reads_planes(&self, i: usize, inputs: &[Option<&Fact>], profile: &Profile) -> Option<PlanesWish> {
+        self.floats_plan(inputs, profile).filter(|_| i == 0)?.wish(profile)
+    }
+
+    fn taking_scales(&self, inputs: &[Option<&Fact>], profile: &Profile) -> Option<Arc<dyn Op>> {
+        super::conv_scaled::taking_scales(self, inputs, profile)
+    }
+
     fn channel_axis(&self, _output_rank: usize) -> Option<usize> {
         Some(1)
     }
@@ -232,21 +266,24 @@ impl Op for Conv {
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
         let (x, w) = (recorder.input(0)?, recorder.input(1)?);
         let plan = Plan::new(self, &x.shape, &w.shape)?;
-        let (x, w) = (Source::from(x), Source::from(w));
+        let (mut x, w, shape) = (Source::from(x), Source::from(w), x.shape.clone());
         let bias = recorder.optional_input(2).map(Source::from);
         let floats = recorder.output(0).storage.class() == Class::F32;
-        if floats
-            && plan.input_channels == 1
-            && plan.output_channels < MIN_PRODUCT_ROWS
-            && depthwise::fits(&plan.geometry)
-        {
+        if floats && plan.is_depthwise() {
             let (channels, multiplier) = (plan.groups * plan.output_channels, plan.output_channels);
             let (geometry, images) = (&plan.geometry, plan.images);
             return Depthwise { x, weights: w, bias, geometry, images, channels, multiplier }.record(recorder);
         }
         let bias = bias.map(|bias| (bias, BiasAccess::Channel));
-        Product { a: w, b: x, bias, params: plan.params()?, starts: plan.starts()?, padded: plan.geometry.padded }
-            .record(recorder)
+        let (params, starts, padded) = (plan.params()?, plan.starts()?, plan.geometry.padded);
+        let product = Product { a: w, b: x, bias, params, starts, padded };
+        if x.planes.is_some() {
+            if span::record(&product, recorder)? {
+                return Ok(());
+            }
+            x = dense_source(recorder, x, &shape)?;
+        }
+        Product { b: x, ..product }.record(recorder)
     }
 
     fn cost(&self, inputs: &[Option<&Fact>], outputs: &[Fact]) -> Cost {
@@ -257,6 +294,20 @@ impl Op for Conv {
 }
 
 impl Conv {
+    /// What is convolved, where weights are constant floats.
+    fn floats_plan(&self, inputs: &[Option<&Fact>], profile: &Profile) -> Option<Plan> {
+        let [x, w] = operands(inputs).ok()?;
+        let floats = profile.storage(x.dtype) == Some(Storage::F32)
+            && w.value.as_ref().is_some_and(|w| profile.constant_storage(w) == Some(Storage::F32));
+        let (x, w) = (x.shape()?, w.shape().filter(|_| floats)?);
+        Plan::new(self, &x, &w).ok()
+    }
+
+    /// Whether it runs by kernels over rows of vectors.
+    pub(super) fn reads_spans(&self, inputs: &[Option<&Fact>], profile: &Profile) -> bool {
+        self.floats_plan(inputs, profile).is_some_and(|plan| plan.reads_spans(profile))
+    }
+
     fn keeps_extent(&self, axis: usize, rank: usize, kernel: usize) -> bool {
         let probe = self.window.span(axis, kernel);
         self.window.stride(axis) == 1 && self.window.along(axis, rank, kernel, probe).is_ok_and(|(n, _)| n == probe)

@@ -2,11 +2,13 @@
 //! kernel of its own shares loads between neighbouring windows.
 
 use super::conv_window::Geometry;
+use super::images::dense_source;
 use super::patches::Patches;
 use super::product::{Source, word};
 use crate::engine::ir::{Define, Family, Recorder, Storage, Work, linear_groups, prune};
 use crate::engine::kernels::depthwise::{Params, SHADER};
 use crate::error::Result;
+use crate::tensor::Shape;
 
 /// Taps and strides beyond these would make the unrolled kernel too long to compile.
 const MAX_TAPS: usize = 49;
@@ -54,6 +56,11 @@ impl Depthwise<'_> {
             return Ok(());
         }
         let g = self.geometry;
+        let x = dense_source(
+            recorder,
+            self.x,
+            &Shape::new([self.images, self.channels / self.multiplier, g.input[1], g.input[2]]),
+        )?;
         // Mesa unrolls loops of fewer than 32 turns: sums in registers need patches of fewer outputs. A line has no
         // neighbouring rows to share with, so its patches are longer.
         let columns: &[usize] = if g.output[1] == 1 { &[16, 8, 4, 2, 1] } else { &[7, 4, 2, 1] };
@@ -81,7 +88,7 @@ impl Depthwise<'_> {
             pad_x: word(g.pad[2])?,
         };
         let exact = g.output[1].is_multiple_of(rows) && g.output[2].is_multiple_of(columns);
-        let bias = self.bias.unwrap_or(self.x);
+        let bias = self.bias.unwrap_or(x);
         let y = recorder.output(0).buffer;
         let max_groups = recorder.profile.max_workgroups;
         recorder.dispatch(&Work {
@@ -100,7 +107,7 @@ impl Depthwise<'_> {
                 Define::Const("ROWS", word(rows)?),
                 Define::Const("COLUMNS", word(columns)?),
             ],
-            buffers: &[self.x.buffer, self.weights.buffer, bias.buffer, y],
+            buffers: &[x.buffer, self.weights.buffer, bias.buffer, y],
             params: params.words(),
             groups: linear_groups(patches, group, max_groups),
         })

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::arguments::{known, optional, required};
 use super::arranged;
 use super::boxes::Copy;
+use super::images::record_joined;
 use crate::engine::ir::{
     Expansion, Fact, Fused, Node, Op, Profile, Recorder, Rows, RowsQuery, Strided, Surroundings, Wire,
 };
@@ -34,6 +35,11 @@ pub(super) trait Movement: std::fmt::Debug + Send + Sync + 'static {
 
     /// Whether a matrix is transposed and nothing else done.
     fn is_transposition(&self) -> bool {
+        false
+    }
+
+    /// Whether inputs stand side by side along axis 1 of outputs of this rank.
+    fn joins_channels(&self, _rank: usize) -> bool {
         false
     }
 
@@ -132,7 +138,14 @@ impl<M: Movement> Op for Moving<M> {
         }
     }
 
+    fn joins_channels(&self, rank: usize) -> bool {
+        self.0.joins_channels(rank)
+    }
+
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
+        if self.0.joins_channels(recorder.output(0).shape.rank()) && recorder.output(0).shape.rank() == 4 {
+            return record_joined(recorder);
+        }
         let facts: Vec<Option<&Fact>> = (0..recorder.input_count()).map(|i| recorder.fact(i)).collect();
         let shapes = self.shapes(&facts)?;
         for (input, output, copy) in self.0.copies(&facts, &shapes)? {

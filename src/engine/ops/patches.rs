@@ -2,7 +2,9 @@
 
 use super::conv_window::Geometry;
 use super::product::{Source, word};
-use crate::engine::ir::{BufferId, Define, Family, Form, Recorder, Storage, Work, linear_groups};
+use crate::engine::ir::{
+    BufferId, Define, Family, Form, Planes, PlanesWish, Profile, Recorder, Storage, Work, linear_groups,
+};
 use crate::engine::kernels::patches::Params;
 use crate::engine::kernels::{PatchTile, Taps};
 use crate::error::Result;
@@ -27,6 +29,15 @@ const PATCHES: [(u32, u32); 12] =
 pub(super) fn rows_of_fours(recorder: &Recorder<'_>, rows: usize, extent: usize) -> bool {
     let many = rows.saturating_mul(extent) >= MIN_ELEMENTS && rows > 1;
     recorder.profile.family == Family::Software && many && extent.is_multiple_of(4)
+}
+
+/// How kernels over rows of whole vectors would have images, if they take windows of this geometry.
+pub(super) fn wish(g: &Geometry, profile: &Profile) -> Option<PlanesWish> {
+    let plane = g.kernel[0] == 1 && g.input[0] == 1 && g.output[0] == 1 && g.dilation == [1; 3];
+    let small = g.taps() <= MAX_TAPS && g.stride.iter().all(|s| *s <= MAX_STRIDE);
+    let rows = g.output[2] >= 4 && g.pad[2] < g.kernel[2];
+    let fits = profile.family == Family::Software && profile.subgroup.is_some() && plane && small && rows;
+    fits.then_some(PlanesWish { border: 0, dense_serves: g.input[2].is_multiple_of(4) })
 }
 
 /// Windows over planes, made into output 0 of the node that is recorded.
@@ -62,7 +73,12 @@ impl Patches<'_> {
             None => None,
         };
         let bias = self.weights.and_then(|(_, bias)| bias);
-        let tile = self.chosen(recorder, lanes)?;
+        let room = recorder.room().filter(|room| room.border == 0);
+        let tile = self.chosen(recorder, lanes, room.is_some())?;
+        if room.is_some() {
+            recorder.take_room();
+        }
+        let (from, to) = (self.read_strides()?, self.stored_strides(room)?);
         let patches_y = g.output[1].div_ceil(tile.rows as usize);
         let patches_x = g.output[2].div_ceil(4 * tile.vectors as usize);
         let patches = self.images * self.channels * patches_y * patches_x;
@@ -73,7 +89,16 @@ impl Patches<'_> {
             channels,
             multiplier: word(self.multiplier)?,
             input_y: word(g.input[1])?,
-            input_x: word(g.input[2] / 4)?,
+            input_x: word(g.input[2].div_ceil(4))?,
+            width: word(g.input[2])?,
+            x_first: from[0],
+            x_image: from[1],
+            x_plane: from[2],
+            x_row: from[3],
+            y_first: to[0],
+            y_image: to[1],
+            y_plane: to[2],
+            y_row: to[3],
             output_y: word(g.output[1])?,
             output_x: word(g.output[2])?,
             pad_y: word(g.pad[1])?,
@@ -99,16 +124,36 @@ impl Patches<'_> {
     }
 
     fn fits(&self, recorder: &Recorder<'_>) -> bool {
-        let g = self.geometry;
         let floats = self.x.storage == Storage::F32 && recorder.output(0).storage == Storage::F32;
-        let plane = g.kernel[0] == 1 && g.input[0] == 1 && g.output[0] == 1 && g.dilation == [1; 3];
-        let small = g.taps() <= MAX_TAPS && g.stride.iter().all(|s| *s <= MAX_STRIDE);
-        let rows = g.input[2].is_multiple_of(4) && g.output[2] >= 4 && g.pad[2] < g.kernel[2];
-        recorder.profile.family == Family::Software && floats && plane && small && rows
+        let wish = wish(self.geometry, recorder.profile);
+        floats && wish.is_some_and(|wish| wish.dense_serves || self.x.planes.is_some())
+    }
+
+    /// Vectors of x before the first one, and between images, planes and rows.
+    fn read_strides(&self) -> Result<[u32; 4]> {
+        let [_, y, x] = self.geometry.input;
+        let channels = self.channels / self.multiplier;
+        let strides = match self.x.planes {
+            Some(Planes { first, image, plane, row, .. }) => [first, image, plane, row],
+            None => [0, channels * y * x, y * x, x],
+        };
+        let [first, image, plane, row] = strides.map(|n| word(n / 4));
+        Ok([first?, image?, plane?, row?])
+    }
+
+    /// Elements of y before the first one, and between images, planes and rows.
+    fn stored_strides(&self, room: Option<Planes>) -> Result<[u32; 4]> {
+        let [_, y, x] = self.geometry.output;
+        let strides = match room {
+            Some(Planes { first, image, plane, row, .. }) => [first, image, plane, row],
+            None => [0, self.channels * y * x, y * x, x],
+        };
+        let [first, image, plane, row] = strides.map(word);
+        Ok([first?, image?, plane?, row?])
     }
 
     /// The patch that is chosen: that of fewest accesses or one of the next.
-    fn chosen(&self, recorder: &mut Recorder<'_>, lanes: u32) -> Result<PatchTile> {
+    fn chosen(&self, recorder: &mut Recorder<'_>, lanes: u32, in_room: bool) -> Result<PatchTile> {
         let g = self.geometry;
         let two = |extents: [usize; 3]| -> Result<[u32; 2]> { Ok([word(extents[1])?, word(extents[2])?]) };
         let [kernel, stride, pad] = [two(g.kernel)?, two(g.stride)?, two(g.pad)?];
@@ -120,7 +165,8 @@ impl Patches<'_> {
             stride,
             pad_x: pad[1],
             of: self.weights.map_or(Taps::Largest, |(_, bias)| Taps::Weighted { bias: bias.is_some() }),
-            fours: g.output[2].is_multiple_of(4),
+            fours: in_room || g.output[2].is_multiple_of(4),
+            cut: !g.input[2].is_multiple_of(4),
         };
         let accesses = |tile: &PatchTile| {
             let patches = g.output[1].div_ceil(tile.rows as usize) * g.output[2].div_ceil(4 * tile.vectors as usize);
@@ -139,7 +185,7 @@ impl Patches<'_> {
     fn key(&self, tile: &PatchTile, epilogue: &str) -> String {
         let g = self.geometry;
         format!(
-            "patches {:?} {}x{} kernel {:?} input {:?} stride {:?} pad {:?} epilogue {epilogue}",
+            "patches {:?} {}x{} kernel {:?} input {:?} stride {:?} pad {:?} fours {} epilogue {epilogue}",
             tile.of,
             self.images,
             self.channels,
@@ -147,6 +193,7 @@ impl Patches<'_> {
             &g.input[1..],
             &g.stride[1..],
             &g.pad[1..],
+            tile.fours,
         )
     }
 }

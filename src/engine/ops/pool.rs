@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::arguments::required;
 use super::boxes::{signed, word};
 use super::conv_window::{AutoPad, Geometry, Window};
-use super::patches::Patches;
+use super::images::dense;
+use super::patches::{self, Patches};
 use super::product::Source;
 use super::registry::OpSpec;
-use crate::engine::ir::{Define, Fact, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
+use crate::engine::ir::{Define, Fact, Op, PlanesWish, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::pool;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
@@ -66,6 +67,11 @@ struct Pool {
 impl Pool {
     fn kernel(&self) -> &[usize] {
         self.window.kernel.as_deref().unwrap_or_default()
+    }
+
+    /// Whether the largest elements are all that is wanted.
+    fn is_plain(&self) -> bool {
+        self.kind == Kind::Max && !self.indices
     }
 
     /// Output extent and padding before, along one spatial axis.
@@ -238,10 +244,15 @@ impl Op for Pool {
         (!device).then(|| format!("{dtype} values"))
     }
 
+    fn reads_planes(&self, i: usize, inputs: &[Option<&Fact>], profile: &Profile) -> Option<PlanesWish> {
+        let shape = inputs.first().copied().flatten()?.shape().filter(|_| i == 0 && self.is_plain())?;
+        patches::wish(&self.geometry(shape.get(2..)?).ok()?, profile)
+    }
+
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
-        let (input, output) = (recorder.input(0)?.clone(), recorder.output(0).clone());
+        let mut input = recorder.input(0)?.clone();
         let geometry = self.geometry(&input.shape[2..])?;
-        if self.kind == Kind::Max && !self.indices {
+        if self.is_plain() {
             let (images, channels) = (input.shape[0], input.shape[1]);
             let geometry = &geometry;
             let x = Source::from(&input);
@@ -249,6 +260,8 @@ impl Op for Pool {
                 return Ok(());
             }
         }
+        input = dense(recorder, &input)?;
+        let output = recorder.output(0).clone();
         let extents = |e: [usize; 3]| -> Result<[i32; 4]> {
             Ok([signed(e[0] as i64)?, signed(e[1] as i64)?, signed(e[2] as i64)?, 1])
         };

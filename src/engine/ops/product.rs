@@ -4,7 +4,7 @@ use super::product_blocks::Way;
 use super::product_tiles::{self, Extents};
 use super::span;
 use crate::engine::ir::{
-    BufferId, CHANNELS_VARY, Class, Define, Family, Operand, OperandGrid, Profile, Recorder, Storage, Work,
+    BufferId, CHANNELS_VARY, Class, Define, Family, Operand, OperandGrid, Planes, Profile, Recorder, Storage, Work,
     linear_groups,
 };
 use crate::engine::kernels::{BiasAccess, PackedWeights, ProductTile};
@@ -31,11 +31,21 @@ pub(super) struct Source {
     pub(super) buffer: BufferId,
     pub(super) storage: Storage,
     pub(super) grid: Option<OperandGrid>,
+    /// How its images lie, where they are not dense; kernels over rows of vectors read them so.
+    pub(super) planes: Option<Planes>,
+    /// What each channel of an image is multiplied by first, if it is: kernels over rows of vectors do so.
+    pub(super) scale: Option<BufferId>,
 }
 
 impl From<&Operand> for Source {
     fn from(operand: &Operand) -> Self {
-        Self { buffer: operand.buffer, storage: operand.storage, grid: operand.grid }
+        Self {
+            buffer: operand.buffer,
+            storage: operand.storage,
+            grid: operand.grid,
+            planes: operand.planes,
+            scale: None,
+        }
     }
 }
 
@@ -316,7 +326,14 @@ mod tests {
         let mut operand = |shape: &[usize]| {
             buffers.push(Buffer::Scratch { bytes: 4, pool: 0 });
             let buffer = BufferId(buffers.len() - 1);
-            Operand { buffer, storage: Storage::F32, dtype: DType::F32, shape: Shape::from(shape), grid: None }
+            Operand {
+                buffer,
+                storage: Storage::F32,
+                dtype: DType::F32,
+                shape: Shape::from(shape),
+                grid: None,
+                planes: None,
+            }
         };
         let inputs = inputs.iter().map(|shape| Some(operand(shape))).collect();
         let outputs = vec![operand(&output)];
@@ -331,6 +348,7 @@ mod tests {
             chain: &chain,
             chain_buffers: Vec::new(),
             out: Storage::F32,
+            room: None,
             buffers: &mut buffers,
             dispatches: &mut dispatches,
             choices: &choices,

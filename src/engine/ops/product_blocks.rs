@@ -356,7 +356,7 @@ mod tests {
         let extents = [rows, columns, terms];
         let matrices = Matrices { extents, a_strides: [terms, 1], b_strides: [columns, 1] };
         let (buffer, storage, dtype) = (BufferId(0), Storage::F32, DType::F32);
-        let operand = Operand { buffer, storage, dtype, shape: Shape::from([rows, terms]), grid: None };
+        let operand = Operand { buffer, storage, dtype, shape: Shape::from([rows, terms]), grid: None, planes: None };
         let (a, b) = (Source::from(&operand), Source::from(&operand));
         let params = matrices.params(false).expect("small");
         let product = Product { a, b, bias: None, params, starts: vec![[0; 4]], padded: false };

@@ -49,6 +49,12 @@ impl Axis {
         }
     }
 
+    /// How far windows reach outside the input, before or behind it.
+    pub(super) fn reach(&self) -> u32 {
+        let end = (self.output - 1) * self.stride + (self.taps - 1) * self.dilation + 1;
+        self.pad.max(end.saturating_sub(self.input + self.pad))
+    }
+
     pub(super) fn is_plain(&self) -> bool {
         self.taps == 1 && self.stride == 1 && self.pad == 0 && self.input == self.output
     }
