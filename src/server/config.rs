@@ -9,6 +9,7 @@ use super::args::ServeArgs;
 use super::memory::default_request_memory_bytes;
 use super::settings::{Kind, SETTINGS, Setting};
 use crate::api::config::{batching_parameters, model_configs};
+use crate::api::{JsonLimits, RestOptions};
 use crate::batch::Parameters;
 use crate::engine::{EngineOptions, cache_folder};
 use crate::error::{Error, Result};
@@ -42,6 +43,9 @@ pub(super) struct Config {
     pub(super) host: String,
     pub(super) models: Vec<ModelConfig>,
     pub(super) tensor_content: bool,
+    pub(super) rest: RestOptions,
+    pub(super) grpc_requests_max: usize,
+    pub(super) rest_requests_max: usize,
     pub(super) engine: EngineOptions,
     pub(super) manager: ManagerOptions,
     pub(super) shapes: ShapeBounds,
@@ -151,6 +155,18 @@ impl Values {
             host: self.text("host").to_owned(),
             models: self.models()?,
             tensor_content: self.switch("enable_serialization_as_tensor_content"),
+            rest: RestOptions {
+                timeout: Duration::from_millis(self.number::<u32>("rest_api_timeout_in_ms")?.into()),
+                cors: self.switch("rest_api_enable_cors_support"),
+                max_body_bytes: self.number::<u32>("max_message_bytes")? as usize,
+                gzip_min_bytes: self.number("rest_api_gzip_min_bytes")?,
+                limits: JsonLimits {
+                    depth_max: self.number("rest_api_json_depth")?,
+                    elements_max: self.number("rest_api_json_elements")?,
+                },
+            },
+            grpc_requests_max: self.number("grpc_max_threads")?,
+            rest_requests_max: self.number("rest_api_num_threads")?,
             engine: EngineOptions {
                 device: self.text("device").to_owned(),
                 lanes: self.number::<usize>("lanes")?.clamp(1, 64),

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -19,7 +19,7 @@ use super::listen::listen;
 use super::stop::Stop;
 use super::summary::summary;
 use super::telemetry::{Metrics, start_logging};
-use crate::api::{Budget, Options, SERVICES, Services, router};
+use crate::api::{Budget, InFlight, Options, Rest, SERVICES, Services, router};
 use crate::batch::SystemClock;
 use crate::engine::{Engine, keep_driver_cache_in};
 use crate::error::{Error, Result};
@@ -59,11 +59,12 @@ async fn serve(config: Config) -> Result<()> {
     });
     let http_listener = listen(&config.host, config.http_port)?;
     let http_port = http_listener.local_addr()?.port();
-    let page_router = http::router(Arc::clone(&pages));
-    tokio::spawn(async move {
-        // Ends with the process.
-        drop(axum::serve(http_listener, page_router).await);
-    });
+    let rest_in_flight = InFlight::new(config.rest_requests_max, "rest_api_num_threads");
+    let (budget, observer) = (Arc::clone(&pages.budget), Arc::clone(&pages.metrics) as _);
+    let rest = Rest::new(budget, Arc::clone(&rest_in_flight), observer, config.rest);
+    // Ends with the process, so that pages answer while requests drain.
+    let pages_app = http::router(Arc::clone(&pages), &rest);
+    tokio::spawn(async move { drop(axum::serve(http_listener.tap_io(hurry), pages_app).await) });
     let (engine, manager, board) = tokio::select! {
         loaded = load(&config, &pages) => loaded?,
         () = stop_signal.told() => return Err(Error::cancelled("told to stop while models were loading")),
@@ -74,6 +75,7 @@ async fn serve(config: Config) -> Result<()> {
     let services = Services {
         manager: Arc::clone(&manager),
         budget: Arc::clone(&pages.budget),
+        in_flight: InFlight::new(config.grpc_requests_max, "grpc_max_threads"),
         options: Options { tensor_content: config.tensor_content, max_message_bytes: config.max_message_bytes },
         observer: Arc::clone(&pages.metrics) as _,
     };
@@ -83,6 +85,7 @@ async fn serve(config: Config) -> Result<()> {
     write!(std::io::stdout(), "{}", summary(&engine, &manager, &board, port, http_port))?;
     let (stop, stopping) = watch::channel(false);
     let server = tokio::spawn(answer(listener, app, stopping));
+    rest.open(Arc::clone(&manager));
     pages.open.store(true, Ordering::Release);
     if let Some(path) = &config.ports_file {
         write_ports(path, port, http_port)?;
@@ -99,7 +102,9 @@ async fn serve(config: Config) -> Result<()> {
     }
     // The receiver lives in the server's task.
     let _ = stop.send(true);
-    if tokio::time::timeout(config.drain, server).await.is_err() {
+    rest.close();
+    let drained = async { tokio::join!(server, rest_in_flight.none()) };
+    if tokio::time::timeout(config.drain, drained).await.is_err() {
         tracing::warn!("some requests were still running and are given up");
     }
     Ok(())
@@ -140,16 +145,17 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
     Ok((engine, manager, board))
 }
 
+/// Replies are small and awaited: they must not wait for company. A connection without the option still works.
+fn hurry(connection: &mut TcpStream) {
+    drop(connection.set_nodelay(true));
+}
+
 async fn answer(listener: TcpListener, app: axum::Router, mut stopping: watch::Receiver<bool>) -> Result<()> {
-    let listener = listener.tap_io(|connection| {
-        // Replies are small and awaited: they must not wait for company. A connection without the option still works.
-        drop(connection.set_nodelay(true));
-    });
     let stop = async move {
         // An error means that the sender is gone, which ends the server too.
         drop(stopping.wait_for(|stop| *stop).await);
     };
-    Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
+    Ok(axum::serve(listener.tap_io(hurry), app).with_graceful_shutdown(stop).await?)
 }
 
 async fn report_services(health: &HealthReporter, status: ServingStatus) {

@@ -5,6 +5,8 @@ mod calls;
 mod concurrency;
 mod errors;
 mod gzip;
+mod http;
 mod lifecycle;
 mod models;
+mod rest;
 mod server;

@@ -19,7 +19,7 @@ const METHOD: &str = "tensorflow/serving/predict";
 const TYPE: &str = "type.googleapis.com/tensorflow.serving.SignatureDefMap";
 
 /// Answers a request for metadata.
-pub(super) fn metadata(
+pub(in crate::api) fn metadata(
     manager: &Manager,
     request: GetModelMetadataRequest,
     asked: &mut Option<ServableId>,

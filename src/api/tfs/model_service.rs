@@ -12,7 +12,7 @@ use super::proto::serving::{
     StatusProto,
 };
 use super::spec::Wanted;
-use crate::api::observer::{Call, Observer};
+use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
 use crate::error::{Error, Result};
 use crate::model::{Manager, State, VersionChoice};
@@ -68,6 +68,7 @@ impl ModelService for Models {
         let name = request.model_spec.as_ref().map(|s| s.name.clone()).unwrap_or_default();
         let result = self.status(request);
         self.observer.called(&Call {
+            entrypoint: Entrypoint::Grpc,
             method: "GetModelStatus",
             model: if result.is_ok() { &name } else { "" },
             version: None,

@@ -1,0 +1,16 @@
+//! TensorFlow Serving's REST API.
+
+mod body;
+mod inputs;
+mod json;
+mod metadata;
+mod outputs;
+mod predict;
+mod raw;
+mod reply;
+mod route;
+mod service;
+mod status;
+mod work;
+
+pub use service::{JsonLimits, Rest, RestOptions};
