@@ -4,6 +4,7 @@ mod budget;
 mod client;
 mod deadline;
 mod frames;
+mod inference;
 mod observer;
 mod router;
 mod status;

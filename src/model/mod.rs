@@ -2,9 +2,12 @@
 
 mod binding;
 mod config;
+mod example;
+mod face;
 #[cfg(test)]
 mod fake;
 mod id;
+mod literal;
 mod loader;
 mod manager;
 mod observer;
@@ -12,15 +15,18 @@ mod reconcile;
 mod repository;
 mod servable;
 mod settings;
+mod signatures;
 mod state;
 
 pub use binding::{bind, dtype_name, select_outputs};
 pub use config::{ModelConfig, VersionPolicy};
+pub use example::{Example, Feature, FeatureForm, FeatureKind, FeatureSpec};
+pub use face::{DEFAULT_SIGNATURE, EXAMPLES_INPUT, Face, Faces, Method};
 pub use id::{ServableId, VersionChoice};
-pub use loader::{EngineLoader, Loader, Model, Running, ShapeBounds};
+pub use loader::{EngineLoader, Loaded, Loader, Model, Running, ShapeBounds};
 pub use manager::{Manager, ManagerOptions};
 pub use observer::{Observer, Silent};
 pub use repository::scan;
-pub use servable::{Context, DEFAULT_SIGNATURE, Prediction, Servable};
+pub use servable::{Context, Prediction, Servable};
 pub use settings::{Named, Settings};
 pub use state::{Board, ModelStatus, State, Status};

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::config::ModelConfig;
 use super::id::ServableId;
-use super::loader::{Loader, Model};
+use super::loader::{Loaded, Loader};
 use super::manager::{ManagerOptions, Serving, Versions};
 use super::repository::scan;
 use super::servable::{Context, Servable};
@@ -31,7 +31,7 @@ pub(super) struct Command {
 
 /// What load threads and dropped versions report.
 enum Event {
-    Loaded(ServableId, Result<Arc<dyn Model>>),
+    Loaded(ServableId, Result<Loaded>),
     Drained(ServableId),
 }
 
@@ -214,7 +214,7 @@ impl<C: Clock> Reconciler<C> {
     fn heed(&mut self, event: Event) -> bool {
         let mut wanted_again = false;
         match event {
-            Event::Loaded(id, Ok(model)) => self.serve(id, model),
+            Event::Loaded(id, Ok(loaded)) => self.serve(id, loaded),
             Event::Loaded(id, Err(error)) => {
                 tracing::error!(model = %id.name, version = id.version, code = error.code().name(), "not loaded: {error}");
                 if let Some(entry) = self.models.get_mut(&id.name) {
@@ -235,13 +235,13 @@ impl<C: Clock> Reconciler<C> {
     }
 
     /// Makes a loaded version answer requests, unless it is no longer wanted.
-    fn serve(&mut self, id: ServableId, model: Arc<dyn Model>) {
+    fn serve(&mut self, id: ServableId, loaded: Loaded) {
         let Some(entry) = self.models.get_mut(&id.name) else { return };
         let Some(config) = entry.config.as_ref().filter(|_| entry.aspired.contains(&id.version)) else {
             entry.set(id.version, State::End, None);
             return;
         };
-        let (servable, ended) = Servable::start(id.clone(), model, config.batching.clone(), &self.context);
+        let (servable, ended) = Servable::start(id.clone(), loaded, config.batching.clone(), &self.context);
         let (report, drained) = (self.report.clone(), id.clone());
         tokio::spawn(async move {
             // The sender is dropped, never used: the error is the news.
@@ -301,7 +301,7 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn with_retries(self, retries_max: usize, interval: Duration) -> Result<Arc<dyn Model>> {
+    async fn with_retries(self, retries_max: usize, interval: Duration) -> Result<Loaded> {
         let attempt = Arc::new(self);
         let mut tried = 0;
         loop {
@@ -317,7 +317,7 @@ impl Attempt {
         }
     }
 
-    async fn on_thread(self: Arc<Self>) -> Result<Arc<dyn Model>> {
+    async fn on_thread(self: Arc<Self>) -> Result<Loaded> {
         let _slot = self.slots.acquire().await;
         let (send, receive) = oneshot::channel();
         let attempt = Arc::clone(&self);

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::binding::bind;
+use super::face::{Face, Faces};
 use super::id::ServableId;
-use super::loader::Model;
+use super::loader::{Loaded, Model};
 use super::observer::{Observer, Scoped};
 use crate::batch::{
     Answer, BatchReport, Batcher, Clock, Closed, Guard, Join, Observer as _, Parameters, Request, Timing,
@@ -17,9 +17,6 @@ use crate::batch::{
 use crate::engine::Merging;
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Signature, Tensor};
-
-/// The signature that a request without a name means, and the only one that an ONNX model has.
-pub const DEFAULT_SIGNATURE: &str = "serving_default";
 
 /// Inner shapes whose merging is remembered, a version; beyond it all are asked for again.
 const LOTS_MAX: usize = 256;
@@ -47,6 +44,7 @@ impl<C> Clone for Context<C> {
 pub struct Servable {
     id: ServableId,
     model: Arc<dyn Model>,
+    faces: Faces,
     /// `None`: requests are never merged.
     parameters: Option<Parameters>,
     batcher: Batcher,
@@ -72,10 +70,10 @@ enum Route {
 }
 
 impl Servable {
-    /// Starts to serve `model`, with batching if there are `parameters`. Also gives what ends when nobody holds it any more.
+    /// Starts to serve a model, with batching if there are `parameters`. Also gives what ends when nobody holds it any more.
     pub fn start<C: Clock>(
         id: ServableId,
-        model: Arc<dyn Model>,
+        Loaded { model, faces }: Loaded,
         parameters: Option<Parameters>,
         context: &Context<C>,
     ) -> (Arc<Self>, oneshot::Receiver<()>) {
@@ -93,7 +91,7 @@ impl Servable {
         let batcher = Batcher::start(queue, context.slots, Arc::clone(&context.clock), observer.clone(), run);
         let (alive, ended) = oneshot::channel();
         let lots = Mutex::new(HashMap::new());
-        (Arc::new(Self { id, model, parameters, batcher, observer, lots, _alive: alive }), ended)
+        (Arc::new(Self { id, model, faces, parameters, batcher, observer, lots, _alive: alive }), ended)
     }
 
     /// Its name and version.
@@ -101,9 +99,19 @@ impl Servable {
         &self.id
     }
 
-    /// Its signature of this name; an empty name means [`DEFAULT_SIGNATURE`].
-    pub fn signature(&self, name: &str) -> Option<&Signature> {
-        (name.is_empty() || name == DEFAULT_SIGNATURE).then(|| self.model.signature())
+    /// What the model itself takes and gives.
+    pub fn signature(&self) -> &Signature {
+        self.model.signature()
+    }
+
+    /// Its face of this name; an empty name means `serving_default`.
+    pub fn face(&self, name: &str) -> Option<&Arc<Face>> {
+        self.faces.get(name)
+    }
+
+    /// All its faces.
+    pub fn faces(&self) -> &Faces {
+        &self.faces
     }
 
     /// Whether requests of these shapes are merged, and if not, why.
@@ -111,7 +119,8 @@ impl Servable {
         self.model.merging(shapes)
     }
 
-    /// Checks a request and answers it, alone or in a batch. `guard` is dropped when the request's memory is given back.
+    /// Checks a request, inputs as [`Face::bind`] or [`Face::parse`] gives them, and answers it, alone or in a batch: outputs
+    /// are the model's, in its order. `guard` is dropped when the request's memory is given back.
     /// Dropping the future gives the request up.
     ///
     /// # Errors
@@ -119,13 +128,12 @@ impl Servable {
     /// `RESOURCE_EXHAUSTED` or `DEADLINE_EXCEEDED` when the deadline passes before or in the run, or what the run gives.
     pub fn predict(
         self: &Arc<Self>,
-        inputs: Vec<(String, Tensor)>,
+        inputs: Vec<Tensor>,
         deadline: Option<Instant>,
         guard: Guard,
     ) -> impl Future<Output = Result<Prediction>> + Send + 'static {
         let servable = Arc::clone(self);
         async move {
-            let inputs = bind(servable.model.signature(), inputs)?;
             let shapes: Vec<_> = inputs.iter().map(|t| t.shape().clone()).collect();
             let (lot, merging) = servable.lot(&shapes).await?;
             match servable.route(&lot, &merging, &shapes)? {

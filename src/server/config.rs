@@ -42,6 +42,7 @@ pub(super) struct Config {
     pub(super) host: String,
     pub(super) models: Vec<ModelConfig>,
     pub(super) tensor_content: bool,
+    pub(super) check_method: bool,
     pub(super) engine: EngineOptions,
     pub(super) manager: ManagerOptions,
     pub(super) shapes: ShapeBounds,
@@ -151,6 +152,7 @@ impl Values {
             host: self.text("host").to_owned(),
             models: self.models()?,
             tensor_content: self.switch("enable_serialization_as_tensor_content"),
+            check_method: self.switch("enable_signature_method_name_check"),
             engine: EngineOptions {
                 device: self.text("device").to_owned(),
                 lanes: self.number::<usize>("lanes")?.clamp(1, 64),

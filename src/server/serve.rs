@@ -74,7 +74,11 @@ async fn serve(config: Config) -> Result<()> {
     let services = Services {
         manager: Arc::clone(&manager),
         budget: Arc::clone(&pages.budget),
-        options: Options { tensor_content: config.tensor_content, max_message_bytes: config.max_message_bytes },
+        options: Options {
+            tensor_content: config.tensor_content,
+            check_method: config.check_method,
+            max_message_bytes: config.max_message_bytes,
+        },
         observer: Arc::clone(&pages.metrics) as _,
     };
     let app = router(services, health_service)?;

@@ -31,9 +31,14 @@ pub(super) fn summary(engine: &Engine, manager: &Manager, board: &Board, grpc: u
 
 fn describe(text: &mut String, name: &str, version: i64, servable: &Servable) {
     let _ = writeln!(text, "  model    {name} version {version}");
-    let Some(signature) = servable.signature(DEFAULT_SIGNATURE) else { return };
+    let signature = servable.signature();
     let list = |specs: &[crate::tensor::Spec]| specs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let _ = writeln!(text, "           {} → {}", list(&signature.inputs), list(&signature.outputs));
+    let named = servable.faces().iter().filter(|(name, _)| *name != DEFAULT_SIGNATURE);
+    for (name, face) in named {
+        let (inputs, outputs) = (list(&face.signature.inputs), list(&face.signature.outputs));
+        let _ = writeln!(text, "           {name}: {inputs} → {outputs}");
+    }
     let _ = match declared(signature).map(|shapes| servable.merging(&shapes)) {
         None => writeln!(text, "           shapes are open: each is compiled when it first comes"),
         Some(Merging::Rows { batch_sizes }) => {
