@@ -1,5 +1,7 @@
 //! Which models are served: from folders to loaded versions that answer requests.
 
+mod aspired;
+mod attempt;
 mod binding;
 mod config;
 mod example;
@@ -12,6 +14,7 @@ mod loader;
 mod manager;
 mod observer;
 mod reconcile;
+mod reload;
 mod repository;
 mod servable;
 mod settings;
@@ -19,13 +22,14 @@ mod signatures;
 mod state;
 
 pub use binding::{bind, dtype_name, select_outputs};
-pub use config::{ModelConfig, VersionPolicy};
+pub use config::{ModelConfig, Transition, VersionPolicy, check_model_name};
 pub use example::{Example, Feature, FeatureForm, FeatureKind, FeatureSpec};
 pub use face::{DEFAULT_SIGNATURE, EXAMPLES_INPUT, Face, Faces, Method};
 pub use id::{ServableId, VersionChoice};
 pub use loader::{EngineLoader, Loaded, Loader, Model, Running, ShapeBounds};
 pub use manager::{Manager, ManagerOptions};
 pub use observer::{Observer, Silent};
+pub use reload::Failures;
 pub use repository::scan;
 pub use servable::{Context, Prediction, Servable};
 pub use settings::{Named, Settings};
