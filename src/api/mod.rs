@@ -6,6 +6,7 @@ mod deadline;
 mod frames;
 mod gather;
 mod in_flight;
+mod inference;
 mod observer;
 mod request_id;
 mod rest;

@@ -27,6 +27,8 @@ pub const SERVICES: [&str; 4] =
 pub struct Options {
     /// Replies hold `tensor_content` instead of the typed fields.
     pub tensor_content: bool,
+    /// Classify and Regress insist on signatures of their own method.
+    pub check_method: bool,
     /// Bytes of one request message, inflated.
     pub max_message_bytes: usize,
 }
@@ -67,8 +69,13 @@ where
     let reflection = reflection_builder().build_v1().map_err(|e| damaged(&e))?;
     let reflection_alpha = reflection_builder().build_v1alpha().map_err(|e| damaged(&e))?;
     let models = Models { manager: Arc::clone(&manager), observer: Arc::clone(&observer) };
-    let predictions =
-        Predictions { manager, budget: Arc::clone(&budget), observer, tensor_content: options.tensor_content };
+    let predictions = Predictions {
+        manager,
+        budget: Arc::clone(&budget),
+        observer,
+        tensor_content: options.tensor_content,
+        check_method: options.check_method,
+    };
     // The layer in front has bounded and inflated the message already.
     let predictions = PredictionServiceServer::new(predictions)
         .max_decoding_message_size(usize::MAX)

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::config::ModelConfig;
+use super::face::Faces;
 use super::id::ServableId;
 use super::settings::Settings;
+use super::signatures::faces;
 use crate::batch::Parameters;
 use crate::engine::{Engine, LoadOptions, Merging, RunOutput, Session};
 use crate::error::{Error, Result};
@@ -57,13 +59,22 @@ impl Model for Session {
     }
 }
 
+/// A model and the ways to call it.
+#[derive(Clone)]
+pub struct Loaded {
+    /// What runs.
+    pub model: Arc<dyn Model>,
+    /// Its signatures.
+    pub faces: Faces,
+}
+
 /// Loads versions. Called on a thread of its own for each; may block for as long as it takes.
 pub trait Loader: Send + Sync + 'static {
     /// Makes the version in folder (or file) `path` runnable.
     ///
     /// # Errors
     /// Whatever keeps it from running. Those caused by reading files are tried again.
-    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Arc<dyn Model>>;
+    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded>;
 }
 
 /// Bounds on the shapes that requests may make the engine compile.
@@ -96,7 +107,7 @@ impl EngineLoader {
 }
 
 impl Loader for EngineLoader {
-    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Arc<dyn Model>> {
+    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded> {
         let start = Instant::now();
         let graph = if path.is_file() {
             onnx::import_with(path, self.import)?
@@ -123,9 +134,10 @@ impl Loader for EngineLoader {
             max_waiting: self.bounds.waiting_max,
             ..LoadOptions::default()
         };
+        let faces = faces(path, &graph.signature)?;
         let session = self.engine.load(graph, settings.apply(options))?;
         let (total, parts) = (start.elapsed().as_millis(), session.load_times());
         tracing::info!(model = %id, total_ms = total, "loaded: importing {} ms, {parts}", imported.as_millis());
-        Ok(session)
+        Ok(Loaded { model: session, faces })
     }
 }

@@ -43,6 +43,7 @@ pub(super) struct Config {
     pub(super) host: String,
     pub(super) models: Vec<ModelConfig>,
     pub(super) tensor_content: bool,
+    pub(super) check_method: bool,
     pub(super) rest: RestOptions,
     pub(super) grpc_requests_max: usize,
     pub(super) rest_requests_max: usize,
@@ -155,11 +156,13 @@ impl Values {
             host: self.text("host").to_owned(),
             models: self.models()?,
             tensor_content: self.switch("enable_serialization_as_tensor_content"),
+            check_method: self.switch("enable_signature_method_name_check"),
             rest: RestOptions {
                 timeout: Duration::from_millis(self.number::<u32>("rest_api_timeout_in_ms")?.into()),
                 cors: self.switch("rest_api_enable_cors_support"),
                 max_body_bytes: self.number::<u32>("max_message_bytes")? as usize,
                 gzip_min_bytes: self.number("rest_api_gzip_min_bytes")?,
+                check_method: self.switch("enable_signature_method_name_check"),
                 limits: JsonLimits {
                     depth_max: self.number("rest_api_json_depth")?,
                     elements_max: self.number("rest_api_json_elements")?,

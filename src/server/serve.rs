@@ -76,7 +76,11 @@ async fn serve(config: Config) -> Result<()> {
         manager: Arc::clone(&manager),
         budget: Arc::clone(&pages.budget),
         in_flight: InFlight::new(config.grpc_requests_max, "grpc_max_threads"),
-        options: Options { tensor_content: config.tensor_content, max_message_bytes: config.max_message_bytes },
+        options: Options {
+            tensor_content: config.tensor_content,
+            check_method: config.check_method,
+            max_message_bytes: config.max_message_bytes,
+        },
         observer: Arc::clone(&pages.metrics) as _,
     };
     let app = router(services, health_service)?;

@@ -59,6 +59,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "false",
         "reply with tensor_content instead of the typed fields that most clients read",
     ),
+    setting(
+        "enable_signature_method_name_check",
+        Kind::Switch,
+        "false",
+        "Classify and Regress take signatures of their own method only",
+    ),
     setting("device", Kind::Text, "auto", "auto, software, an index or part of a name from `coracle devices`"),
     setting("lanes", Kind::Number, "1", "queues to open on the adapter, each with its own thread"),
     setting("in_flight", Kind::Number, "2", "submissions in flight on each lane, at least 2"),

@@ -4,6 +4,7 @@ mod cache;
 mod calls;
 mod concurrency;
 mod errors;
+mod examples;
 mod gzip;
 mod http;
 mod lifecycle;

@@ -16,7 +16,9 @@ const PADDING_HIGH: f64 = 0.25;
 pub(super) fn report(id: &ServableId, batching: &Batching) -> Reply {
     let Batching { parameters, merging, waiting, tally } = batching;
     let merging = match merging {
-        None => json!({"merges": null, "reason": "the declared shapes are open: each is looked at when it first comes"}),
+        None => {
+            json!({"merges": null, "reason": "the declared shapes are open: each is looked at when it first comes"})
+        }
         Some(Merging::Rows { batch_sizes }) if parameters.is_some() => {
             json!({"merges": true, "batch_sizes": batch_sizes})
         }

@@ -1,6 +1,8 @@
 //! TensorFlow Serving's REST API.
 
+mod batching;
 mod body;
+mod examples;
 mod inputs;
 mod json;
 mod metadata;

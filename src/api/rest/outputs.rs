@@ -12,8 +12,8 @@ use crate::tensor::Tensor;
 /// # Errors
 /// `INVALID_ARGUMENT` where outputs have no rows, or not equally many, and rows are to be written; `UNIMPLEMENTED` for types
 /// that JSON has no form for; `RESOURCE_EXHAUSTED` beyond the ledger.
-pub(super) fn write(format: Format, outputs: &[(&str, &Tensor)], ledger: &Ledger) -> Result<Vec<u8>> {
-    let printers = outputs.iter().map(|(name, tensor)| Ok((*name, printer(name, tensor)?)));
+pub(super) fn write(format: Format, outputs: &[(String, Tensor)], ledger: &Ledger) -> Result<Vec<u8>> {
+    let printers = outputs.iter().map(|(name, tensor)| Ok((name.as_str(), printer(name, tensor)?)));
     let printers = printers.collect::<Result<Vec<_>>>()?;
     let rows = match format {
         Format::Row => Some(common_rows(outputs)?),
@@ -70,7 +70,7 @@ fn one(printers: &Printers<'_>, out: &mut Vec<u8>, print: impl Fn(&dyn Print, &m
 }
 
 /// The extent of axis 0, which all outputs share.
-fn common_rows(outputs: &[(&str, &Tensor)]) -> Result<usize> {
+fn common_rows(outputs: &[(String, Tensor)]) -> Result<usize> {
     let mut common = None;
     for (name, tensor) in outputs {
         let rows = tensor.shape().first().copied();
@@ -94,7 +94,8 @@ mod tests {
 
     fn text(format: Format, outputs: &[(&str, &Tensor)]) -> Result<String> {
         let ledger = Ledger::open(&Budget::new(1 << 16));
-        write(format, outputs, &ledger).map(|bytes| String::from_utf8(bytes).expect("text"))
+        let outputs: Vec<_> = outputs.iter().map(|(name, t)| ((*name).to_owned(), (*t).clone())).collect();
+        write(format, &outputs, &ledger).map(|bytes| String::from_utf8(bytes).expect("text"))
     }
 
     #[test]

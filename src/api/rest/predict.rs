@@ -9,8 +9,9 @@ use super::raw;
 use super::reply::Reply;
 use super::service::Asking;
 use super::work::off_the_runtime;
+use crate::api::inference::Target;
 use crate::error::{Error, Result};
-use crate::model::{Servable, select_outputs};
+use crate::model::Face;
 use crate::tensor::Tensor;
 
 /// A request, read.
@@ -19,68 +20,58 @@ struct Read {
     /// The signature's name; empty for the default.
     signature: String,
     inputs: Vec<(String, Tensor)>,
-    /// Places of the outputs wanted.
-    wanted: Vec<usize>,
+    /// Names of the outputs wanted; all when empty.
+    filter: Vec<String>,
 }
 
 /// Answers a request.
 ///
 /// # Errors
 /// Those of TensorFlow Serving, with its codes and texts.
-pub(super) async fn predict(asking: &Asking, servable: Arc<Servable>) -> Result<Reply> {
-    let (reading, reader) = (asking.clone(), Arc::clone(&servable));
-    let read = off_the_runtime(asking.body.len(), move || read(&reading, &reader)).await?;
-    let bytes: u64 = read.inputs.iter().map(|(_, tensor)| size(tensor)).sum();
-    // A merged and padded copy may be twice as long.
-    asking.ledger.take(bytes.saturating_mul(2))?;
-    let running = servable.predict(read.inputs, Some(asking.deadline), Box::new(Arc::clone(&asking.ledger)));
-    let answer = tokio::time::timeout_at(asking.deadline.into(), running)
-        .await
-        .map_err(|_| Error::deadline_exceeded("Timed out waiting for notification"))??;
-    let bytes: u64 = read.wanted.iter().map(|at| size(&answer.outputs[*at])).sum();
-    asking.ledger.take(bytes)?;
-    let (raw, ledger) = (raw::is_wanted(&asking.headers), Arc::clone(&asking.ledger));
+pub(super) async fn predict(asking: &Asking, mut target: Target) -> Result<Reply> {
+    let (reading, reader) = (asking.clone(), target.clone());
+    let read = off_the_runtime(asking.body.len(), move || read(&reading, reader)).await?;
+    target.signature = read.signature;
+    let outputs = target.predict(read.inputs, &read.filter, &asking.terms).await?;
+    let bytes: usize = outputs.iter().map(|(_, tensor)| tensor.bytes().len()).sum();
+    let (raw, ledger) = (raw::is_wanted(&asking.headers), Arc::clone(&asking.terms.ledger));
     // Text takes some bytes for each of an element.
-    off_the_runtime(bytes as usize * 4, move || {
-        let signature = signature(&servable, &read.signature)?;
-        let name = |at: &usize| (signature.outputs[*at].name.as_str(), &answer.outputs[*at]);
-        let named: Vec<_> = read.wanted.iter().map(name).collect();
+    off_the_runtime(bytes.saturating_mul(4), move || {
         if raw {
-            return raw::write(&named, &ledger);
+            return raw::write(&outputs, &ledger);
         }
-        Ok(Reply::json(outputs::write(read.format, &named, &ledger)?))
+        Ok(Reply::json(outputs::write(read.format, &outputs, &ledger)?))
     })
     .await
 }
 
-fn signature<'a>(servable: &'a Servable, name: &str) -> Result<&'a crate::tensor::Signature> {
-    servable.signature(name).ok_or_else(|| {
-        Error::invalid_argument(format!("Serving signature name: \"{name}\" not found in signature def"))
+/// The face that `target` names after its signature was set to `name`.
+fn face(target: &mut Target, name: String) -> Result<Arc<Face>> {
+    target.signature = name;
+    target.face().cloned().ok_or_else(|| {
+        Error::invalid_argument(format!("Serving signature name: \"{}\" not found in signature def", target.signature))
     })
 }
 
-fn read(asking: &Asking, servable: &Servable) -> Result<Read> {
-    let Asking { headers, query, body, ledger, limits, .. } = asking;
+fn read(asking: &Asking, mut target: Target) -> Result<Read> {
+    let Asking { headers, query, body, terms, limits } = asking;
     let query = query.as_deref();
     let filter = raw::parameter(query, "output_filter");
     let filter: Vec<String> =
         filter.iter().flat_map(|names| names.split(',')).filter(|n| !n.is_empty()).map(str::to_owned).collect();
     if raw::is_sent(headers) {
-        let name = raw::parameter(query, "signature_name").unwrap_or_default();
-        let signature = signature(servable, &name)?;
-        let wanted = select_outputs(signature, &filter)?;
-        let inputs = raw::read(query, signature, body)?;
-        return Ok(Read { format: Format::Column, signature: name, inputs, wanted });
+        let face = face(&mut target, raw::parameter(query, "signature_name").unwrap_or_default())?;
+        let inputs = raw::read(query, &face.signature, body)?;
+        return Ok(Read { format: Format::Column, signature: target.signature, inputs, filter });
     }
     const NAMES: [&str; 4] = ["signature_name", "instances", "inputs", "output_filter"];
     let [name, instances, inputs, named_filter] = outline(body, NAMES, limits.depth_max)?;
     let name = name.map_or(Ok(String::new()), |text| string(text, "'signature_name' key must be a string value."))?;
-    let signature = signature(servable, &name)?;
+    let face = face(&mut target, name)?;
     let filter = named_filter.map_or(Ok(filter), names)?;
-    let wanted = select_outputs(signature, &filter)?;
-    let bounds = Bounds { ledger, elements_max: limits.elements_max, text_bytes: body.len() };
-    let (format, inputs) = inputs::read(instances, inputs, signature, bounds)?;
-    Ok(Read { format, signature: name, inputs, wanted })
+    let bounds = Bounds { ledger: &terms.ledger, elements_max: limits.elements_max, text_bytes: body.len() };
+    let (format, inputs) = inputs::read(instances, inputs, &face.signature, bounds)?;
+    Ok(Read { format, signature: target.signature, inputs, filter })
 }
 
 /// The string that `text` is.
@@ -113,11 +104,6 @@ fn names(text: &[u8]) -> Result<Vec<String>> {
         Ok(())
     })?;
     Ok(names)
-}
-
-fn size(tensor: &Tensor) -> u64 {
-    let strings: usize = tensor.strings().iter().map(|s| s.len() + 32).sum();
-    (tensor.bytes().len() + strings) as u64
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ fn implied(spec: &Spec, elements: usize, only: bool) -> Result<Shape> {
 ///
 /// # Errors
 /// `UNIMPLEMENTED` for strings, `RESOURCE_EXHAUSTED` beyond the ledger.
-pub(super) fn write(outputs: &[(&str, &Tensor)], ledger: &Ledger) -> Result<Reply> {
+pub(super) fn write(outputs: &[(String, Tensor)], ledger: &Ledger) -> Result<Reply> {
     let mut described = b"[".to_vec();
     for (i, (name, tensor)) in outputs.iter().enumerate() {
         size(tensor.dtype())?;
@@ -189,7 +189,7 @@ mod tests {
         let ledger = Ledger::open(&Budget::new(1 << 10));
         let a = Tensor::from_vec([1, 2], vec![1.0f32, 2.0]).expect("two");
         let b = Tensor::scalar(7u8);
-        let reply = write(&[("a", &a), ("b", &b)], &ledger).expect("numbers");
+        let reply = write(&[("a".into(), a), ("b".into(), b)], &ledger).expect("numbers");
         assert_eq!(reply.body.len(), 9);
         let described = r#"[{"name":"a","dtype":"float","shape":[1,2]},{"name":"b","dtype":"uint8","shape":[]}]"#;
         assert_eq!(reply.headers[1].1, described);

@@ -10,7 +10,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use super::batching::report;
 use super::body::{deflate, gather, takes_gzip};
+use super::examples::{classify, regress};
 use super::metadata::signatures;
 use super::predict::predict;
 use super::reply::{Reply, not_found};
@@ -20,6 +22,7 @@ use crate::api::budget::{Budget, Ledger};
 use crate::api::deadline::deadline;
 use crate::api::gather::Held;
 use crate::api::in_flight::{InFlight, Place};
+use crate::api::inference::{Target, Terms, Wanted};
 use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::request_id::{self, request_id};
 use crate::error::{Code, Error, Result};
@@ -52,6 +55,8 @@ pub struct RestOptions {
     pub max_body_bytes: usize,
     /// Replies of fewer bytes are never compressed; 0: none is.
     pub gzip_min_bytes: usize,
+    /// Classify and Regress insist on signatures of their own method.
+    pub check_method: bool,
     /// Bounds on JSON.
     pub limits: JsonLimits,
 }
@@ -72,8 +77,7 @@ pub(super) struct Asking {
     pub(super) headers: HeaderMap,
     pub(super) query: Option<String>,
     pub(super) body: Bytes,
-    pub(super) deadline: Instant,
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) terms: Terms,
     pub(super) limits: JsonLimits,
 }
 
@@ -142,13 +146,18 @@ impl Rest {
             .map_err(|_| Error::deadline_exceeded("the request's body did not come in time"))??;
         let takes_gzip = takes_gzip(&parts.headers);
         let mut reply = match action {
-            Action::Predict => {
-                let servable = manager.servable(&model, &version)?;
-                counted.servable = Some(servable.id().clone());
-                let query = parts.uri.query().map(str::to_owned);
-                let (headers, ledger, limits) = (parts.headers, Arc::clone(ledger), self.options.limits);
-                let asking = Asking { headers, query, body, deadline, ledger, limits };
-                predict(&asking, servable).await?
+            Action::Predict | Action::Classify | Action::Regress => {
+                let target = Target::find(manager, &Wanted::new(model, version, String::new())?)?;
+                counted.servable = Some(target.id().clone());
+                let (query, headers) = (parts.uri.query().map(str::to_owned), parts.headers);
+                let (ledger, limits) = (Arc::clone(ledger), self.options.limits);
+                let terms = Terms { deadline: Some(deadline), ledger, check_method: self.options.check_method };
+                let asking = Asking { headers, query, body, terms, limits };
+                match action {
+                    Action::Classify => classify(&asking, target).await?,
+                    Action::Regress => regress(&asking, target).await?,
+                    _ => predict(&asking, target).await?,
+                }
             }
             Action::Status => {
                 let reply = status(manager, &model, &version)?;
@@ -157,8 +166,10 @@ impl Rest {
             }
             Action::List => list(&manager.watch().borrow()),
             Action::Metadata => signatures(manager, &model, version, &mut counted.servable)?,
-            Action::Batching | Action::Classify | Action::Regress => {
-                return Err(Error::unimplemented(format!("{} is not supported yet", action.name())));
+            Action::Batching => {
+                let servable = manager.servable(&model, &version)?;
+                counted.servable = Some(servable.id().clone());
+                report(servable.id(), &servable.batching())
             }
         };
         let smallest = self.options.gzip_min_bytes;

@@ -3,6 +3,7 @@
 pub mod config;
 mod decode;
 mod encode;
+mod infer;
 mod metadata;
 mod model_service;
 mod predict;

@@ -11,7 +11,7 @@ use super::proto::serving::{
     GetModelStatusRequest, GetModelStatusResponse, ModelVersionStatus, ReloadConfigRequest, ReloadConfigResponse,
     StatusProto,
 };
-use super::spec::Wanted;
+use super::spec::wanted;
 use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ pub(in crate::api) struct Models {
 
 impl Models {
     fn status(&self, request: GetModelStatusRequest) -> Result<GetModelStatusResponse> {
-        let wanted = Wanted::new(request.model_spec)?;
+        let wanted = wanted(request.model_spec)?;
         let version = match &wanted.version {
             VersionChoice::Latest => None,
             VersionChoice::Specific(version) => Some(*version),

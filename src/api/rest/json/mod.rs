@@ -10,5 +10,6 @@ mod text;
 pub(super) use fill::{Bounds, Fill, filler};
 pub(super) use message::write_message;
 pub(super) use outline::outline;
-pub(super) use print::{Print, printer, write_string};
+pub(super) use print::{Print, printer, write_float, write_string};
+pub(super) use scalar::base64_object;
 pub(super) use text::Text;

@@ -97,7 +97,7 @@ impl Scalar for Bytes {
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` for another object, or text that is not base64.
-pub(super) fn base64_object(text: &mut Text<'_>) -> Result<Bytes> {
+pub(in crate::api::rest) fn base64_object(text: &mut Text<'_>) -> Result<Bytes> {
     if !text.is_base64() {
         let value = text.excerpt();
         return Err(Error::invalid_argument(format!("JSON Value: {value} not formatted correctly for base64 data")));

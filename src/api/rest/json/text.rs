@@ -324,7 +324,7 @@ impl<'a> Text<'a> {
 
     /// The word or number that begins here, of text whose grammar was checked: up to white space or punctuation.
     #[inline]
-    pub(super) fn token(&mut self) -> &'a str {
+    pub(in crate::api::rest) fn token(&mut self) -> &'a str {
         let rest = &self.bytes[self.at..];
         let ends = |b: &u8| matches!(b, b',' | b']' | b'}' | b' ' | b'\n' | b'\r' | b'\t');
         let length = rest.iter().position(ends).unwrap_or(rest.len());
