@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::args::ServeArgs;
 use super::memory::default_request_memory_bytes;
 use super::settings::{Kind, SETTINGS, Setting};
-use crate::api::config::{batching_parameters, model_configs};
+use crate::api::config::{batching_parameters, metrics_path, model_configs};
 use crate::api::{JsonLimits, RestOptions};
 use crate::batch::Parameters;
 use crate::engine::{EngineOptions, cache_folder};
@@ -45,6 +45,8 @@ pub(super) struct Config {
     pub(super) tensor_content: bool,
     pub(super) check_method: bool,
     pub(super) rest: RestOptions,
+    /// Where metrics are besides /metrics.
+    pub(super) metrics_path: Option<String>,
     pub(super) grpc_requests_max: usize,
     pub(super) rest_requests_max: usize,
     pub(super) engine: EngineOptions,
@@ -168,6 +170,7 @@ impl Values {
                     elements_max: self.number("rest_api_json_elements")?,
                 },
             },
+            metrics_path: self.metrics_path()?,
             grpc_requests_max: self.number("grpc_max_threads")?,
             rest_requests_max: self.number("rest_api_num_threads")?,
             engine: EngineOptions {
@@ -197,6 +200,12 @@ impl Values {
             json_log: one_of("log_format", &["text", "json"])? == 1,
             log_level: self.text("log_level").to_owned(),
         })
+    }
+
+    fn metrics_path(&self) -> Result<Option<String>> {
+        let Some(path) = self.path("monitoring_config_file") else { return Ok(None) };
+        let text = std::fs::read_to_string(&path).map_err(Error::from);
+        text.and_then(|text| metrics_path(&text)).map_err(|e| e.at(path.display()))
     }
 
     fn models(&self) -> Result<Vec<ModelConfig>> {

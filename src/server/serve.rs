@@ -63,7 +63,7 @@ async fn serve(config: Config) -> Result<()> {
     let (budget, observer) = (Arc::clone(&pages.budget), Arc::clone(&pages.metrics) as _);
     let rest = Rest::new(budget, Arc::clone(&rest_in_flight), observer, config.rest);
     // Ends with the process, so that pages answer while requests drain.
-    let pages_app = http::router(Arc::clone(&pages), &rest);
+    let pages_app = http::router(Arc::clone(&pages), config.metrics_path.as_deref(), &rest);
     tokio::spawn(async move { drop(axum::serve(http_listener.tap_io(hurry), pages_app).await) });
     let (engine, manager, board) = tokio::select! {
         loaded = load(&config, &pages) => loaded?,

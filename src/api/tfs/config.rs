@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
 use super::proto::serving::servable_version_policy::PolicyChoice;
-use super::proto::serving::{BatchingParameters, ModelServerConfig};
+use super::proto::serving::{BatchingParameters, ModelServerConfig, MonitoringConfig};
 use crate::api::router::DESCRIPTORS;
 use crate::batch::Parameters;
 use crate::error::{Error, Result};
@@ -42,6 +42,24 @@ pub fn model_configs(text: &str) -> Result<Vec<ModelConfig>> {
         config
     };
     Ok(list.config.into_iter().map(convert).collect())
+}
+
+/// Where TensorFlow Serving's metrics are unless its configuration says.
+const METRICS_PATH: &str = "/monitoring/prometheus/metrics";
+
+/// The path at which a `monitoring_config_file` wants metrics, if it wants them.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` with the place of a mistake, or the path that is none.
+pub fn metrics_path(text: &str) -> Result<Option<String>> {
+    let config: MonitoringConfig = parse("tensorflow.serving.MonitoringConfig", text)?;
+    let Some(prometheus) = config.prometheus_config.filter(|config| config.enable) else { return Ok(None) };
+    let path = if prometheus.path.is_empty() { METRICS_PATH.to_owned() } else { prometheus.path };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
+    if !path.starts_with('/') || !path.chars().all(plain) {
+        return Err(Error::invalid_argument(format!("prometheus_config.path {path:?} is no path: say {METRICS_PATH}")));
+    }
+    Ok(Some(path))
 }
 
 /// What a `batching_parameters_file` says, checked.
@@ -96,6 +114,17 @@ mod tests {
         assert_eq!(configs[1].version_policy, VersionPolicy::Latest(1));
         let error = model_configs("model_config_list { confg {} }").expect_err("a misspelt field");
         assert!(error.message().contains("ModelServerConfig"), "{error}");
+    }
+
+    #[test]
+    fn metrics_are_where_the_configuration_says() {
+        let path = |text: &str| metrics_path(text).expect(text);
+        assert_eq!(path("prometheus_config { enable: true }").as_deref(), Some(METRICS_PATH));
+        assert_eq!(path("prometheus_config: { enable: true, path: '/m/x' }").as_deref(), Some("/m/x"));
+        assert_eq!(path("prometheus_config { path: '/m' }"), None);
+        assert_eq!(path(""), None);
+        assert!(metrics_path("prometheus_config { enable: true path: 'm' }").is_err());
+        assert!(metrics_path("prometheus_config { enable: true path: '/{x}' }").is_err());
     }
 
     #[test]
