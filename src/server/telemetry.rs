@@ -37,6 +37,11 @@ struct CallLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ModelLabels {
+    model: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ServableLabels {
     model: String,
     version: i64,
@@ -71,6 +76,9 @@ fn rows() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 11))
 }
 
+/// Methods whose latency is kept.
+const INFERENCE: [&str; 4] = ["Predict", "Classify", "Regress", "MultiInference"];
+
 /// Every metric, once.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -89,6 +97,7 @@ pub(super) struct Metrics {
     lane_memory: Family<LaneLabels, Gauge>,
     lane_lost: Family<LaneLabels, Gauge>,
     model_available: Family<ServableLabels, Gauge>,
+    folder_unusable: Family<ModelLabels, Gauge>,
 }
 
 impl Metrics {
@@ -109,6 +118,7 @@ impl Metrics {
             lane_memory: Family::default(),
             lane_lost: Family::default(),
             model_available: Family::default(),
+            folder_unusable: Family::default(),
         };
         let mut registry = std::mem::take(&mut metrics.registry);
         let r = &mut registry;
@@ -132,6 +142,11 @@ impl Metrics {
         r.register_with_unit("lane_memory", "Device memory allocated", unit, memory);
         r.register("lane_lost", "1 when the lane's device is lost", metrics.lane_lost.clone());
         r.register("model_available", "1 while the version answers requests", metrics.model_available.clone());
+        r.register(
+            "model_folder_unusable",
+            "1 while a model's folder is missing, unreadable or empty: what serves stays",
+            metrics.folder_unusable.clone(),
+        );
         metrics.registry = registry;
         Arc::new(metrics)
     }
@@ -150,6 +165,11 @@ impl Metrics {
         self.model_available.clear();
         for id in board.in_state(crate::model::State::Available) {
             self.model_available.get_or_create(&servable(&id)).set(1);
+        }
+        self.folder_unusable.clear();
+        for (name, model) in &board.models {
+            let labels = ModelLabels { model: name.to_string() };
+            self.folder_unusable.get_or_create(&labels).set(i64::from(model.error.is_some()));
         }
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -170,7 +190,7 @@ impl crate::api::Observer for Metrics {
         let code = call.code.map_or("OK", crate::error::Code::name);
         let labels = CallLabels { model: model.to_owned(), version, method: call.method, code };
         self.requests.get_or_create(&labels).inc();
-        if call.method == "Predict" && !call.model.is_empty() {
+        if INFERENCE.contains(&call.method) && !call.model.is_empty() {
             let labels = ServableLabels { model: model.to_owned(), version };
             self.latency.get_or_create(&labels).observe(call.latency.as_secs_f64());
         }

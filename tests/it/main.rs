@@ -8,4 +8,7 @@ mod examples;
 mod gzip;
 mod lifecycle;
 mod models;
+mod reload;
 mod server;
+#[cfg(unix)]
+mod tensorflow;
