@@ -8,6 +8,7 @@ use tonic::service::Routes;
 use super::admin::Admin;
 use super::budget::Budget;
 use super::frames::Frames;
+use super::in_flight::InFlight;
 use super::observer::Observer;
 use super::tfs::serving::model_service_server::ModelServiceServer;
 use super::tfs::serving::prediction_service_server::PredictionServiceServer;
@@ -39,6 +40,8 @@ pub struct Services {
     pub manager: Arc<Manager>,
     /// Memory for requests.
     pub budget: Arc<Budget>,
+    /// Requests being answered.
+    pub in_flight: Arc<InFlight>,
     /// How they behave.
     pub options: Options,
     /// Receives statistics of calls.
@@ -64,7 +67,7 @@ where
         + 'static,
     H::Future: Send + 'static,
 {
-    let Services { manager, budget, options, observer, admin } = services;
+    let Services { manager, budget, in_flight, options, observer, admin } = services;
     // Clients ask for either version of the reflection protocol.
     let reflection = reflection_builder().build_v1().map_err(|e| damaged(&e))?;
     let reflection_alpha = reflection_builder().build_v1alpha().map_err(|e| damaged(&e))?;
@@ -83,7 +86,7 @@ where
         .accept_compressed(Gzip)
         .send_compressed(Gzip);
     let models = ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip);
-    let frames = Frames { budget, max_message_bytes: options.max_message_bytes };
+    let frames = Frames { budget, max_message_bytes: options.max_message_bytes, in_flight };
     let routes = Routes::new(predictions)
         .add_service(models)
         .add_service(reflection)

@@ -12,11 +12,12 @@ use super::id::ServableId;
 use super::loader::{Loaded, Model};
 use super::observer::{Observer, Scoped};
 use crate::batch::{
-    Answer, BatchReport, Batcher, Clock, Closed, Guard, Join, Observer as _, Parameters, Request, Timing,
+    Answer, BatchReport, Batcher, Clock, Closed, Guard, Join, Observer as _, Parameters, Request, Tally, Timing,
+    Waiting,
 };
 use crate::engine::Merging;
 use crate::error::{Error, Result};
-use crate::tensor::{Shape, Signature, Tensor};
+use crate::tensor::{Dim, Shape, Signature, Tensor};
 
 /// Inner shapes whose merging is remembered, a version; beyond it all are asked for again.
 const LOTS_MAX: usize = 256;
@@ -54,6 +55,19 @@ pub struct Servable {
     _alive: oneshot::Sender<()>,
 }
 
+/// How a version's requests are batched.
+#[derive(Clone, Debug)]
+pub struct Batching {
+    /// `None`: requests are never merged.
+    pub parameters: Option<Parameters>,
+    /// Whether requests of the declared shapes may be merged; `None` where more than the rows are open.
+    pub merging: Option<Merging>,
+    /// What is held now.
+    pub waiting: Waiting,
+    /// What was counted since the start.
+    pub tally: Tally,
+}
+
 /// Requests that differ in their rows only, and have passed the checks once.
 #[derive(Default)]
 struct Lot {
@@ -77,7 +91,7 @@ impl Servable {
         parameters: Option<Parameters>,
         context: &Context<C>,
     ) -> (Arc<Self>, oneshot::Receiver<()>) {
-        let observer = Arc::new(Scoped { id: id.clone(), observer: Arc::clone(&context.observer) });
+        let observer = Scoped::new(id.clone(), Arc::clone(&context.observer));
         let (runner, watcher) = (Arc::clone(&model), Arc::clone(&observer));
         let run = move |inputs, deadline| {
             let (running, watcher) = (runner.run(inputs, deadline), Arc::clone(&watcher));
@@ -114,9 +128,22 @@ impl Servable {
         &self.faces
     }
 
-    /// Whether requests of these shapes are merged, and if not, why.
-    pub fn merging(&self, shapes: &[Shape]) -> Merging {
-        self.model.merging(shapes)
+    /// Whether requests of the declared shapes are merged; `None` where more than the rows are open.
+    pub fn declared_merging(&self) -> Option<Merging> {
+        let extent = |(axis, dim): (usize, &Dim)| if axis == 0 { Some(dim.fixed().unwrap_or(1)) } else { dim.fixed() };
+        let shape = |dims: &Vec<Dim>| dims.iter().enumerate().map(extent).collect::<Option<Vec<_>>>().map(Shape::new);
+        let shapes: Option<Vec<_>> = self.signature().inputs.iter().map(|spec| shape(spec.dims.as_ref()?)).collect();
+        shapes.map(|shapes| self.model.merging(&shapes))
+    }
+
+    /// How its requests are batched, and how that went so far.
+    pub fn batching(&self) -> Batching {
+        Batching {
+            parameters: self.parameters.clone(),
+            merging: self.declared_merging(),
+            waiting: self.batcher.waiting(),
+            tally: self.observer.tally().clone(),
+        }
     }
 
     /// Checks a request, inputs as [`Face::bind`] or [`Face::parse`] gives them, and answers it, alone or in a batch: outputs
@@ -239,7 +266,7 @@ impl Servable {
             requests: 1,
             rows,
             padded_rows: 0,
-            closed: Closed::SlotFree,
+            closed: Closed::Alone,
             queued: timing.queued,
             ran: timing.ran,
             succeeded: outcome.is_ok(),

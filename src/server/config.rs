@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::memory::{available_bytes, default_request_memory_bytes};
 use super::model_file::{batching, models, roots};
 use super::values::Values;
-use crate::api::{Admin, Secret};
+use crate::api::{Admin, JsonLimits, RestOptions, Secret};
 use crate::engine::{EngineOptions, Precision, cache_folder};
 use crate::error::{Error, Result};
 use crate::model::{ManagerOptions, ModelConfig, ShapeBounds, Transition};
@@ -39,6 +39,9 @@ pub(super) struct Config {
     pub(super) admin: Admin,
     pub(super) tensor_content: bool,
     pub(super) check_method: bool,
+    pub(super) rest: RestOptions,
+    pub(super) grpc_requests_max: usize,
+    pub(super) rest_requests_max: usize,
     pub(super) engine: EngineOptions,
     pub(super) manager: ManagerOptions,
     pub(super) shapes: ShapeBounds,
@@ -81,10 +84,7 @@ impl Values {
             bytes => bytes,
         };
         let seconds = |wrong: &mut Wrong, name: &str| Duration::from_secs(wrong.one(self.number(name)));
-        let (poll, follow) = (
-            seconds(&mut wrong, "file_system_poll_wait_seconds"),
-            seconds(&mut wrong, "model_config_file_poll_wait_seconds"),
-        );
+        let follow = seconds(&mut wrong, "model_config_file_poll_wait_seconds");
         let without = self.text("without").split(',').map(str::trim).filter(|w| !w.is_empty());
         let batching = wrong.one(batching(self));
         let models = wrong.all(models(self, batching.as_ref()));
@@ -113,6 +113,9 @@ impl Values {
             admin,
             tensor_content: self.switch("enable_serialization_as_tensor_content"),
             check_method: self.switch("enable_signature_method_name_check"),
+            rest: self.rest(&mut wrong),
+            grpc_requests_max: wrong.one(self.number("grpc_max_threads")),
+            rest_requests_max: wrong.one(self.number("rest_api_num_threads")),
             engine: EngineOptions {
                 device: self.text("device").to_owned(),
                 lanes: wrong.one(self.number::<usize>("lanes")).clamp(1, 64),
@@ -125,18 +128,7 @@ impl Values {
                 cache: cache_folder(self.text("cache_dir")),
                 checked_kernels: self.switch("checked_kernels"),
             },
-            manager: ManagerOptions {
-                poll_interval: Some(poll).filter(|d| !d.is_zero()),
-                load_threads: self.load_threads(&mut wrong),
-                load_retries_max: wrong.one(self.number("max_num_load_retries")),
-                load_retry_interval: Duration::from_micros(wrong.one(self.number("load_retry_interval_micros"))),
-                settle: Duration::from_millis(wrong.one(self.number("version_settle_ms"))),
-                transition: match wrong.one(self.one_of("version_transition", &["keep_serving", "save_memory"])) {
-                    0 => Transition::KeepServing,
-                    _ => Transition::SaveMemory,
-                },
-                lenient_labels: self.switch("allow_version_labels_for_unavailable_models"),
-            },
+            manager: self.manager(&mut wrong),
             shapes: ShapeBounds {
                 per_minute_max: wrong.one(self.number("max_shapes_per_model")),
                 ..ShapeBounds::default()
@@ -151,6 +143,36 @@ impl Values {
             log_level: self.text("log_level").to_owned(),
         };
         if wrong.0.is_empty() { Ok(config) } else { Err(wrong.0) }
+    }
+
+    fn rest(&self, wrong: &mut Wrong) -> RestOptions {
+        RestOptions {
+            timeout: Duration::from_millis(wrong.one(self.number::<u32>("rest_api_timeout_in_ms")).into()),
+            cors: self.switch("rest_api_enable_cors_support"),
+            max_body_bytes: self.number::<u32>("max_message_bytes").unwrap_or_default() as usize,
+            gzip_min_bytes: wrong.one(self.number("rest_api_gzip_min_bytes")),
+            check_method: self.switch("enable_signature_method_name_check"),
+            limits: JsonLimits {
+                depth_max: wrong.one(self.number("rest_api_json_depth")),
+                elements_max: wrong.one(self.number("rest_api_json_elements")),
+            },
+        }
+    }
+
+    fn manager(&self, wrong: &mut Wrong) -> ManagerOptions {
+        let poll: u64 = wrong.one(self.number("file_system_poll_wait_seconds"));
+        ManagerOptions {
+            poll_interval: Some(Duration::from_secs(poll)).filter(|d| !d.is_zero()),
+            load_threads: self.load_threads(wrong),
+            load_retries_max: wrong.one(self.number("max_num_load_retries")),
+            load_retry_interval: Duration::from_micros(wrong.one(self.number("load_retry_interval_micros"))),
+            settle: Duration::from_millis(wrong.one(self.number("version_settle_ms"))),
+            transition: match wrong.one(self.one_of("version_transition", &["keep_serving", "save_memory"])) {
+                0 => Transition::KeepServing,
+                _ => Transition::SaveMemory,
+            },
+            lenient_labels: self.switch("allow_version_labels_for_unavailable_models"),
+        }
     }
 
     fn load_threads(&self, wrong: &mut Wrong) -> usize {

@@ -1,4 +1,4 @@
-//! The HTTP port: is the process alive, may it be sent requests, and its metrics.
+//! The HTTP port: is the process alive, may it be sent requests, its metrics, and the REST API.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::config::Ready;
 use super::telemetry::Metrics;
-use crate::api::Budget;
+use crate::api::{Budget, Rest};
 use crate::engine::Engine;
 use crate::model::Board;
 
@@ -52,13 +52,14 @@ impl Pages {
     }
 }
 
-/// The router of the HTTP port.
-pub(super) fn router(pages: Arc<Pages>) -> Router {
+/// The router of the HTTP port: these pages, and the REST API for all other paths.
+pub(super) fn router(pages: Arc<Pages>, rest: &Arc<Rest>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(pages)
+        .merge(rest.router())
 }
 
 async fn ready(State(pages): State<Arc<Pages>>) -> impl IntoResponse {

@@ -21,7 +21,7 @@ use super::stop::Stop;
 use super::summary::summary;
 use super::telemetry::{Metrics, start_logging};
 use super::values::Values;
-use crate::api::{Budget, Options, SERVICES, Services, router};
+use crate::api::{Budget, InFlight, Options, Rest, SERVICES, Services, router};
 use crate::batch::SystemClock;
 use crate::engine::{Engine, keep_driver_cache_in};
 use crate::error::{Error, Result};
@@ -81,11 +81,15 @@ async fn serve(config: Config) -> Result<()> {
     });
     let http_listener = config.http_port.map(|port| listen(&config.host, port)).transpose()?;
     let http_port = http_listener.as_ref().map(|listener| Ok::<_, Error>(listener.local_addr()?.port())).transpose()?;
+    let rest_in_flight = InFlight::new(config.rest_requests_max, "rest_api_num_threads");
+    let (budget, observer) = (Arc::clone(&pages.budget), Arc::clone(&pages.metrics) as _);
+    let rest = Rest::new(budget, Arc::clone(&rest_in_flight), observer, config.rest);
     if let Some(listener) = http_listener {
-        let page_router = http::router(Arc::clone(&pages));
+        // Ends with the process, so that pages answer while requests drain.
+        let ((never, stopping), app) = (watch::channel(false), http::router(Arc::clone(&pages), &rest));
         tokio::spawn(async move {
-            // Ends with the process.
-            drop(axum::serve(listener, page_router).await);
+            drop(answer(listener, app, stopping).await);
+            drop(never);
         });
     }
     let (engine, manager, board) = tokio::select! {
@@ -98,6 +102,7 @@ async fn serve(config: Config) -> Result<()> {
     let services = Services {
         manager: Arc::clone(&manager),
         budget: Arc::clone(&pages.budget),
+        in_flight: InFlight::new(config.grpc_requests_max, "grpc_max_threads"),
         options: Options {
             tensor_content: config.tensor_content,
             check_method: config.check_method,
@@ -126,6 +131,7 @@ async fn serve(config: Config) -> Result<()> {
         manager: Arc::clone(&manager),
     });
     let config_follower = followed.map(|follower| tokio::spawn(follower.work()));
+    rest.open(Arc::clone(&manager));
     pages.open.store(true, Ordering::Release);
     if let Some(path) = &config.ports_file {
         write_ports(path, port, http_port)?;
@@ -143,7 +149,9 @@ async fn serve(config: Config) -> Result<()> {
     }
     // The receiver lives in the server's task.
     let _ = stop.send(true);
-    if tokio::time::timeout(config.drain, servers.join_all()).await.is_err() {
+    rest.close();
+    let drained = async { tokio::join!(servers.join_all(), rest_in_flight.none()) };
+    if tokio::time::timeout(config.drain, drained).await.is_err() {
         tracing::warn!("some requests were still running and are given up");
     }
     Ok(())

@@ -40,8 +40,25 @@ impl Setting {
 pub(super) const SETTINGS: &[Setting] = &[
     setting("port", Kind::Number, "8500", "gRPC port; 0 picks a free one"),
     setting("grpc_socket_path", Kind::Text, "", "unix socket for gRPC too"),
-    setting("rest_api_port", Kind::Number, "8501", "HTTP port for /healthz, /readyz and /metrics; 0 picks a free one")
-        .as_tensorflow("0"),
+    setting(
+        "rest_api_port",
+        Kind::Number,
+        "8501",
+        "HTTP port: REST, /healthz, /readyz and /metrics; 0 picks a free one",
+    )
+    .as_tensorflow("0"),
+    setting("rest_api_timeout_in_ms", Kind::Number, "30000", "longest that a REST request takes, in milliseconds"),
+    setting("rest_api_num_threads", Kind::Number, "0", "REST requests answered at a time; 0: any number"),
+    setting("grpc_max_threads", Kind::Number, "0", "gRPC requests answered at a time; 0: any number"),
+    setting("rest_api_enable_cors_support", Kind::Switch, "false", "let web pages of other origins call the REST API"),
+    setting(
+        "rest_api_gzip_min_bytes",
+        Kind::Number,
+        "4096",
+        "REST replies from this size on are compressed for those who take gzip; 0: none is",
+    ),
+    setting("rest_api_json_depth", Kind::Number, "64", "lists and objects inside each other in a REST request"),
+    setting("rest_api_json_elements", Kind::Number, "268435456", "elements of one tensor in a REST request's JSON"),
     setting("host", Kind::Text, "", "address to listen on; empty: every interface, IPv6 and IPv4"),
     setting("model_name", Kind::Text, "default", "name of the one model that model_base_path holds"),
     setting("model_base_path", Kind::Text, "", "folder of the one model: BASE/VERSION/model.onnx"),

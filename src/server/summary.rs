@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use crate::engine::{Engine, Merging};
 use crate::model::{Board, DEFAULT_SIGNATURE, Manager, Servable, VersionChoice};
-use crate::tensor::{Dim, Shape, Signature};
 
 /// The start-up summary, for a person.
 pub(super) fn summary(
@@ -46,18 +45,11 @@ fn describe(text: &mut String, name: &str, version: i64, servable: &Servable) {
         let (inputs, outputs) = (list(&face.signature.inputs), list(&face.signature.outputs));
         let _ = writeln!(text, "           {name}: {inputs} → {outputs}");
     }
-    let _ = match declared(signature).map(|shapes| servable.merging(&shapes)) {
+    let _ = match servable.declared_merging() {
         None => writeln!(text, "           shapes are open: each is compiled when it first comes"),
         Some(Merging::Rows { batch_sizes }) => {
             writeln!(text, "           batches of {batch_sizes:?}, more are warming")
         }
         Some(Merging::Alone { reason }) => writeln!(text, "           one request at a time: {reason}"),
     };
-}
-
-/// The declared shapes with one row, if only the batch is open.
-fn declared(signature: &Signature) -> Option<Vec<Shape>> {
-    let extent = |(axis, dim): (usize, &Dim)| if axis == 0 { Some(dim.fixed().unwrap_or(1)) } else { dim.fixed() };
-    let shape = |dims: &Vec<Dim>| dims.iter().enumerate().map(extent).collect::<Option<Vec<_>>>().map(Shape::new);
-    signature.inputs.iter().map(|spec| shape(spec.dims.as_ref()?)).collect()
 }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::{Budget, Call};
-use crate::batch::{BatchReport, Closed, Dropped};
+use crate::batch::{BatchReport, Dropped};
 use crate::engine::{Engine, RunStats};
 use crate::error::Error;
 use crate::model::{Board, ServableId};
@@ -32,6 +32,7 @@ pub(super) fn start_logging(level: &str, json: bool) -> Result<(), Error> {
 struct CallLabels {
     model: String,
     version: i64,
+    entrypoint: &'static str,
     method: &'static str,
     code: &'static str,
 }
@@ -188,7 +189,8 @@ impl crate::api::Observer for Metrics {
         let model = if call.model.is_empty() { "_unknown" } else { call.model };
         let version = call.version.unwrap_or(-1);
         let code = call.code.map_or("OK", crate::error::Code::name);
-        let labels = CallLabels { model: model.to_owned(), version, method: call.method, code };
+        let entrypoint = call.entrypoint.name();
+        let labels = CallLabels { model: model.to_owned(), version, entrypoint, method: call.method, code };
         self.requests.get_or_create(&labels).inc();
         if INFERENCE.contains(&call.method) && !call.model.is_empty() {
             let labels = ServableLabels { model: model.to_owned(), version };
@@ -203,21 +205,13 @@ impl crate::model::Observer for Metrics {
         self.batch_rows.get_or_create(&labels).observe(report.rows as f64);
         self.padded_rows.get_or_create(&labels).inc_by(report.padded_rows as u64);
         self.queue.get_or_create(&labels).observe(report.queued.as_secs_f64());
-        let reason = match report.closed {
-            Closed::Full => "full",
-            Closed::Delay => "delay",
-            Closed::SlotFree => "slot_free",
-        };
+        let reason = report.closed.name();
         let labels = ReasonLabels { model: labels.model, version: id.version, reason };
         self.batches.get_or_create(&labels).inc();
     }
 
     fn dropped(&self, id: &ServableId, why: Dropped) {
-        let reason = match why {
-            Dropped::Expired => "expired",
-            Dropped::Cancelled => "cancelled",
-            Dropped::QueueFull => "queue_full",
-        };
+        let reason = why.name();
         let labels = ReasonLabels { model: id.name.to_string(), version: id.version, reason };
         self.dropped.get_or_create(&labels).inc();
     }

@@ -6,9 +6,11 @@ mod concurrency;
 mod errors;
 mod examples;
 mod gzip;
+mod http;
 mod lifecycle;
 mod models;
 mod reload;
+mod rest;
 mod server;
 #[cfg(unix)]
 mod tensorflow;

@@ -18,7 +18,7 @@ const SIGNATURES: &str = "signature_def";
 const TYPE: &str = "type.googleapis.com/tensorflow.serving.SignatureDefMap";
 
 /// Answers a request for metadata.
-pub(super) fn metadata(
+pub(in crate::api) fn metadata(
     manager: &Manager,
     request: GetModelMetadataRequest,
     asked: &mut Option<ServableId>,

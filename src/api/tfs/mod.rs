@@ -18,7 +18,7 @@ mod weigh;
 pub(super) use decode::decode;
 pub use decode::decode_inputs;
 pub use encode::{Form, encode};
-pub(super) use metadata::specs;
+pub(super) use metadata::{metadata, specs};
 pub(super) use model_service::Models;
 pub(super) use prediction_service::Predictions;
 pub(super) use proto::serving;

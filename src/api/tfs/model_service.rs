@@ -15,7 +15,7 @@ use super::proto::serving::{
 use super::reload::reload;
 use super::spec::wanted;
 use crate::api::admin::{Admin, Peer};
-use crate::api::observer::{Call, Observer};
+use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
 use crate::error::{Error, Result};
 use crate::model::{Manager, State, VersionChoice};
@@ -72,6 +72,7 @@ impl ModelService for Models {
         let name = request.model_spec.as_ref().map(|s| s.name.clone()).unwrap_or_default();
         let result = self.status(request);
         self.observer.called(&Call {
+            entrypoint: Entrypoint::Grpc,
             method: "GetModelStatus",
             model: if result.is_ok() { &name } else { "" },
             version: None,
@@ -97,6 +98,7 @@ impl ModelService for Models {
             tracing::warn!(code = error.code().name(), "a configuration over the wire was refused: {error}");
         }
         self.observer.called(&Call {
+            entrypoint: Entrypoint::Grpc,
             method: "HandleReloadConfigRequest",
             model: "",
             version: None,

@@ -18,7 +18,7 @@ use super::proto::serving::{
 use crate::api::budget::{Budget, Ledger};
 use crate::api::deadline::deadline;
 use crate::api::inference::Terms;
-use crate::api::observer::{Call, Observer};
+use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
 use crate::error::{Error, Result};
 use crate::model::{Manager, ServableId};
@@ -63,6 +63,7 @@ impl Predictions {
 
     fn observe<T>(&self, method: &'static str, start: Instant, asked: Option<&ServableId>, result: &Result<T>) {
         self.observer.called(&Call {
+            entrypoint: Entrypoint::Grpc,
             method,
             model: asked.map_or("", |id| &id.name),
             version: asked.map(|id| id.version),

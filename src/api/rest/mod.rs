@@ -1,0 +1,18 @@
+//! TensorFlow Serving's REST API.
+
+mod batching;
+mod body;
+mod examples;
+mod inputs;
+mod json;
+mod metadata;
+mod outputs;
+mod predict;
+mod raw;
+mod reply;
+mod route;
+mod service;
+mod status;
+mod work;
+
+pub use service::{JsonLimits, Rest, RestOptions};
