@@ -320,11 +320,11 @@ impl<C: Clock> Reconciler<C> {
     /// Makes a loaded version answer requests, unless it is no longer wanted.
     fn serve(&mut self, id: ServableId, loaded: Loaded) {
         let Some(entry) = self.models.get_mut(&id.name) else { return };
-        let Some(config) = entry.config.as_ref().filter(|_| entry.status.aspired.contains(&id.version)) else {
+        if entry.config.is_none() || !entry.status.aspired.contains(&id.version) {
             entry.set(id.version, State::End, None);
             return;
-        };
-        let (servable, ended) = Servable::start(id.clone(), loaded, config.batching.clone(), &self.context);
+        }
+        let (servable, ended) = Servable::start(id.clone(), loaded, &self.context);
         let (report, drained) = (self.report.clone(), id.clone());
         tokio::spawn(async move {
             // The sender is dropped, never used: the error is the news.

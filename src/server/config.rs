@@ -9,7 +9,7 @@ use super::values::Values;
 use crate::api::{Admin, JsonLimits, RestOptions, Secret};
 use crate::engine::{EngineOptions, Precision, cache_folder};
 use crate::error::{Error, Result};
-use crate::model::{ManagerOptions, ModelConfig, ShapeBounds, Transition};
+use crate::model::{ManagerOptions, ModelConfig, ReadParameters, ShapeBounds, Transition};
 
 /// Threads of the host at most.
 const THREADS_MAX: usize = 1024;
@@ -37,6 +37,8 @@ pub(super) struct Config {
     /// The file that names them and the time between looks at it, if it is to be followed.
     pub(super) followed: Option<(PathBuf, Duration)>,
     pub(super) admin: Admin,
+    /// How versions' own batching parameters are read, if they are.
+    pub(super) own_parameters: Option<ReadParameters>,
     pub(super) tensor_content: bool,
     pub(super) check_method: bool,
     pub(super) rest: RestOptions,
@@ -111,6 +113,8 @@ impl Values {
             models,
             followed: self.path("model_config_file").zip(Some(follow).filter(|every| !every.is_zero())),
             admin,
+            own_parameters: (self.switch("enable_batching") && self.switch("enable_per_model_batching_parameters"))
+                .then_some(crate::api::config::batching_parameters as ReadParameters),
             tensor_content: self.switch("enable_serialization_as_tensor_content"),
             check_method: self.switch("enable_signature_method_name_check"),
             rest: self.rest(&mut wrong),

@@ -42,12 +42,6 @@ const NO_TFLITE: &str = "TensorFlow Lite's models are not served; ONNX models ar
 
 /// All of them.
 pub(super) const FOREIGN: &[Foreign] = &[
-    refused(
-        "enable_per_model_batching_parameters",
-        Kind::Switch,
-        "false",
-        "batching parameters beside a model are not read; coracle.toml there has batch_sizes",
-    ),
     ignored("num_unload_threads", Kind::Number, "0", "versions are unloaded by whoever answers their last request"),
     ignored("flush_filesystem_caches", Kind::Switch, "true", "weights are read once and the system keeps its cache"),
     ignored("tensorflow_session_config_file", Kind::Text, "", NO_TENSORFLOW),

@@ -177,7 +177,7 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
         observer: Arc::clone(&pages.metrics) as _,
     };
     let import = ImportOptions { strict_paths: config.strict_paths };
-    let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), config.shapes, import));
+    let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), config.shapes, import, config.own_parameters));
     let manager = Arc::new(Manager::start(config.models.clone(), config.manager.clone(), loader, context)?);
     let _ = pages.board.set(manager.watch());
     let board = manager.settled().await?;

@@ -72,6 +72,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("enable_batching", Kind::Switch, "true", "merge requests into batches where rows are proven independent")
         .as_tensorflow("false"),
     setting("batching_parameters_file", Kind::Text, "", "text file that tunes batching (BatchingParameters)"),
+    setting(
+        "enable_per_model_batching_parameters",
+        Kind::Switch,
+        "false",
+        "batching_params.pbtxt in a version's folder tunes its batching; without it its requests are not merged",
+    ),
     setting("file_system_poll_wait_seconds", Kind::Number, "1", "seconds between looks for new versions; 0: never"),
     setting(
         "enable_serialization_as_tensor_content",
