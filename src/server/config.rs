@@ -87,7 +87,7 @@ impl Values {
         };
         let seconds = |wrong: &mut Wrong, name: &str| Duration::from_secs(wrong.one(self.number(name)));
         let follow = seconds(&mut wrong, "model_config_file_poll_wait_seconds");
-        let without = self.text("without").split(',').map(str::trim).filter(|w| !w.is_empty());
+        let words = |name| self.text(name).split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned);
         let batching = wrong.one(batching(self));
         let models = wrong.all(models(self, batching.as_ref()));
         let (port, http_port) = (wrong.one(self.number("port")), wrong.one(self.number("rest_api_port")));
@@ -124,7 +124,8 @@ impl Values {
                 device: self.text("device").to_owned(),
                 lanes: wrong.one(self.number::<usize>("lanes")).clamp(1, 64),
                 in_flight: wrong.one(self.number::<usize>("in_flight")).clamp(2, 1024),
-                without: without.map(str::to_owned).collect(),
+                without: words("without").collect(),
+                with: words("with").collect(),
                 family: Some(self.text("family").to_owned()).filter(|f| !f.is_empty()),
                 memory_bytes: wrong.one(self.device_memory_bytes()),
                 precision: wrong.one(self.precision()),

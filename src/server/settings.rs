@@ -94,7 +94,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("device", Kind::Text, "auto", "auto, software, an index or part of a name from `coracle devices`"),
     setting("lanes", Kind::Number, "1", "queues to open on the adapter, each with its own thread"),
     setting("in_flight", Kind::Number, "2", "submissions in flight on each lane, at least 2"),
-    setting("without", Kind::Text, "", "adapter features to do without: subgroups, f16, comma-separated"),
+    setting(
+        "without",
+        Kind::Text,
+        "",
+        "adapter features to do without: subgroups, f16, int64, f64, matrices, comma-separated",
+    ),
+    setting("with", Kind::Text, "", "features to use although not seen to work with this driver: matrices"),
     setting("family", Kind::Text, "auto", "kernels to use whatever the adapter's kind: auto, software, gpu"),
     setting(
         "precision",
