@@ -85,3 +85,8 @@ fn output_offset(p: Pixel) -> u32 {
     let step = params.y_step;
     return p.x * step.x + p.y * step.y + p.z * step.z + p.image * step.w;
 }
+
+// The same for a column.
+fn pixel_out(column: u32) -> u32 {
+    return output_offset(pixel_at(column));
+}

@@ -1,5 +1,6 @@
 //! The protocols: thin handlers over codecs, in front of the models.
 
+mod admin;
 mod budget;
 mod client;
 mod deadline;
@@ -14,6 +15,7 @@ mod router;
 mod status;
 mod tfs;
 
+pub use admin::{Admin, Peer, Secret};
 pub use budget::{Budget, Ledger};
 pub use client::{Client, ClientReply};
 pub use in_flight::InFlight;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 
+use super::admin::Admin;
 use super::budget::Budget;
 use super::frames::Frames;
 use super::in_flight::InFlight;
@@ -45,6 +46,8 @@ pub struct Services {
     pub options: Options,
     /// Receives statistics of calls.
     pub observer: Arc<dyn Observer>,
+    /// Who may change what is served.
+    pub admin: Admin,
 }
 
 /// The router, with reflection; `health` is added as it is.
@@ -64,11 +67,11 @@ where
         + 'static,
     H::Future: Send + 'static,
 {
-    let Services { manager, budget, in_flight, options, observer } = services;
+    let Services { manager, budget, in_flight, options, observer, admin } = services;
     // Clients ask for either version of the reflection protocol.
     let reflection = reflection_builder().build_v1().map_err(|e| damaged(&e))?;
     let reflection_alpha = reflection_builder().build_v1alpha().map_err(|e| damaged(&e))?;
-    let models = Models { manager: Arc::clone(&manager), observer: Arc::clone(&observer) };
+    let models = Models { manager: Arc::clone(&manager), observer: Arc::clone(&observer), admin };
     let predictions = Predictions {
         manager,
         budget: Arc::clone(&budget),

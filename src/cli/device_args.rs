@@ -10,9 +10,14 @@ pub struct DeviceArgs {
     /// auto (the best one), software, an index or part of a name as `coracle devices` prints them.
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Features to do without although the adapter has them: subgroups, f16, int64, f64. Repeatable or comma-separated.
+    /// Features to do without although the adapter has them: subgroups, f16, int64, f64, matrices. Repeatable or
+    /// comma-separated.
     #[arg(long, value_delimiter = ',', value_name = "FEATURE")]
     pub without: Vec<String>,
+    /// Features to use although they have not been seen to work with this driver: matrices (16-bit floats that a subgroup
+    /// multiplies as one; used unasked with NVIDIA's).
+    #[arg(long, value_delimiter = ',', value_name = "FEATURE")]
+    pub with: Vec<String>,
     /// Kernels to use whatever the adapter's kind: software or gpu.
     #[arg(long)]
     pub family: Option<String>,
@@ -45,6 +50,7 @@ impl DeviceArgs {
         EngineOptions {
             device: self.device.clone(),
             without: self.without.clone(),
+            with: self.with.clone(),
             family: self.family.clone(),
             lanes,
             in_flight,

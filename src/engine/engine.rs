@@ -24,8 +24,10 @@ pub struct EngineOptions {
     pub lanes: usize,
     /// Submissions in flight on each lane, at least 2.
     pub in_flight: usize,
-    /// Features to do without: `subgroups`, `f16`, `int64`, `f64`.
+    /// Features to do without: `subgroups`, `f16`, `int64`, `f64`, `matrices`.
     pub without: Vec<String>,
+    /// Features to use although they are not known to work with this driver: `matrices`.
+    pub with: Vec<String>,
     /// `software` or `gpu`, to override what the adapter's kind suggests.
     pub family: Option<String>,
     /// Device memory that models may use in all, in bytes; `None` for no bound.
@@ -47,6 +49,7 @@ impl Default for EngineOptions {
             lanes: 1,
             in_flight: 2,
             without: Vec::new(),
+            with: Vec::new(),
             family: None,
             memory_bytes: None,
             tune: Tune::Off,
@@ -113,12 +116,13 @@ impl Engine {
     /// `NOT_FOUND` when no adapter fits, `INTERNAL` when its arithmetic is wrong.
     pub fn start(options: &EngineOptions) -> Result<Arc<Self>> {
         let adapter = Adapter::pick(&options.device)?;
-        let mask = Mask::new(&options.without, options.family.as_deref())?;
+        let mask = Mask::new(&options.without, options.family.as_deref())?.with(&options.with)?;
         let profile = adapter.profile(&mask);
         let lane_options = LaneOptions {
             in_flight: options.in_flight.max(2),
             checked: options.checked_kernels,
             cache: options.cache.clone(),
+            fragments: profile.fragments.is_some(),
         };
         let lanes = (0..options.lanes.max(1))
             .map(|index| Lane::open(&adapter, index, &lane_options).map(Arc::new))
@@ -214,5 +218,11 @@ impl Engine {
         {
             tracing::warn!(%error, "compiled kernels cannot be kept: the next start compiles them again");
         }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.lanes.drain(..).for_each(Lane::release);
     }
 }

@@ -136,6 +136,9 @@ impl Tuning {
                 }
             }
         }
+        for (problem, times) in &times {
+            tracing::debug!(problem, ?times, "kernels were timed");
+        }
         let winners: Choices =
             open.iter().filter_map(|(key, names)| Some((key.clone(), winner(names, times.get(key)?)?))).collect();
         if !winners.is_empty() {

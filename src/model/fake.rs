@@ -109,7 +109,7 @@ pub(super) struct FakeLoader {
 }
 
 impl Loader for FakeLoader {
-    fn load(&self, id: &ServableId, path: &Path, _: &ModelConfig) -> Result<Loaded> {
+    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded> {
         self.loads.fetch_add(1, Ordering::Relaxed);
         assert!(path.is_dir(), "{} is a version's folder", path.display());
         let mut failures = self.failures.lock().expect("no test panics in it");
@@ -119,6 +119,6 @@ impl Loader for FakeLoader {
         }
         let merging = Merging::Rows { batch_sizes: vec![1, 2, 4] };
         let model = Adding::new(id.version, merging, &[1, 2, 4]);
-        Ok(Loaded { faces: model.faces(), model: Arc::new(model) })
+        Ok(Loaded { faces: model.faces(), model: Arc::new(model), batching: config.batching.clone() })
     }
 }

@@ -26,7 +26,7 @@ pub use config::{ModelConfig, Transition, VersionPolicy, check_model_name};
 pub use example::{Example, Feature, FeatureForm, FeatureKind, FeatureSpec};
 pub use face::{DEFAULT_SIGNATURE, EXAMPLES_INPUT, Face, Faces, Method};
 pub use id::{ServableId, VersionChoice};
-pub use loader::{EngineLoader, Loaded, Loader, Model, Running, ShapeBounds};
+pub use loader::{EngineLoader, Loaded, Loader, Model, ReadParameters, Running, ShapeBounds};
 pub use manager::{Manager, ManagerOptions};
 pub use observer::{Observer, Silent};
 pub use reload::Failures;

@@ -45,6 +45,9 @@ struct Entry {
     tried: BTreeMap<i64, Fingerprint>,
     /// Versions that are being written.
     unsettled: Unsettled,
+    last_base: Option<PathBuf>,
+    /// Versions that were loaded from a folder that is no longer the model's.
+    stale: BTreeSet<i64>,
     loaded: BTreeMap<i64, Arc<Servable>>,
     status: ModelStatus,
 }
@@ -68,13 +71,17 @@ impl Entry {
             (Some(_), Transition::SaveMemory) => true,
             (Some(_), Transition::KeepServing) => aspired.iter().any(|v| self.loaded.contains_key(v)),
         };
-        self.loaded.keys().copied().filter(|v| may && !aspired.contains(v)).collect()
+        let goes = |version: &i64| {
+            let moved = transition == Transition::SaveMemory && self.stale.contains(version);
+            may && (moved || !aspired.contains(version))
+        };
+        self.loaded.keys().copied().filter(goes).collect()
     }
 
     /// Versions that are loaded, being loaded, or being unloaded.
     fn known(&self) -> BTreeSet<i64> {
         let alive = self.status.versions.iter().filter(|(_, s)| !matches!(s.state, State::Start | State::End));
-        alive.map(|(version, _)| *version).collect()
+        alive.map(|(version, _)| *version).filter(|version| !self.stale.contains(version)).collect()
     }
 
     /// Whether a version that is to be served must wait until others are gone.
@@ -176,9 +183,15 @@ impl<C: Clock> Reconciler<C> {
                 config: None,
                 tried: BTreeMap::new(),
                 unsettled: Unsettled::new(),
+                last_base: None,
+                stale: BTreeSet::new(),
                 loaded: BTreeMap::new(),
                 status: ModelStatus::default(),
             });
+            if entry.last_base.as_ref().is_some_and(|base| *base != config.base_path) {
+                entry.stale = entry.loaded.keys().copied().collect();
+            }
+            entry.last_base = Some(config.base_path.clone());
             entry.config = Some(config);
         }
         self.publish();
@@ -232,6 +245,12 @@ impl<C: Clock> Reconciler<C> {
             entry.status.aspired = found.versions.iter().map(|found| found.version).collect();
         }
         for Found { version, files, .. } in &found.versions {
+            let moved = entry.stale.contains(version) && entry.state(*version) == Some(State::Available);
+            if moved && transition == Transition::KeepServing {
+                // The new one takes its place when it is loaded.
+                entry.stale.remove(version);
+                entry.set(*version, State::Start, None);
+            }
             let status = entry.status.versions.get(version);
             // One that failed is tried again when its files change; one that was unloaded, when it is wanted again.
             let again = status.is_some_and(|s| {
@@ -277,12 +296,16 @@ impl<C: Clock> Reconciler<C> {
             Event::Loaded(id, Err(error)) => {
                 tracing::error!(model = %id.name, version = id.version, code = error.code().name(), "not loaded: {error}");
                 if let Some(entry) = self.models.get_mut(&id.name) {
-                    entry.set(id.version, State::End, Some(error));
+                    let serves = entry.loaded.contains_key(&id.version);
+                    entry.set(id.version, if serves { State::Available } else { State::End }, Some(error));
                 }
             }
             Event::Drained(id) => {
                 tracing::info!(model = %id.name, version = id.version, "unloaded");
-                if let Some(entry) = self.models.get_mut(&id.name) {
+                // One that another has taken the place of says nothing of it.
+                let gone = self.models.get_mut(&id.name).filter(|entry| !entry.loaded.contains_key(&id.version));
+                if let Some(entry) = gone {
+                    entry.stale.remove(&id.version);
                     entry.set(id.version, State::End, None);
                     // It came back while its last requests were being answered, or others wait for its memory.
                     wanted_again = entry.status.aspired.contains(&id.version)
@@ -297,11 +320,11 @@ impl<C: Clock> Reconciler<C> {
     /// Makes a loaded version answer requests, unless it is no longer wanted.
     fn serve(&mut self, id: ServableId, loaded: Loaded) {
         let Some(entry) = self.models.get_mut(&id.name) else { return };
-        let Some(config) = entry.config.as_ref().filter(|_| entry.status.aspired.contains(&id.version)) else {
+        if entry.config.is_none() || !entry.status.aspired.contains(&id.version) {
             entry.set(id.version, State::End, None);
             return;
-        };
-        let (servable, ended) = Servable::start(id.clone(), loaded, config.batching.clone(), &self.context);
+        }
+        let (servable, ended) = Servable::start(id.clone(), loaded, &self.context);
         let (report, drained) = (self.report.clone(), id.clone());
         tokio::spawn(async move {
             // The sender is dropped, never used: the error is the news.

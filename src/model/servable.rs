@@ -84,11 +84,10 @@ enum Route {
 }
 
 impl Servable {
-    /// Starts to serve a model, with batching if there are `parameters`. Also gives what ends when nobody holds it any more.
+    /// Starts to serve a model. Also gives what ends when nobody holds it any more.
     pub fn start<C: Clock>(
         id: ServableId,
-        Loaded { model, faces }: Loaded,
-        parameters: Option<Parameters>,
+        Loaded { model, faces, batching: parameters }: Loaded,
         context: &Context<C>,
     ) -> (Arc<Self>, oneshot::Receiver<()>) {
         let observer = Scoped::new(id.clone(), Arc::clone(&context.observer));

@@ -61,9 +61,14 @@ pub struct ModelStatus {
 impl ModelStatus {
     /// Whether nothing more is loaded unless its folder changes.
     pub fn is_settled(&self) -> bool {
-        self.scanned
-            && !self.unsettled
-            && self.versions.values().all(|s| !matches!(s.state, State::Start | State::Loading))
+        let is_due = |(version, status): (&i64, &Status)| match status.state {
+            State::Start | State::Loading => true,
+            State::Available => false,
+            // It makes room for what is to come.
+            State::Unloading => self.aspired.contains(version),
+            State::End => self.aspired.contains(version) && status.error.is_none(),
+        };
+        self.scanned && !self.unsettled && !self.versions.iter().any(is_due)
     }
 
     /// What went wrong with its folder and with the versions that are to be served, the highest first.

@@ -6,14 +6,21 @@ use crate::engine::{Engine, Merging};
 use crate::model::{Board, DEFAULT_SIGNATURE, Manager, Servable, VersionChoice};
 
 /// The start-up summary, for a person.
-pub(super) fn summary(engine: &Engine, manager: &Manager, board: &Board, grpc: u16, http: u16) -> String {
+pub(super) fn summary(
+    engine: &Engine,
+    manager: &Manager,
+    board: &Board,
+    grpc: Option<u16>,
+    http: Option<u16>,
+) -> String {
     let mut text = format!("coracle {}\n", env!("CARGO_PKG_VERSION"));
     let adapter = engine.adapter();
     let kind = if adapter.is_software() { "software" } else { "GPU" };
     let _ = writeln!(text, "  adapter  {} ({kind}, {:?})", adapter.name(), adapter.info().backend);
     let bytes: u64 = engine.lanes().iter().map(|l| l.memory_bytes()).sum();
     let _ = writeln!(text, "  lanes    {}, {:.1} MiB of device memory", engine.lanes().len(), bytes as f64 / 1048576.0);
-    let _ = writeln!(text, "  ports    gRPC {grpc}, HTTP {http}");
+    let shown = |port: Option<u16>| port.map_or("none".to_owned(), |port| port.to_string());
+    let _ = writeln!(text, "  ports    gRPC {}, HTTP {}", shown(grpc), shown(http));
     for (name, status) in &board.models {
         if let Some(error) = status.failure() {
             let _ = writeln!(text, "  model    {name}: failed: {error}");

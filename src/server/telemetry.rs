@@ -38,6 +38,11 @@ struct CallLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ModelLabels {
+    model: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ServableLabels {
     model: String,
     version: i64,
@@ -72,6 +77,9 @@ fn rows() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 11))
 }
 
+/// Methods whose latency is kept.
+const INFERENCE: [&str; 4] = ["Predict", "Classify", "Regress", "MultiInference"];
+
 /// Every metric, once.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -90,6 +98,7 @@ pub(super) struct Metrics {
     lane_memory: Family<LaneLabels, Gauge>,
     lane_lost: Family<LaneLabels, Gauge>,
     model_available: Family<ServableLabels, Gauge>,
+    folder_unusable: Family<ModelLabels, Gauge>,
 }
 
 impl Metrics {
@@ -110,6 +119,7 @@ impl Metrics {
             lane_memory: Family::default(),
             lane_lost: Family::default(),
             model_available: Family::default(),
+            folder_unusable: Family::default(),
         };
         let mut registry = std::mem::take(&mut metrics.registry);
         let r = &mut registry;
@@ -133,6 +143,11 @@ impl Metrics {
         r.register_with_unit("lane_memory", "Device memory allocated", unit, memory);
         r.register("lane_lost", "1 when the lane's device is lost", metrics.lane_lost.clone());
         r.register("model_available", "1 while the version answers requests", metrics.model_available.clone());
+        r.register(
+            "model_folder_unusable",
+            "1 while a model's folder is missing, unreadable or empty: what serves stays",
+            metrics.folder_unusable.clone(),
+        );
         metrics.registry = registry;
         Arc::new(metrics)
     }
@@ -151,6 +166,11 @@ impl Metrics {
         self.model_available.clear();
         for id in board.in_state(crate::model::State::Available) {
             self.model_available.get_or_create(&servable(&id)).set(1);
+        }
+        self.folder_unusable.clear();
+        for (name, model) in &board.models {
+            let labels = ModelLabels { model: name.to_string() };
+            self.folder_unusable.get_or_create(&labels).set(i64::from(model.error.is_some()));
         }
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -172,7 +192,7 @@ impl crate::api::Observer for Metrics {
         let entrypoint = call.entrypoint.name();
         let labels = CallLabels { model: model.to_owned(), version, entrypoint, method: call.method, code };
         self.requests.get_or_create(&labels).inc();
-        if call.method == "Predict" && !call.model.is_empty() {
+        if INFERENCE.contains(&call.method) && !call.model.is_empty() {
             let labels = ServableLabels { model: model.to_owned(), version };
             self.latency.get_or_create(&labels).observe(call.latency.as_secs_f64());
         }

@@ -41,9 +41,10 @@ fn run(lane: &Lane, profile: &Profile, case: &Case, followed: bool) -> Result<bo
     }
     check_bytes(case, &program)?;
     if on_host.is_empty() {
+        let tolerance = if profile.half_precision { case.tolerance.max(1e-2) } else { case.tolerance };
         let check = |program: &Arc<Program>| -> Result<()> {
             for (index, (found, expected)) in execute(lane, program, &inputs)?.iter().zip(&expected).enumerate() {
-                compare(found, expected, case.tolerance).map_err(|e| e.at(format!("output {index}")))?;
+                compare(found, expected, tolerance).map_err(|e| e.at(format!("output {index}")))?;
             }
             Ok(())
         };

@@ -9,5 +9,8 @@ mod gzip;
 mod http;
 mod lifecycle;
 mod models;
+mod reload;
 mod rest;
 mod server;
+#[cfg(unix)]
+mod tensorflow;

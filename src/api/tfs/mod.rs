@@ -5,10 +5,13 @@ mod decode;
 mod encode;
 mod infer;
 mod metadata;
+mod model_entry;
+mod model_json;
 mod model_service;
 mod predict;
 mod prediction_service;
 mod proto;
+mod reload;
 mod spec;
 mod weigh;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::extract::ConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::proto::serving::model_service_server::ModelService;
@@ -11,7 +12,9 @@ use super::proto::serving::{
     GetModelStatusRequest, GetModelStatusResponse, ModelVersionStatus, ReloadConfigRequest, ReloadConfigResponse,
     StatusProto,
 };
+use super::reload::reload;
 use super::spec::wanted;
+use crate::api::admin::{Admin, Peer};
 use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
 use crate::error::{Error, Result};
@@ -21,6 +24,7 @@ use crate::model::{Manager, State, VersionChoice};
 pub(in crate::api) struct Models {
     pub(in crate::api) manager: Arc<Manager>,
     pub(in crate::api) observer: Arc<dyn Observer>,
+    pub(in crate::api) admin: Admin,
 }
 
 impl Models {
@@ -80,8 +84,27 @@ impl ModelService for Models {
 
     async fn handle_reload_config_request(
         &self,
-        _request: Request<ReloadConfigRequest>,
+        request: Request<ReloadConfigRequest>,
     ) -> Result<Response<ReloadConfigResponse>, Status> {
-        Err(status(&Error::unimplemented("HandleReloadConfigRequest is not supported yet")))
+        let start = Instant::now();
+        let (metadata, extensions, request) = request.into_parts();
+        let peer = extensions.get::<ConnectInfo<Peer>>().map(|info| info.0).unwrap_or_default();
+        let permitted = self.admin.permit(&metadata.into_headers(), peer);
+        let result = match permitted {
+            Ok(()) => reload(&self.manager, &self.admin, request).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &result {
+            tracing::warn!(code = error.code().name(), "a configuration over the wire was refused: {error}");
+        }
+        self.observer.called(&Call {
+            entrypoint: Entrypoint::Grpc,
+            method: "HandleReloadConfigRequest",
+            model: "",
+            version: None,
+            code: result.as_ref().err().map(Error::code),
+            latency: start.elapsed(),
+        });
+        result.map(Response::new).map_err(|error| status(&error))
     }
 }

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
-use crate::engine::ir::{Family, Profile};
+use crate::engine::ir::{Family, Fragments, Profile};
 use crate::error::{Error, Result};
+
+/// A vendor's number.
+const NVIDIA: u32 = 0x10de;
 
 /// One adapter of the machine.
 #[derive(Clone)]
@@ -20,11 +23,13 @@ pub struct Mask {
     f16: bool,
     int64: bool,
     f64: bool,
+    /// As asked for; else where they are known to work.
+    fragments: Option<bool>,
     family: Option<Family>,
 }
 
 impl Mask {
-    /// `without` holds any of `subgroups`, `f16`, `int64` and `f64`, `family` is `software` or `gpu`.
+    /// `without` holds any of `subgroups`, `f16`, `int64`, `f64` and `matrices`, `family` is `software` or `gpu`.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for other words.
@@ -36,9 +41,10 @@ impl Mask {
                 "f16" => mask.f16 = true,
                 "int64" => mask.int64 = true,
                 "f64" => mask.f64 = true,
+                "matrices" => mask.fragments = Some(false),
                 other => {
                     return Err(Error::invalid_argument(format!(
-                        "cannot do without {other:?}: say subgroups, f16, int64 or f64"
+                        "cannot do without {other:?}: say subgroups, f16, int64, f64 or matrices"
                     )));
                 }
             }
@@ -52,6 +58,20 @@ impl Mask {
             }
         };
         Ok(mask)
+    }
+
+    /// The same with what is not used unless asked for: `matrices`, products that a subgroup computes as one.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for other words.
+    pub fn with(mut self, features: &[String]) -> Result<Self> {
+        for feature in features {
+            match feature.as_str() {
+                "matrices" => self.fragments = Some(true),
+                other => return Err(Error::invalid_argument(format!("cannot use {other:?}: say matrices"))),
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -148,6 +168,36 @@ impl Adapter {
         self.info.device_type == wgpu::DeviceType::Cpu
     }
 
+    /// What a subgroup multiplies as one, the largest where there are several.
+    pub fn fragments(&self) -> Option<Fragments> {
+        let wanted =
+            wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+        if !self.raw.features().contains(wanted) {
+            return None;
+        }
+        let (least, most) = (self.info.subgroup_min_size, self.info.subgroup_max_size);
+        let lanes = match self.info.backend {
+            // Metal does not say; all Apple GPUs have 32.
+            wgpu::Backend::Metal => 32,
+            _ => Some(least).filter(|_| least == most)?,
+        };
+        let half = |p: &&wgpu::CooperativeMatrixProperties| {
+            p.m_size == p.n_size
+                && p.m_size == p.k_size
+                && p.ab_type == wgpu::CooperativeScalarType::F16
+                && p.cr_type == wgpu::CooperativeScalarType::F32
+        };
+        let found = self.raw.cooperative_matrix_properties();
+        let size = found.iter().filter(half).map(|p| p.m_size).filter(|size| [8, 16].contains(size)).max()?;
+        // Metal reads matrices through pointers to single numbers.
+        Some(Fragments { size, lanes, wide: self.info.backend == wgpu::Backend::Vulkan })
+    }
+
+    /// Whether fragments have been seen to work with drivers like this one.
+    fn trusts_fragments(&self) -> bool {
+        self.info.backend == wgpu::Backend::Vulkan && self.info.vendor == NVIDIA
+    }
+
     /// What kernels may use here.
     pub fn profile(&self, mask: &Mask) -> Profile {
         let (features, limits) = (self.raw.features(), self.raw.limits());
@@ -165,6 +215,10 @@ impl Adapter {
             max_workgroups: limits.max_compute_workgroups_per_dimension,
             max_invocations: limits.max_compute_invocations_per_workgroup,
             half_precision: false,
+            unrolls: !self.is_software(),
+            fragments: self
+                .fragments()
+                .filter(|_| mask.fragments.unwrap_or_else(|| self.trusts_fragments()) && !mask.f16 && !mask.subgroups),
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::adapter::Adapter;
-use super::gpu::Gpu;
+use super::gpu::{Gpu, GpuOptions};
 use crate::engine::ir::{Binding, Kernel, Profile};
 use crate::error::Result;
 
@@ -54,7 +54,7 @@ impl fmt::Display for Ceilings {
 /// # Errors
 /// `UNAVAILABLE` when the driver gives no device, `INTERNAL` when it refuses a kernel.
 pub fn measure_ceilings(adapter: &Adapter, profile: &Profile) -> Result<Ceilings> {
-    let gpu = Gpu::open(adapter, false, None)?;
+    let gpu = Gpu::open(adapter, &GpuOptions::default())?;
     // Large adapters finish the same work too soon to time: they get more of it.
     let groups = if adapter.is_software() { GROUPS } else { GROUPS * 64 };
     let operations = f64::from(groups) * 64.0 * f64::from(STEPS) * 8.0;

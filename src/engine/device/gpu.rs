@@ -21,6 +21,17 @@ pub(super) struct Pipeline {
     pub(super) layout: wgpu::BindGroupLayout,
 }
 
+/// How a device is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct GpuOptions<'a> {
+    /// Keep bounds checks and loop bounds in kernels.
+    pub(super) checked: bool,
+    /// Where compiled kernels are kept, where that is possible.
+    pub(super) cache: Option<&'a Path>,
+    /// Enable fragments, where there are some.
+    pub(super) fragments: bool,
+}
+
 /// A device and its queue.
 pub(super) struct Gpu {
     pub(super) device: wgpu::Device,
@@ -56,9 +67,8 @@ impl fmt::Debug for Gpu {
 }
 
 impl Gpu {
-    /// Opens a device of its own on `adapter`. `checked` keeps bounds checks and loop bounds in kernels; compiled kernels are
-    /// kept in `cache` where that is possible.
-    pub(super) fn open(adapter: &Adapter, checked: bool, cache: Option<&Path>) -> Result<Self> {
+    /// Opens a device of its own on `adapter`.
+    pub(super) fn open(adapter: &Adapter, options: &GpuOptions<'_>) -> Result<Self> {
         let wanted = wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_F16
             | wgpu::Features::SHADER_INT64
@@ -70,12 +80,19 @@ impl Gpu {
             && adapter.raw.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
         // Where memory is not shared such buffers are slow ones.
         let wanted = if unified { wanted | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS } else { wanted };
+        let (wanted, experimental) = match options.fragments && adapter.fragments().is_some() {
+            // SAFETY: kernels with fragments are made only where the adapter lists their shape, of text that naga validates.
+            true => (wanted | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, unsafe {
+                wgpu::ExperimentalFeatures::enabled()
+            }),
+            false => (wanted, wgpu::ExperimentalFeatures::disabled()),
+        };
         let limits = adapter.raw.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("coracle"),
             required_features: adapter.raw.features() & wanted,
             required_limits: limits.clone(),
-            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            experimental_features: experimental,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             trace: wgpu::Trace::Off,
         };
@@ -91,8 +108,8 @@ impl Gpu {
             }
         });
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.record(error.to_string())));
-        let kept = cache.and_then(|folder| Pipelines::open(&device, adapter, folder));
-        Ok(Self { device, queue, limits, pipelines: Mutex::default(), kept, fate, checked, unified })
+        let kept = options.cache.and_then(|folder| Pipelines::open(&device, adapter, folder));
+        Ok(Self { device, queue, limits, pipelines: Mutex::default(), kept, fate, checked: options.checked, unified })
     }
 
     /// Whether nothing more will come from this device.

@@ -5,12 +5,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::adapter::Adapter;
 use super::completion::{Flight, complete};
 use super::executable::Executable;
-use super::gpu::Gpu;
+use super::gpu::{Gpu, GpuOptions};
 use super::job::{Caller, Job, SegmentOutput};
 use super::memory::Memory;
 use super::submission::Submitter;
@@ -30,13 +31,18 @@ pub struct LaneOptions {
     pub checked: bool,
     /// Where compiled kernels are kept between runs of the process, where the backend can.
     pub cache: Option<PathBuf>,
+    /// Let kernels multiply fragments, an experimental feature, where the adapter has them.
+    pub fragments: bool,
 }
 
 impl Default for LaneOptions {
     fn default() -> Self {
-        Self { in_flight: 2, checked: false, cache: None }
+        Self { in_flight: 2, checked: false, cache: None, fragments: false }
     }
 }
+
+/// How long those who still use a lane that is let go are waited for.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// What the threads share.
 pub(super) struct Shared {
@@ -95,6 +101,7 @@ pub struct Lane {
     index: usize,
     shared: Arc<Shared>,
     orders: mpsc::SyncSender<Order>,
+    threads: [JoinHandle<()>; 2],
 }
 
 impl fmt::Debug for Lane {
@@ -109,8 +116,10 @@ impl Lane {
     /// # Errors
     /// `UNAVAILABLE` when the driver gives no device.
     pub fn open(adapter: &Adapter, index: usize, options: &LaneOptions) -> Result<Self> {
+        let how =
+            GpuOptions { checked: options.checked, cache: options.cache.as_deref(), fragments: options.fragments };
         let shared = Arc::new(Shared {
-            gpu: Gpu::open(adapter, options.checked, options.cache.as_deref())?,
+            gpu: Gpu::open(adapter, &how)?,
             memory: Memory::default(),
             backlog: AtomicUsize::new(0),
             busy: Mutex::new(Busy { flying: 0, since: Instant::now(), total: Duration::ZERO }),
@@ -120,19 +129,19 @@ impl Lane {
         // One submission is waited for, one is held by the blocked sender: the channel holds the rest.
         let (flights, landing) = mpsc::sync_channel::<Flight>(options.in_flight.saturating_sub(2));
         let mut submitter = Submitter { shared: Arc::clone(&shared), flights, scratch: Vec::new() };
-        std::thread::Builder::new().name(format!("lane-{index}")).spawn(move || {
+        let submitting = std::thread::Builder::new().name(format!("lane-{index}")).spawn(move || {
             for order in queue {
                 submitter.submit(order);
             }
         })?;
         let completer = Arc::clone(&shared);
-        std::thread::Builder::new().name(format!("lane-{index}-done")).spawn(move || {
+        let completing = std::thread::Builder::new().name(format!("lane-{index}-done")).spawn(move || {
             let mut free = Instant::now();
             for flight in landing {
                 free = complete(&completer, flight, free);
             }
         })?;
-        Ok(Self { index, shared, orders })
+        Ok(Self { index, shared, orders, threads: [submitting, completing] })
     }
 
     /// The lane's number.
@@ -237,6 +246,12 @@ impl Lane {
         receiver.recv().map_err(|_| Error::unavailable(format!("lane {} stopped", self.index)))?
     }
 
+    /// Lets go of a lane at the end of a process, once nobody else holds it: drivers crash where a process ends while another
+    /// thread still lets go of a device. Whoever keeps holding it is not waited for long.
+    pub fn release(lane: Arc<Self>) {
+        wait_for(|| Arc::strong_count(&lane) == 1);
+    }
+
     fn forget(&self, kernel: &Kernel) {
         self.shared.warmed.lock().unwrap_or_else(PoisonError::into_inner).remove(kernel);
     }
@@ -282,6 +297,28 @@ impl Lane {
             self.run_segment(executable, index, zeros.collect::<Result<Vec<_>>>()?)?;
         }
         Ok(start.elapsed())
+    }
+}
+
+/// Waits a while until `is_done`.
+fn wait_for(is_done: impl Fn() -> bool) {
+    let end = Instant::now() + STOP_MAX;
+    while !is_done() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+impl Drop for Lane {
+    /// Waits until the lane's threads have done what they hold. One that hangs is left alone.
+    fn drop(&mut self) {
+        let (closed, _) = mpsc::sync_channel(0);
+        drop(std::mem::replace(&mut self.orders, closed));
+        let own = std::thread::current().id();
+        // The last holder may be a caller that is told its outcome on one of them.
+        if self.threads.iter().any(|thread| thread.thread().id() == own) {
+            return;
+        }
+        wait_for(|| self.threads.iter().all(JoinHandle::is_finished));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Element conversion between host tensors and device storage.
 
 use bytes::{Bytes, BytesMut};
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::engine::ir::{Packing, Storage};
@@ -39,6 +40,12 @@ fn convert(tensor: &Tensor, storage: Storage, target: &mut Vec<u8>) -> Result<()
     match (tensor.dtype(), storage) {
         (dtype, Storage::Packed(packing)) if Packing::of(dtype) == Some(packing) => {
             extend(target, packing.pack(tensor.bytes()));
+        }
+        (DType::F32, Storage::F16) => {
+            let values = tensor.values::<f32>()?;
+            let mut halves = vec![f16::ZERO; values.len()];
+            halves.convert_from_f32_slice(&values);
+            target.extend_from_slice(bytemuck::cast_slice(&halves));
         }
         (DType::F16, Storage::F32) => extend(target, tensor.values::<f16>()?.iter().map(|v| v.to_f32())),
         (DType::BF16, Storage::F32) => extend(target, tensor.values::<bf16>()?.iter().map(|v| v.to_f32())),
@@ -97,6 +104,12 @@ pub(super) fn from_device(
     }
     match (storage, dtype) {
         (storage, dtype) if lies_equally(dtype, storage) => pool.extend_from_slice(bytes),
+        (Storage::F16, DType::F32) => {
+            let halves: Vec<f16> = bytes.chunks_exact(2).map(|half| f16::from_le_bytes([half[0], half[1]])).collect();
+            let mut values = vec![0.0f32; halves.len()];
+            halves.convert_to_f32_slice(&mut values);
+            pool.extend_from_slice(bytemuck::cast_slice(&values));
+        }
         (Storage::F32, DType::F16) => put(pool, words::<f32>(bytes).map(f16::from_f32)),
         (Storage::F32, DType::BF16) => put(pool, words::<f32>(bytes).map(bf16::from_f32)),
         (Storage::F32, small) if small.is_small_float() => {

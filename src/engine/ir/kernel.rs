@@ -101,6 +101,11 @@ impl Shader {
         if half {
             text.push_str("enable f16;\n");
         }
+        // Directives stand before all else.
+        let directive = |line: &&str| line.starts_with("enable ") || line.starts_with("diagnostic(");
+        let length = self.source.split_inclusive('\n').take_while(directive).map(str::len).sum();
+        let (directives, source) = self.source.split_at(length);
+        text.push_str(directives);
         let _ = writeln!(text, "alias Value = {};\nalias Out = {};", link.class.wgsl(), link.out.wgsl());
         for define in link.defines {
             let _ = match define {
@@ -108,7 +113,7 @@ impl Shader {
                 Define::Const(name, value) => writeln!(text, "const {name}: u32 = {value}u;"),
             };
         }
-        text.push_str(&self.source);
+        text.push_str(source);
         let mut bindings = self.bindings.to_vec();
         if let Some(target) = self.target {
             let mut bodies = BTreeSet::new();

@@ -33,7 +33,7 @@ pub use infer::{infer, infer_extents};
 pub use kernel::{Binding, CHANNELS_VARY, Define, Kernel, Library, Link, Shader};
 pub use op::{Affine, Cost, Op, Replacement, Source};
 pub use packing::Packing;
-pub use profile::{Class, Family, Precision, Profile, Storage};
+pub use profile::{Class, Family, Fragments, Precision, Profile, Storage};
 pub use program::{Arithmetic, Buffer, BufferId, Dispatch, HostStep, OutputPlace, Port, Program, Rest, Segment, Slot};
 pub use quantized::{Grid, Quantized, ScaleLayout, WeightAxes};
 pub use recorder::{Operand, OperandGrid, Recorder, Scene, Work, linear_groups};

@@ -153,6 +153,17 @@ impl FromStr for Precision {
     }
 }
 
+/// Matrices that a subgroup multiplies as one: 16-bit floats in, sums of 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fragments {
+    /// Rows, columns and terms: 8 or 16 of each.
+    pub size: u32,
+    /// Invocations of a subgroup.
+    pub lanes: u32,
+    /// Whether they can be read from arrays of vectors of four.
+    pub wide: bool,
+}
+
 /// What an adapter can do, after masking. Equal profiles compile to equal programs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Profile {
@@ -178,6 +189,10 @@ pub struct Profile {
     pub max_workgroup_bytes: u32,
     /// Whether 32-bit floats are stored as 16-bit ones where those exist, because a model's settings say so.
     pub half_precision: bool,
+    /// Whether long kernels without loops are worth the time that compiling them takes: not where a CPU runs them.
+    pub unrolls: bool,
+    /// What its subgroups multiply as one, where that may be used.
+    pub fragments: Option<Fragments>,
 }
 
 impl Profile {
@@ -195,6 +210,8 @@ impl Profile {
             max_invocations: 256,
             max_workgroup_bytes: 16 << 10,
             half_precision: false,
+            unrolls: family == Family::Gpu,
+            fragments: None,
         }
     }
 

@@ -11,8 +11,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::block_carry::{Operand, WINDOWS};
-use super::block_tile::{BlockTile, DEPTH, Reach, Walk};
+use super::block_fragments::FRAGMENT_DIRECTIVES;
+use super::block_tile::{BlockTile, DEPTH, Operand, Reach, Walk};
 use super::product::{BINDINGS, GRID_BINDINGS};
 use crate::engine::ir::{Binding, Shader, Target};
 
@@ -26,7 +26,7 @@ impl BlockTile {
 
     /// The kernel's text.
     pub fn shader(&self) -> Shader {
-        let target = Some(Target { buffer: "y", wide: false });
+        let target = Some(Target { buffer: "y", wide: self.fours });
         Shader { name: "block", source: Cow::Owned(self.text()), bindings: self.bindings(), target }
     }
 
@@ -36,15 +36,17 @@ impl BlockTile {
             true => ("@group(0) @binding(4) var<storage, read> grid: array<f32>;\n", 5),
             false => ("", 4),
         };
+        let out = if self.fours { "vec4<Out>" } else { "Out" };
         let mut text = format!(
-            "{}{}alias Carried = {};\n\
+            "{}{}{}alias Carried = {};\n\
              @group(0) @binding(0) var<storage, read> a: array<{}>;\n\
              @group(0) @binding(1) var<storage, read> b: array<{}>;\n\
              @group(0) @binding(2) var<storage, read> bias: array<Bias>;\n\
              @group(0) @binding(3) var<storage, read> starts: array<vec4<u32>>;\n\
-             {grid}@group(0) @binding({y}) var<storage, read_write> y: array<Out>;\n\
+             {grid}@group(0) @binding({y}) var<storage, read_write> y: array<{out}>;\n\
              @group(0) @binding({}) var<uniform> params: Params;\n\
              {}",
+            if self.fragments.is_some() { FRAGMENT_DIRECTIVES } else { "" },
             include_str!("../../../shaders/lib/index.wgsl"),
             include_str!("../../../shaders/lib/product.wgsl"),
             if self.alike { "Left" } else { "Sum" },
@@ -58,24 +60,30 @@ impl BlockTile {
     }
 
     fn workgroup_memory(&self) -> String {
-        let (rows, columns) = (self.rows * DEPTH, self.columns * DEPTH);
-        format!(
-            "var<workgroup> left: array<vec4<Sum>, {}>;\nvar<workgroup> right: array<vec4<Sum>, {}>;\n",
-            rows / 4,
-            columns / 4
-        )
+        let (left, right) = (self.held_vectors(Operand::Left), self.held_vectors(Operand::Right));
+        match self.fragments {
+            Some(fragments) => fragments.workgroup_memory(self),
+            None => format!(
+                "alias Held = Sum;\nvar<workgroup> left: array<vec4<Held>, {left}>;\nvar<workgroup> right: array<vec4<Held>, {right}>;\n"
+            ),
+        }
     }
 
     fn emit(&self, text: &mut String) -> std::fmt::Result {
         let Self { rows, columns, .. } = *self;
         self.emit_restoring(text)?;
         if self.walk == Walk::Windows {
-            text.push_str(WINDOWS);
+            self.emit_windows(text)?;
         }
+        let depth = self.depth();
+        let subgroups = match self.fragments {
+            Some(_) => ", @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32",
+            None => "",
+        };
         writeln!(
             text,
             "@compute @workgroup_size({})\n\
-             fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) index: u32) {{\n\
+             fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) index: u32{subgroups}) {{\n\
              let tile = group.y * groups.x + group.x;\n\
              let row_tiles = (params.rows + {}u) / {rows}u;\n\
              let column_tiles = (params.columns + {}u) / {columns}u;\n\
@@ -93,26 +101,29 @@ impl BlockTile {
             columns - 1
         )?;
         self.emit_places(text)?;
-        self.emit_start(text)?;
+        match self.fragments {
+            Some(fragments) => fragments.emit_start(self, text)?,
+            None => self.emit_start(text)?,
+        }
         let terms = if self.walk == Walk::Windows { "params.channels * params.taps" } else { "params.channels" };
         let slices = if self.walk == Walk::Taps { " * params.taps" } else { "" };
         writeln!(
             text,
-            "let terms = {terms};\nlet slices = (terms + {}u) / {DEPTH}u{slices};\nvar k = 0u;\nvar rest = 0u;",
-            DEPTH - 1
+            "let terms = {terms};\nlet slices = (terms + {}u) / {depth}u{slices};\nvar k = 0u;\nvar rest = 0u;",
+            depth - 1
         )?;
         match self.walk {
             Walk::Channels => {}
             Walk::Taps => writeln!(text, "var tap = vec3<u32>();")?,
-            Walk::Windows => writeln!(text, "if index < {DEPTH}u {{ open_term(index, index); }}\nworkgroupBarrier();")?,
+            Walk::Windows => writeln!(text, "if index < {depth}u {{ open_term(index, index); }}\nworkgroupBarrier();")?,
         }
-        // Turn n loads slice n while it sums up slice n − 1.
-        writeln!(
-            text,
-            "for (var slice = 0u; slice <= slices; slice++) {{\nif slice < slices {{\nrest = terms - k;\nlet last_term = terms - 1u;"
-        )?;
-        self.emit_loads(text)?;
-        writeln!(text, "k += {DEPTH}u;")?;
+        writeln!(text, "let last_term = terms - 1u;")?;
+        self.emit_slice(text)?;
+        // A turn hands over a slice and loads the next one (the last one again at the end) while it sums up what it handed over.
+        // Loads stand on no branch: they are under way while the sums are made.
+        writeln!(text, "for (var slice = 1u; slice <= slices; slice++) {{\nworkgroupBarrier();")?;
+        self.emit_hand_over(text)?;
+        writeln!(text, "if slice < slices {{\nk += {depth}u;")?;
         if self.walk == Walk::Taps {
             // The next tap: x runs fastest.
             writeln!(
@@ -124,15 +135,31 @@ impl BlockTile {
                  if tap.y == params.kernel.y {{ tap = vec3<u32>(0u, 0u, tap.z + 1u); }}\n}}"
             )?;
         }
-        writeln!(text, "}}\nif slice > 0u {{")?;
-        self.emit_sums(text)?;
-        writeln!(text, "}}\nworkgroupBarrier();\nif slice < slices {{")?;
-        self.emit_hand_over(text)?;
+        writeln!(text, "}}")?;
         if self.walk == Walk::Windows {
-            writeln!(text, "if index < {DEPTH}u {{ open_term(index, k + index); }}")?;
+            writeln!(text, "if index < {depth}u {{ open_term(index, k + index); }}")?;
         }
-        writeln!(text, "}}\nworkgroupBarrier();\n}}")?;
-        self.emit_stores(text)?;
+        writeln!(text, "workgroupBarrier();")?;
+        self.emit_slice(text)?;
+        match self.fragments {
+            Some(fragments) => fragments.emit_sums(self, text)?,
+            None => self.emit_sums(text)?,
+        }
+        writeln!(text, "}}\nworkgroupBarrier();")?;
+        match self.fragments {
+            Some(fragments) => fragments.emit_stores(self, text)?,
+            None => self.emit_stores(text)?,
+        }
+        writeln!(text, "}}")
+    }
+
+    /// Loads the slice from term `k` on.
+    fn emit_slice(&self, text: &mut String) -> std::fmt::Result {
+        if self.ragged {
+            writeln!(text, "rest = terms - k;")?;
+        }
+        writeln!(text, "{{")?;
+        self.emit_loads(text)?;
         writeln!(text, "}}")
     }
 
@@ -156,16 +183,29 @@ impl BlockTile {
         )
     }
 
-    /// Adds the slice in workgroup memory to the sums.
+    /// Adds the slice in workgroup memory to the sums, four terms a turn.
     fn emit_sums(&self, text: &mut String) -> std::fmt::Result {
+        if !self.unrolled {
+            writeln!(text, "for (var four = 0u; four < {}u; four++) {{", DEPTH / 4)?;
+            self.emit_four("four", text)?;
+            return writeln!(text, "}}");
+        }
+        for four in 0..DEPTH / 4 {
+            writeln!(text, "{{")?;
+            self.emit_four(&format!("{four}u"), text)?;
+            writeln!(text, "}}")?;
+        }
+        Ok(())
+    }
+
+    fn emit_four(&self, four: &str, text: &mut String) -> std::fmt::Result {
         let [down, across] = self.grid();
-        let turn = |operand| if self.is_turned(operand) { " ^ (four << 1u)" } else { "" };
-        writeln!(text, "for (var four = 0u; four < {}u; four++) {{", DEPTH / 4)?;
+        let turn = |operand| if self.is_turned(operand) { format!(" ^ ({four} << 1u)") } else { String::new() };
         for vector in 0..self.side / 4 {
             writeln!(
                 text,
-                "let left{vector} = four * {}u + ((own_row + {}u){});\n\
-                 let right{vector} = four * {}u + ((own_column + {}u){});",
+                "let left{vector} = {four} * {}u + ((own_row + {}u){});\n\
+                 let right{vector} = {four} * {}u + ((own_column + {}u){});",
                 self.rows,
                 vector * down,
                 turn(Operand::Left),
@@ -194,7 +234,7 @@ impl BlockTile {
                 }
             }
         }
-        writeln!(text, "}}")
+        Ok(())
     }
 }
 

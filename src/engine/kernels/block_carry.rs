@@ -2,19 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::block_tile::{BlockTile, Reach, Walk};
-
-/// One of the operands.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operand {
-    Left,
-    Right,
-}
+use super::block_tile::{BlockTile, Operand, Reach, Walk};
 
 /// Opens the terms of the next slice, one an invocation: where they lie in a and b, and how far their taps move a window.
-pub(super) const WINDOWS: &str = "var<workgroup> left_terms: array<u32, 16>;
-var<workgroup> right_terms: array<vec4<u32>, 16>;
-fn open_term(slot: u32, k: u32) {
+const WINDOWS: &str = "fn open_term(slot: u32, k: u32) {
 let term = min(k, params.channels * params.taps - 1u);
 let channel = term / params.taps;
 let place = term - channel * params.taps;
@@ -28,9 +19,23 @@ right_terms[slot] = vec4<u32>(moved, channel * params.b_channel + input_offset(m
 ";
 
 impl BlockTile {
-    /// Of four terms of four lines each, those of a before those of b: how many an invocation carries.
+    /// What windows need to know of the terms of a slice.
+    pub(super) fn emit_windows(&self, text: &mut String) -> std::fmt::Result {
+        let terms = self.depth();
+        write!(
+            text,
+            "var<workgroup> left_terms: array<u32, {terms}>;\nvar<workgroup> right_terms: array<vec4<u32>, {terms}>;\n{WINDOWS}"
+        )
+    }
+
+    /// Patches of four terms of four lines each in a slice of the operand.
+    fn patches(&self, operand: Operand) -> u32 {
+        self.lines(operand) * self.depth() / 16
+    }
+
+    /// Of such patches, those of a before those of b: how many an invocation carries.
     fn parts(&self) -> u32 {
-        (self.rows + self.columns).div_ceil(self.invocations())
+        (self.patches(Operand::Left) + self.patches(Operand::Right)).div_ceil(self.invocations())
     }
 
     /// Writes what `emit` gives for the operands that invocations carry as part `part`.
@@ -41,42 +46,34 @@ impl BlockTile {
         emit: impl Fn(&mut String, Operand) -> std::fmt::Result,
     ) -> std::fmt::Result {
         let (first, end) = (part * self.invocations(), (part + 1) * self.invocations());
-        if end <= self.rows {
+        let (rows, columns) = (self.patches(Operand::Left), self.patches(Operand::Right));
+        if end <= rows {
             writeln!(text, "{{")?;
             emit(text, Operand::Left)?;
             return writeln!(text, "}}");
         }
-        if first < self.rows {
-            writeln!(text, "if index < {}u {{", self.rows - first)?;
+        if first < rows {
+            writeln!(text, "if index < {}u {{", rows - first)?;
             emit(text, Operand::Left)?;
             write!(text, "}} else ")?;
         }
-        if end > self.rows + self.columns {
-            write!(text, "if index < {}u ", self.rows + self.columns - first)?;
+        if end > rows + columns {
+            write!(text, "if index < {}u ", rows + columns - first)?;
         }
         writeln!(text, "{{")?;
         emit(text, Operand::Right)?;
         writeln!(text, "}}")
     }
 
-    fn reach(&self, operand: Operand) -> Reach {
-        if operand == Operand::Left { self.left } else { self.right }
-    }
-
-    /// Vectors of one term of the operand in workgroup memory.
+    /// Vectors of lines of the operand.
     fn vectors(&self, operand: Operand) -> u32 {
-        if operand == Operand::Left { self.rows / 4 } else { self.columns / 4 }
+        self.lines(operand) / 4
     }
 
     /// Whether neighbouring invocations carry neighbouring terms rather than neighbouring lines. In workgroup memory their
     /// vectors are shuffled then, lest all fall into one bank.
     pub(super) fn is_turned(&self, operand: Operand) -> bool {
         self.reach(operand) == Reach::Terms || (self.reach(operand) == Reach::Single && operand == Operand::Left)
-    }
-
-    /// Whether the four columns of a vector lie a quarter of the tile apart: neighbouring invocations read neighbours.
-    pub(super) fn is_spread(&self) -> bool {
-        self.right == Reach::Single
     }
 
     /// Whether taps need the corners of windows.
@@ -106,15 +103,16 @@ impl BlockTile {
     }
 
     fn emit_place(&self, text: &mut String, part: u32, operand: Operand) -> std::fmt::Result {
-        let vectors = self.vectors(operand);
+        let (vectors, rows) = (self.vectors(operand), self.patches(Operand::Left));
         let first = part * self.invocations();
         match operand {
             Operand::Left => writeln!(text, "let at = index + {first}u;")?,
-            Operand::Right if first >= self.rows => writeln!(text, "let at = index + {}u;", first - self.rows)?,
-            Operand::Right => writeln!(text, "let at = index - {}u;", self.rows - first)?,
+            Operand::Right if first >= rows => writeln!(text, "let at = index + {}u;", first - rows)?,
+            Operand::Right => writeln!(text, "let at = index - {}u;", rows - first)?,
         }
         if self.is_turned(operand) {
-            writeln!(text, "term{part} = at % 4u * 4u;\nvector{part} = at / 4u;")?;
+            let fours = self.depth() / 4;
+            writeln!(text, "term{part} = at % {fours}u * 4u;\nvector{part} = at / {fours}u;")?;
         } else {
             writeln!(text, "term{part} = at / {vectors}u * 4u;\nvector{part} = at % {vectors}u;")?;
         }
@@ -166,7 +164,7 @@ impl BlockTile {
         Ok(())
     }
 
-    /// Loads the slice from term `k` on. Terms past the end are read as the last one.
+    /// What loads the slice from term `k` on. Terms past the end are read as the last one.
     pub(super) fn emit_loads(&self, text: &mut String) -> std::fmt::Result {
         if self.walk == Walk::Taps {
             writeln!(
@@ -186,7 +184,10 @@ impl BlockTile {
         let (array, side) = if operand == Operand::Left { ("a", "left") } else { ("b", "right") };
         let tap = if self.walk == Walk::Taps { format!("{side}_tap + ") } else { String::new() };
         if self.reach(operand) == Reach::Terms {
-            writeln!(text, "let at = {tap}min(k + term{part}, terms - 4u);")?;
+            match self.ragged {
+                true => writeln!(text, "let at = {tap}min(k + term{part}, terms - 4u);")?,
+                false => writeln!(text, "let at = {tap}k + term{part};")?,
+            }
             for line in 0..4 {
                 writeln!(text, "u{part}_{line} = vec4<Carried>({array}[(place{part}[{line}] + at) >> 2u]);")?;
             }
@@ -212,7 +213,8 @@ impl BlockTile {
         for term in 0..4 {
             match self.walk {
                 Walk::Windows => writeln!(text, "let at{term} = {side}_terms[term{part} + {term}u];")?,
-                _ => writeln!(text, "let channel{term} = min(k + term{part} + {term}u, last_term);")?,
+                _ if self.ragged => writeln!(text, "let channel{term} = min(k + term{part} + {term}u, last_term);")?,
+                _ => writeln!(text, "let channel{term} = k + term{part} + {term}u;")?,
             }
             let step = match (self.walk, operand) {
                 (Walk::Windows, Operand::Left) => format!("at{term}"),
@@ -280,34 +282,68 @@ impl BlockTile {
     /// Lays the loaded slice in workgroup memory.
     pub(super) fn emit_hand_over(&self, text: &mut String) -> std::fmt::Result {
         for part in 0..self.parts() {
-            self.for_part(text, part, |text, operand| {
-                let side = if operand == Operand::Left { "left" } else { "right" };
-                let shuffled = if self.is_turned(operand) {
-                    format!("(vector{part} ^ (term{part} >> 1u))")
-                } else {
-                    format!("vector{part}")
-                };
-                writeln!(text, "let to = term{part} * {}u + {shuffled};", self.vectors(operand))?;
-                for term in 0..4u32 {
-                    let mut value = format!("vec4<Sum>(u{part}_{term})");
-                    if self.reach(operand) == Reach::Terms {
-                        let lines: Vec<String> = (0..4).map(|line| format!("u{part}_{line}[{term}]")).collect();
-                        value = format!("vec4<Sum>(vec4<Carried>({}))", lines.join(", "));
-                    }
-                    if operand == Operand::Right && self.has_corners() {
-                        let bits: Vec<String> = (0..4).map(|line| format!("{}u", 1u32 << (4 * term + line))).collect();
-                        let bits = bits.join(", ");
-                        value = format!(
-                            "select(vec4<Sum>(), {value}, (vec4<u32>(inside{part}) & vec4<u32>({bits})) != vec4<u32>())"
-                        );
-                    }
-                    let value = format!("select(vec4<Sum>(), {value}, term{part} + {term}u < rest)");
-                    let at = format!("to + {}u", term * self.vectors(operand));
-                    writeln!(text, "{side}[{at}] = {value};")?;
-                }
-                Ok(())
+            self.for_part(text, part, |text, operand| match self.is_by_line(operand) {
+                true => self.emit_lines_over(text, part, operand),
+                false => self.emit_terms_over(text, part, operand),
             })?;
         }
         Ok(())
+    }
+
+    /// Vectors of four terms, as they were read.
+    fn emit_lines_over(&self, text: &mut String, part: u32, operand: Operand) -> std::fmt::Result {
+        let pitch = self.pitch(operand);
+        writeln!(text, "let to = vector{part} * {}u + term{part} / 4u;", 4 * pitch)?;
+        for line in 0..4 {
+            let value = self.within(&format!("vec4<Held>(u{part}_{line})"), &format!("term{part}"));
+            self.emit_held(text, operand, &format!("to + {}u", line * pitch), &value)?;
+        }
+        Ok(())
+    }
+
+    /// Vectors of four lines.
+    fn emit_terms_over(&self, text: &mut String, part: u32, operand: Operand) -> std::fmt::Result {
+        let pitch = self.pitch(operand);
+        let shuffled = if self.is_turned(operand) && self.fragments.is_none() {
+            format!("(vector{part} ^ (term{part} >> 1u))")
+        } else {
+            format!("vector{part}")
+        };
+        writeln!(text, "let to = term{part} * {pitch}u + {shuffled};")?;
+        for term in 0..4u32 {
+            let mut value = format!("vec4<Held>(u{part}_{term})");
+            if self.reach(operand) == Reach::Terms {
+                let lines: Vec<String> = (0..4).map(|line| format!("u{part}_{line}[{term}]")).collect();
+                value = format!("vec4<Held>(vec4<Carried>({}))", lines.join(", "));
+            }
+            if operand == Operand::Right && self.has_corners() {
+                let bits: Vec<String> = (0..4).map(|line| format!("{}u", 1u32 << (4 * term + line))).collect();
+                let bits = bits.join(", ");
+                value = format!(
+                    "select(vec4<Held>(), {value}, (vec4<u32>(inside{part}) & vec4<u32>({bits})) != vec4<u32>())"
+                );
+            }
+            let value = self.within(&value, &format!("term{part} + {term}u"));
+            self.emit_held(text, operand, &format!("to + {}u", term * pitch), &value)?;
+        }
+        Ok(())
+    }
+
+    /// `value`, or zeros where there is no such term of the slice.
+    fn within(&self, value: &str, term: &str) -> String {
+        if self.ragged { format!("select(vec4<Held>(), {value}, {term} < rest)") } else { value.to_owned() }
+    }
+
+    /// Writes a vector to workgroup memory.
+    fn emit_held(&self, text: &mut String, operand: Operand, at: &str, value: &str) -> std::fmt::Result {
+        let side = if operand == Operand::Left { "left" } else { "right" };
+        if self.fragments.is_none_or(|f| f.wide) {
+            return writeln!(text, "{side}[{at}] = {value};");
+        }
+        writeln!(text, "{{\nlet value = {value};")?;
+        for i in 0..4 {
+            writeln!(text, "{side}[({at}) * 4u + {i}u] = value[{i}];")?;
+        }
+        writeln!(text, "}}")
     }
 }

@@ -1,5 +1,5 @@
-//! How a tile is stored: by way of workgroup memory, some of its rows a turn, so that neighbouring invocations store neighbouring
-//! columns, and the text of a store stands there once for all rows.
+//! How a tile is stored: four columns at once from the registers they were summed up in, where they lie side by side; else by way
+//! of workgroup memory, some of its rows a turn, so that neighbouring invocations store neighbouring columns.
 
 use std::fmt::Write as _;
 
@@ -8,21 +8,104 @@ use super::product::BiasAccess;
 
 impl BlockTile {
     pub(super) fn emit_stores(&self, text: &mut String) -> std::fmt::Result {
-        self.emit_columns(text)?;
+        if self.fours { self.emit_fours(text) } else { self.emit_turns(text) }
+    }
+
+    fn emit_fours(&self, text: &mut String) -> std::fmt::Result {
         let [down, across] = self.grid();
+        for vector in 0..self.side / 4 {
+            writeln!(
+                text,
+                "let column{vector} = first_column + (own_column + {}u) * 4u;\n\
+                 let out{vector} = pixel_out(min(column{vector}, last_column));",
+                vector * across
+            )?;
+        }
+        for row in 0..self.side {
+            writeln!(
+                text,
+                "{{\nlet row = first_row + (own_row + {}u) * 4u + {}u;\n\
+                 if row < params.rows {{\n\
+                 let channel = start.w + row * params.channel_row;",
+                row / 4 * down,
+                row % 4
+            )?;
+            for vector in 0..self.side / 4 {
+                let stored =
+                    self.stored_four(&format!("s{row}_{vector}"), &format!("column{vector}"), &format!("out{vector}"));
+                writeln!(text, "{stored}")?;
+            }
+            writeln!(text, "}}\n}}")?;
+        }
+        Ok(())
+    }
+
+    /// What stores vector `sums` of `row` from `column` on, whose place in row 0 is `out`.
+    pub(super) fn stored_four(&self, sums: &str, column: &str, out: &str) -> String {
+        let value = if self.whole { format!("vec4<Value>({sums})") } else { format!("{sums} * params.alpha") };
+        let bias = match self.bias {
+            BiasAccess::None => String::new(),
+            BiasAccess::Channel => " + params.beta * f32(bias[start.w + row])".to_owned(),
+            BiasAccess::Column | BiasAccess::Element => {
+                let one = |i| format!("f32(bias[row * params.bias_row + ({column} + {i}u) * params.bias_column])");
+                format!(" + params.beta * vec4<f32>({}, {}, {}, {})", one(0), one(1), one(2), one(3))
+            }
+        };
+        format!(
+            "if {column} < params.columns {{ store4({value}{bias}, start.z + {out} + row * params.y_row, channel + {column} * CHANNELS_VARY); }}"
+        )
+    }
+
+    /// What stores `sum` of `row` at `column`, whose place in row 0 is `out`.
+    pub(super) fn stored_one(&self, column: &str, out: &str) -> String {
+        let value = if self.whole { "Value(sum)" } else { "sum * params.alpha" };
+        let bias = match self.bias {
+            BiasAccess::None => String::new(),
+            BiasAccess::Channel => " + params.beta * f32(bias[start.w + row])".to_owned(),
+            BiasAccess::Column | BiasAccess::Element => {
+                format!(" + params.beta * f32(bias[row * params.bias_row + {column} * params.bias_column])")
+            }
+        };
+        format!(
+            "if {column} < params.columns {{ store({value}{bias}, start.z + {out} + row * params.y_row, channel + {column} * params.channel_column); }}"
+        )
+    }
+
+    fn emit_turns(&self, text: &mut String) -> std::fmt::Result {
+        self.emit_columns(text)?;
+        let ([down, across], columns) = (self.grid(), self.columns);
         writeln!(text, "for (var turn = 0u; turn < {}u; turn++) {{\nswitch turn {{", self.side)?;
         for row in 0..self.side {
             writeln!(text, "{}: {{", case(row, self.side))?;
             for vector in 0..self.side / 4 {
-                let (line, at) = (self.columns / 4, vector * across);
-                writeln!(text, "left[own_row * {line}u + own_column + {at}u] = s{row}_{vector};")?;
+                let at = vector * across;
+                writeln!(text, "left[own_row * {}u + own_column + {at}u] = s{row}_{vector};", columns / 4)?;
             }
             writeln!(text, "}}")?;
         }
-        writeln!(text, "}}")?;
-        let row = format!("first_row + (turn / 4u * {down}u + line) * 4u + turn % 4u");
-        self.emit_lines(text, down, &row, &format!("left[line * {}u + held / 4u][held % 4u]", self.columns / 4))?;
-        writeln!(text, "}}")
+        writeln!(
+            text,
+            "}}\nworkgroupBarrier();\nfor (var line = index / {columns}u; line < {down}u; line += {}u) {{\n\
+             let row = first_row + (turn / 4u * {down}u + line) * 4u + turn % 4u;\n\
+             if row < params.rows {{\n\
+             let channel = start.w + row * params.channel_row;",
+            self.invocations().div_ceil(columns)
+        )?;
+        for column in 0..self.stored_columns() {
+            let slot = match self.is_spread() {
+                true => format!("slot{column} % {}u * 4u + slot{column} / {}u", columns / 4, columns / 4),
+                false => format!("slot{column}"),
+            };
+            writeln!(
+                text,
+                "{{\nlet held = {slot};\n\
+                 let sum = left[line * {}u + held / 4u][held % 4u];\n\
+                 {}\n}}",
+                columns / 4,
+                self.stored_one(&format!("column{column}"), &format!("out{column}"))
+            )?;
+        }
+        writeln!(text, "}}\n}}\nworkgroupBarrier();\n}}")
     }
 
     /// The columns that an invocation stores, one or several.
@@ -36,47 +119,12 @@ impl BlockTile {
                 text,
                 "let slot{column} = index % {}u + {}u;\n\
                  let column{column} = first_column + slot{column};\n\
-                 let out{column} = start.z + output_offset(pixel_at(min(column{column}, last_column)));",
+                 let out{column} = pixel_out(min(column{column}, last_column));",
                 self.columns.min(self.invocations()),
                 column * self.invocations()
             )?;
         }
         Ok(())
-    }
-
-    /// Stores `lines` lines that lie in workgroup memory: `sum` is the one of column `held` in line `line`, of row `row`.
-    pub(super) fn emit_lines(&self, text: &mut String, lines: u32, row: &str, sum: &str) -> std::fmt::Result {
-        let columns = self.columns;
-        writeln!(
-            text,
-            "workgroupBarrier();\nfor (var line = index / {columns}u; line < {lines}u; line += {}u) {{\n\
-             let row = {row};\n\
-             if row < params.rows {{\n\
-             let channel = start.w + row * params.channel_row;",
-            self.invocations().div_ceil(columns)
-        )?;
-        for column in 0..self.stored_columns() {
-            let slot = match self.is_spread() {
-                true => format!("slot{column} % {}u * 4u + slot{column} / {}u", columns / 4, columns / 4),
-                false => format!("slot{column}"),
-            };
-            let bias = match self.bias {
-                BiasAccess::None => String::new(),
-                BiasAccess::Channel => " + params.beta * f32(bias[start.w + row])".to_owned(),
-                BiasAccess::Column | BiasAccess::Element => {
-                    format!(" + params.beta * f32(bias[row * params.bias_row + column{column} * params.bias_column])")
-                }
-            };
-            let value = if self.whole { "Value(sum)".to_owned() } else { format!("sum * params.alpha{bias}") };
-            writeln!(
-                text,
-                "if column{column} < params.columns {{\n\
-                 let held = {slot};\n\
-                 let sum = {sum};\n\
-                 store({value}, out{column} + row * params.y_row, channel + column{column} * params.channel_column);\n}}"
-            )?;
-        }
-        writeln!(text, "}}\n}}\nworkgroupBarrier();")
     }
 }
 

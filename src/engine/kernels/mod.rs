@@ -2,6 +2,7 @@
 
 mod block;
 mod block_carry;
+mod block_fragments;
 mod block_store;
 mod block_tile;
 mod patch_tile;

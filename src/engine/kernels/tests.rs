@@ -39,14 +39,20 @@ pub(super) fn binds_what_is_declared(what: &dyn Debug, shader: &Shader, module: 
 }
 
 /// Panics unless SPIR-V, HLSL and MSL can be written of the module.
-pub(super) fn translates(what: &dyn Debug, (module, info): &(naga::Module, ModuleInfo)) {
-    let options = spv::Options { lang_version: (1, 3), ..Default::default() };
-    spv::write_vec(module, info, &options, None).unwrap_or_else(|error| panic!("{what:?}: {error}"));
+pub(super) fn translates(what: &dyn Debug, made: &(naga::Module, ModuleInfo)) {
+    translates_but_for_hlsl(what, made);
+    let (module, info) = made;
     let options =
         hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, fake_missing_bindings: true, ..Default::default() };
     hlsl::Writer::new(&mut String::new(), &options, &hlsl::PipelineOptions::default())
         .write(module, info, None)
         .unwrap_or_else(|error| panic!("{what:?}: {error}"));
+}
+
+/// Panics unless SPIR-V and MSL can be written of the module.
+pub(super) fn translates_but_for_hlsl(what: &dyn Debug, (module, info): &(naga::Module, ModuleInfo)) {
+    let options = spv::Options { lang_version: (1, 3), ..Default::default() };
+    spv::write_vec(module, info, &options, None).unwrap_or_else(|error| panic!("{what:?}: {error}"));
     let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
     msl::write_string(module, info, &options, &msl::PipelineOptions::default())
         .unwrap_or_else(|error| panic!("{what:?}: {error}"));

@@ -4,7 +4,8 @@ use super::product_blocks::Way;
 use super::product_tiles::{self, Extents};
 use super::span;
 use crate::engine::ir::{
-    BufferId, Class, Define, Family, Operand, OperandGrid, Profile, Recorder, Storage, Work, linear_groups,
+    BufferId, CHANNELS_VARY, Class, Define, Family, Operand, OperandGrid, Profile, Recorder, Storage, Work,
+    linear_groups,
 };
 use crate::engine::kernels::{BiasAccess, PackedWeights, ProductTile};
 use crate::error::{Error, Result};
@@ -126,8 +127,9 @@ impl Product {
     }
 
     /// The types that kernels are told.
-    pub(super) fn defines(&self, sum: Storage) -> [Define; 4] {
+    pub(super) fn defines(&self, sum: Storage) -> [Define; 5] {
         [
+            Define::Const(CHANNELS_VARY, self.params.channel_column),
             Define::Scalar("Left", self.a.storage),
             Define::Scalar("Right", self.b.storage),
             Define::Scalar("Bias", self.bias_source().storage),
@@ -218,6 +220,18 @@ impl Product {
             bias,
             whole,
         }
+    }
+
+    /// Whether four columns side by side lie so in y, too, at multiples of four elements, and make up all columns.
+    pub(super) fn stores_fours(&self) -> bool {
+        let p = &self.params;
+        let fours = |values: &[u32]| values.iter().all(|v| v.is_multiple_of(4));
+        let flat = p.y_step[1] == p.output[0] && p.y_step[2] == p.output[0] * p.output[1];
+        let lines = fours(&[p.output[0], p.y_step[1], p.y_step[2]]) || (flat && p.output[3].is_multiple_of(4));
+        p.y_step[0] == 1
+            && lines
+            && fours(&[p.columns, p.y_row, p.y_step[3]])
+            && self.starts.iter().all(|s| s[2].is_multiple_of(4))
     }
 
     /// Whether every group of `count` columns lies side by side in b, at a multiple of `count` elements.

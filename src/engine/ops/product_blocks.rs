@@ -7,20 +7,22 @@ use crate::engine::kernels::{BiasAccess, BlockTile, DEPTH, Reach, Walk, product_
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape};
 
-/// Cores that an adapter is taken to have: none says how many. Middling GPUs have 20 to 60.
-pub(super) const CORES: f64 = 40.0;
+/// Cores that an adapter is taken to have: none says how many. Middling GPUs have 20 to 60, large ones 130.
+pub(super) const CORES: f64 = 100.0;
 /// Invocations that keep a core busy.
 const BUSY: f64 = 256.0;
 /// Multiply-adds of a core in the time that one more dispatch takes.
 pub(super) const DISPATCH: f64 = 5e5;
 /// Multiply-adds of a core in the time that it reads or writes one number of a partial sum.
 pub(super) const TRAFFIC: f64 = 60.0;
+/// What a multiply-add of fragments costs.
+const FRAGMENT_COST: f64 = 0.2;
 /// Into how many parts terms are cut.
 const PARTS: [u32; 4] = [2, 4, 8, 16];
 /// Terms below which a part is not worth a pass of its own.
 const LEAST_TERMS: u32 = 128;
 /// Ways offered for timing.
-const WAYS_MAX: usize = 4;
+const WAYS_MAX: usize = 6;
 
 /// One way of computing a product.
 #[derive(Clone, Debug)]
@@ -43,7 +45,8 @@ impl Way {
             Way::Vector(_) => "vector".to_owned(),
             Way::Blocks { tile, parts } => {
                 let whole = if *parts == 1 { String::new() } else { format!("/{parts}") };
-                format!("{}x{}{whole}", tile.rows, tile.columns)
+                let kind = if tile.fragments.is_some() { " fragments" } else { "" };
+                format!("{}x{}{whole}{kind}", tile.rows, tile.columns)
             }
         }
     }
@@ -59,9 +62,12 @@ fn cost(product: &Product, tile: &BlockTile, parts: u32) -> f64 {
     let busy = (rounds * f64::from(tile.invocations()) / BUSY).min(1.0);
     let terms = f64::from(channels) * f64::from(taps) / f64::from(parts);
     let (down, across) = (f64::from(tile.rows), f64::from(tile.columns));
-    // Reads of workgroup memory and of storage beside each multiply-add.
-    let overhead = 1.0 + 16.0 / f64::from(tile.side * tile.side) + 8.0 * (1.0 / down + 1.0 / across);
-    let sums = rounds * down * across * terms * overhead / busy;
+    // A multiply-add, and reads of workgroup memory and of storage beside it.
+    let each = match tile.fragments {
+        Some(_) => FRAGMENT_COST + 8.0 * (1.0 / down + 1.0 / across),
+        None => 1.0 + 16.0 / f64::from(tile.side * tile.side) + 2.0 * (1.0 / down + 1.0 / across),
+    };
+    let sums = rounds * down * across * terms * each / busy;
     let partial = f64::from(rows) * f64::from(columns) * entries * f64::from(parts + 1);
     if parts == 1 { sums } else { sums + DISPATCH + partial * TRAFFIC / CORES }
 }
@@ -85,16 +91,23 @@ impl Product {
 
     /// Tiles, and into how many parts they cut the terms, by about how long they take in multiply-adds of one core.
     fn blocks(&self, profile: &Profile, access: BiasAccess, sum: Storage) -> Vec<(f64, BlockTile, u32)> {
-        let plain = self.plain_tile(access, sum);
+        let plain = BlockTile { unrolled: profile.unrolls, ..self.plain_tile(access, sum) };
         let sum_bytes = if sum.class().is_wide() { 8 } else { 4 };
+        let halves = [self.a.storage, self.b.storage] == [Storage::F16; 2] && sum == Storage::F32;
+        let fragments = profile.fragments.filter(|_| halves);
+        let sizes: Vec<_> = match fragments {
+            Some(_) => BlockTile::FRAGMENT_SIZES.iter().map(|(rows, columns)| (*rows, *columns, 8)).collect(),
+            None => BlockTile::SIZES.to_vec(),
+        };
         let mut blocks = Vec::new();
-        for (rows, columns, side) in BlockTile::SIZES {
-            let tile = BlockTile { rows, columns, side, ..plain };
+        for (rows, columns, side) in sizes {
+            let tile = BlockTile { rows, columns, side, fragments, ..plain };
             let fits = tile.invocations() <= profile.max_invocations
                 && tile.workgroup_bytes(sum_bytes) <= profile.max_workgroup_bytes;
             let cuts = PARTS.into_iter().filter(|parts| self.can_cut(*parts, sum));
             let parts = std::iter::once(1).chain(cuts).filter(|_| fits);
-            blocks.extend(parts.map(|parts| (cost(self, &tile, parts), tile, parts)));
+            let tile = |parts| BlockTile { ragged: self.is_ragged(&tile, parts), ..tile };
+            blocks.extend(parts.map(|parts| (cost(self, &tile(parts), parts), tile(parts), parts)));
         }
         blocks.sort_by(|(cost, ..), (other, ..)| cost.total_cmp(other));
         blocks
@@ -121,12 +134,13 @@ impl Product {
     fn plain_tile(&self, bias: BiasAccess, sum: Storage) -> BlockTile {
         let (left_packed, right_packed) = (self.a.packed(), self.b.packed());
         let walk = self.walk();
+        let right = if right_packed.is_some() || walk != Walk::Channels { Reach::Single } else { self.right_reach() };
         BlockTile {
             rows: 32,
             columns: 32,
             side: 4,
             left: if left_packed.is_some() { Reach::Single } else { self.left_reach(walk) },
-            right: if right_packed.is_some() || walk != Walk::Channels { Reach::Single } else { self.right_reach() },
+            right,
             left_packed,
             right_packed,
             walk,
@@ -134,6 +148,11 @@ impl Product {
             alike: self.a.storage == self.b.storage && left_packed.is_none(),
             bias,
             whole: sum != Storage::F32,
+            fragments: None,
+            ragged: true,
+            unrolled: false,
+            // Columns that are read one by one lie apart in a tile.
+            fours: right != Reach::Single && self.stores_fours(),
         }
     }
 
@@ -147,6 +166,13 @@ impl Product {
         let by_window = u64::from(channels * taps).div_ceil(u64::from(DEPTH));
         let is_spread = self.left_reach(Walk::Taps) == Reach::Single && self.a.packed().is_none();
         if 4 * by_tap > 5 * by_window || is_spread { Walk::Windows } else { Walk::Taps }
+    }
+
+    /// Whether the last slice is not whole where the terms are cut into `parts`.
+    fn is_ragged(&self, tile: &BlockTile, parts: u32) -> bool {
+        let Params { channels, taps, .. } = self.params;
+        let terms = if tile.walk == Walk::Windows { channels / parts * taps } else { channels / parts };
+        !terms.is_multiple_of(tile.depth())
     }
 
     /// How a can be read, if it is not packed.
@@ -260,7 +286,8 @@ impl Product {
                 alpha: 1.0,
                 ..*params
             };
-            let plain = BlockTile { bias: BiasAccess::None, ..*tile };
+            let fours = tile.right != Reach::Single && params.columns.is_multiple_of(4);
+            let plain = BlockTile { bias: BiasAccess::None, fours, ..*tile };
             let table = recorder.table(cut.as_flattened());
             let buffers = self.bound(&plain, table, partial);
             let groups = [x, y, word(cut.len())?];

@@ -236,3 +236,21 @@ async fn memory_is_saved_by_unloading_first() {
     reaches(&manager, 2, State::Available).await;
     assert_eq!(latest(&manager, "m"), 2);
 }
+
+#[tokio::test]
+async fn a_version_of_the_same_number_in_another_folder_takes_its_place() {
+    let (first, second) = (folder(&["1"]), folder(&["1"]));
+    for transition in [Transition::KeepServing, Transition::SaveMemory] {
+        let (options, loader) = (ManagerOptions { transition, ..options() }, Arc::new(FakeLoader::default()));
+        let configs = |base: &Path| vec![ModelConfig::new("m", base)];
+        let manager = Manager::start(configs(first.path()), options, loader.clone(), context()).expect("good");
+        manager.settled().await.expect("the manager lives");
+        for base in [second.path(), second.path()] {
+            let failures = manager.reload(configs(base), Duration::from_secs(9)).await.expect("good");
+            assert!(failures.is_empty(), "{failures:?}");
+        }
+        reaches(&manager, 1, State::Available).await;
+        assert_eq!(latest(&manager, "m"), 1);
+        assert_eq!(loader.loads.load(Ordering::Relaxed), 2, "once from each folder");
+    }
+}

@@ -6,8 +6,8 @@ use crate::model::fake::{Adding, context};
 
 fn serve(model: Adding, parameters: Option<Parameters>) -> (Arc<Servable>, Arc<Adding>, oneshot::Receiver<()>) {
     let (id, faces, model) = (ServableId { name: "m".into(), version: 1 }, model.faces(), Arc::new(model));
-    let loaded = Loaded { model: model.clone(), faces };
-    let (servable, ended) = Servable::start(id, loaded, parameters, &context());
+    let loaded = Loaded { model: model.clone(), faces, batching: parameters };
+    let (servable, ended) = Servable::start(id, loaded, &context());
     (servable, model, ended)
 }
 

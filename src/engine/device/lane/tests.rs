@@ -155,3 +155,21 @@ fn memory_is_given_back_with_the_executable() {
         assert_eq!(lane.memory_bytes(), once);
     }
 }
+
+#[test]
+fn a_lane_that_is_let_go_has_answered_and_ended() {
+    for lane in lanes() {
+        let executable = lane.prepare(&relu(DType::F32, Storage::F32)).expect("it fits");
+        let (sender, answers) = mpsc::sync_channel(8);
+        for turn in 0..4 {
+            let caller = Box::new(Numbered { turn, sender: sender.clone() });
+            let job = Job { executable: Arc::clone(&executable), segment: 0, tensors: vec![ramp(0.0)], caller };
+            lane.submit(job).expect("the queue holds them");
+        }
+        let shared = Arc::downgrade(&lane.shared);
+        drop((lane, sender));
+        // Every answer is there without waiting, and nothing holds the device but the executable.
+        assert_eq!(answers.try_iter().filter(|(_, result)| result.is_ok()).count(), 4);
+        assert_eq!(shared.strong_count(), 0);
+    }
+}

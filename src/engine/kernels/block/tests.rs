@@ -4,7 +4,7 @@ use super::super::product::BiasAccess;
 use super::super::tests as checked;
 use super::super::weights::PackedWeights;
 use super::*;
-use crate::engine::ir::{Define, Packing, Storage};
+use crate::engine::ir::{CHANNELS_VARY, Define, Fragments, Packing, Storage};
 
 /// A tile to change.
 const PLAIN: BlockTile = BlockTile {
@@ -20,6 +20,10 @@ const PLAIN: BlockTile = BlockTile {
     alike: true,
     bias: BiasAccess::None,
     whole: false,
+    fragments: None,
+    ragged: true,
+    unrolled: false,
+    fours: false,
 };
 
 /// Every size × every way of reading × every way of walking, biases in turn.
@@ -40,7 +44,15 @@ fn tiles() -> Vec<BlockTile> {
                 tiles.push(BlockTile { rows, columns, side, left, walk, padded, bias, ..PLAIN });
             }
         }
-        tiles.push(BlockTile { rows, columns, side, whole: true, ..PLAIN });
+        for reach in reaches {
+            tiles.push(BlockTile { rows, columns, side, left: reach, right: reach, ragged: false, ..PLAIN });
+        }
+        for bias in biases {
+            tiles.push(BlockTile { rows, columns, side, right: Reach::Lines, fours: true, bias, ..PLAIN });
+        }
+        tiles.push(BlockTile { rows, columns, side, unrolled: true, left: Reach::Terms, ..PLAIN });
+        tiles.push(BlockTile { rows, columns, side, whole: true, unrolled: true, ..PLAIN });
+        tiles.push(BlockTile { rows, columns, side, right: Reach::Terms, whole: true, fours: true, ..PLAIN });
     }
     for (bits, signed) in [(4, true), (8, true), (8, false)] {
         for (has_scales, has_zeros, blocked) in
@@ -58,6 +70,15 @@ fn tiles() -> Vec<BlockTile> {
     tiles
 }
 
+/// Those of [`tiles`] that fragments can be multiplied for: as Vulkan has them, and as Metal does.
+fn fragment_tiles() -> Vec<BlockTile> {
+    let fragments = [Fragments { size: 16, lanes: 32, wide: true }, Fragments { size: 8, lanes: 32, wide: false }];
+    let plain = |tile: &BlockTile| !tile.whole && tile.left_packed.or(tile.right_packed).is_none();
+    let mut tiles: Vec<BlockTile> = tiles().into_iter().filter(plain).collect();
+    tiles.retain(|tile| BlockTile::FRAGMENT_SIZES.contains(&(tile.rows, tile.columns)));
+    fragments.into_iter().flat_map(|f| tiles.iter().map(move |t| BlockTile { fragments: Some(f), ..*t })).collect()
+}
+
 fn validated(tile: &BlockTile, storage: Storage) -> (naga::Module, naga::valid::ModuleInfo) {
     let sum = if tile.whole { Storage::I32 } else { Storage::F32 };
     let storage = if tile.whole { Storage::I32 } else { storage };
@@ -65,7 +86,8 @@ fn validated(tile: &BlockTile, storage: Storage) -> (naga::Module, naga::valid::
         Define::Scalar(name, packed.map_or(storage, |p| Storage::Packed(p.packing)))
     };
     let (left, right) = (side("Left", tile.left_packed), side("Right", tile.right_packed));
-    let defines = [left, right, Define::Scalar("Bias", storage), Define::Scalar("Sum", sum)];
+    let vary = Define::Const(CHANNELS_VARY, u32::from(tile.bias == BiasAccess::Column));
+    let defines = [vary, left, right, Define::Scalar("Bias", storage), Define::Scalar("Sum", sum)];
     checked::validated(tile, &tile.shader(), &defines, if tile.whole { sum } else { storage })
 }
 
@@ -75,6 +97,10 @@ fn every_tile_is_valid() {
         let (module, _) = validated(&tile, Storage::F32);
         checked::binds_what_is_declared(&tile, &tile.shader(), &module);
     }
+    for tile in fragment_tiles() {
+        let (module, _) = validated(&tile, Storage::F16);
+        checked::binds_what_is_declared(&tile, &tile.shader(), &module);
+    }
 }
 
 #[test]
@@ -82,11 +108,15 @@ fn every_backend_takes_the_tiles() {
     for tile in tiles() {
         checked::translates(&tile, &validated(&tile, Storage::F16));
     }
+    // HLSL knows no fragments.
+    for tile in fragment_tiles() {
+        checked::translates_but_for_hlsl(&tile, &validated(&tile, Storage::F16));
+    }
 }
 
 #[test]
 fn workgroup_memory_is_what_is_declared() {
-    for tile in tiles() {
+    for tile in tiles().into_iter().chain(fragment_tiles()) {
         let (module, _) = validated(&tile, Storage::F16);
         let mut layouter = naga::proc::Layouter::default();
         layouter.update(module.to_ctx()).expect("types have sizes");
