@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// `RESOURCE_EXHAUSTED` for more than `most` bytes or than the ledger gives, `UNIMPLEMENTED` for an encoding that is not known,
 /// `INVALID_ARGUMENT` for damaged data, `CANCELLED` when the connection breaks off.
-pub(super) async fn gather(headers: &HeaderMap, mut body: Body, most: usize, ledger: &Arc<Ledger>) -> Result<Bytes> {
+pub(super) async fn gather(headers: &HeaderMap, body: &mut Body, most: usize, ledger: &Arc<Ledger>) -> Result<Bytes> {
     let mut buffer = BytesMut::new();
     let mut only: Option<Bytes> = None;
     while let Some(frame) = body.frame().await {
@@ -57,6 +58,24 @@ pub(super) async fn gather(headers: &HeaderMap, mut body: Body, most: usize, led
             String::from_utf8_lossy(other)
         ))),
     }
+}
+
+/// Passes over what comes of a body that was refused: where bytes stay unread when a connection is closed, its client may see
+/// a reset in place of the answer. Bounded in bytes and in time.
+pub(super) async fn drain(body: &mut Body) {
+    const BYTES_MAX: usize = 1 << 20;
+    const TIME_MAX: Duration = Duration::from_millis(50);
+    let draining = async {
+        let mut passed = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            passed += frame.data_ref().map_or(0, Bytes::len);
+            if passed > BYTES_MAX {
+                return;
+            }
+        }
+    };
+    // What has not come by then is the client's to lose.
+    let _ = tokio::time::timeout(TIME_MAX, draining).await;
 }
 
 fn too_large(length: usize, most: usize) -> Error {
@@ -109,23 +128,23 @@ mod tests {
         let packed = deflate(Bytes::from("hello".repeat(100)), &ledger).await.expect("it fits");
         assert!(packed.len() < 100);
         let gzip = headers(&[(header::CONTENT_ENCODING, "gzip")]);
-        let body = gather(&gzip, Body::from(packed.clone()), 1000, &ledger).await.expect("it is whole");
+        let body = gather(&gzip, &mut Body::from(packed.clone()), 1000, &ledger).await.expect("it is whole");
         assert_eq!(body, "hello".repeat(100));
-        let error = gather(&gzip, Body::from(packed.slice(..10)), 1000, &ledger).await.expect_err("it is cut");
+        let error = gather(&gzip, &mut Body::from(packed.slice(..10)), 1000, &ledger).await.expect_err("it is cut");
         assert_eq!(error.code(), Code::InvalidArgument);
-        let error = gather(&gzip, Body::from(packed), 400, &ledger).await.expect_err("500 bytes");
+        let error = gather(&gzip, &mut Body::from(packed), 400, &ledger).await.expect_err("500 bytes");
         assert_eq!(error.code(), Code::ResourceExhausted);
         let brotli = headers(&[(header::CONTENT_ENCODING, "br")]);
-        let error = gather(&brotli, Body::from("x"), 400, &ledger).await.expect_err("unknown");
+        let error = gather(&brotli, &mut Body::from("x"), 400, &ledger).await.expect_err("unknown");
         assert_eq!(error.code(), Code::Unimplemented);
-        let pieces = futures_pieces(&["ab", "cd", "e"]);
-        assert_eq!(gather(&HeaderMap::new(), pieces, 5, &ledger).await.expect("three pieces"), "abcde");
-        let pieces = futures_pieces(&["ab", "cd", "e"]);
-        assert!(gather(&HeaderMap::new(), pieces, 4, &ledger).await.is_err());
+        let mut pieces = in_pieces(&["ab", "cd", "e"]);
+        assert_eq!(gather(&HeaderMap::new(), &mut pieces, 5, &ledger).await.expect("three pieces"), "abcde");
+        let mut pieces = in_pieces(&["ab", "cd", "e"]);
+        assert!(gather(&HeaderMap::new(), &mut pieces, 4, &ledger).await.is_err());
     }
 
     /// A body that comes in these pieces.
-    fn futures_pieces(pieces: &[&'static str]) -> Body {
+    fn in_pieces(pieces: &[&'static str]) -> Body {
         let pieces: Vec<_> = pieces.iter().map(|p| Ok::<_, std::io::Error>(Bytes::from(*p))).collect();
         Body::from_stream(tokio_stream::iter(pieces))
     }

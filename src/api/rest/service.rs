@@ -8,10 +8,11 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::batching::report;
-use super::body::{deflate, gather, takes_gzip};
+use super::body::{deflate, drain, gather, takes_gzip};
 use super::examples::{classify, regress};
 use super::json::JsonLimits;
 use super::metadata::signatures;
@@ -120,13 +121,13 @@ impl Rest {
 
     async fn respond(
         &self,
-        request: Request,
+        parts: Parts,
+        body: &mut Body,
         ledger: &Arc<Ledger>,
         start: Instant,
         counted: &mut Counted,
     ) -> Result<(Reply, Place)> {
         let place = self.in_flight.enter()?;
-        let (parts, body) = request.into_parts();
         let Route { action, model, version } = route(&parts.method, parts.uri.path())?;
         counted.action = Some(action);
         let manager = self.manager()?;
@@ -196,7 +197,8 @@ impl Rest {
             let ledger = Ledger::open(&self.budget);
             let mut counted = Counted::default();
             let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
-            let outcome = self.respond(request, &ledger, start, &mut counted).await;
+            let (parts, mut body) = request.into_parts();
+            let outcome = self.respond(parts, &mut body, &ledger, start, &mut counted).await;
             let code = outcome.as_ref().err().map(Error::code);
             self.observe(start, &counted, code);
             if let Some(path) = path {
@@ -205,7 +207,10 @@ impl Rest {
             }
             let (reply, place) = match outcome {
                 Ok((reply, place)) => (reply, Some(place)),
-                Err(error) => (Reply::error(&error), None),
+                Err(error) => {
+                    drain(&mut body).await;
+                    (Reply::error(&error), None)
+                }
             };
             reply.response().map(|body| Body::new(Held { body, _kept: (ledger, place) }))
         };
