@@ -20,6 +20,6 @@ pub use budget::{Budget, Ledger};
 pub use client::{Client, ClientReply};
 pub use in_flight::InFlight;
 pub use observer::{Call, Entrypoint, Observer, Silent};
-pub use rest::{JsonLimits, Rest, RestOptions};
+pub use rest::{Format, JsonLimits, Rest, RestOptions, read_json, write_json};
 pub use router::{DESCRIPTORS, Options, SERVICES, Services, router};
 pub use tfs::{Form, config, decode_inputs, encode, wire};

@@ -77,7 +77,6 @@ pub(super) const FOREIGN: &[Foreign] = &[
         "0",
         "models are warmed with rows of zeros, not with recorded requests",
     ),
-    ignored("monitoring_config_file", Kind::Text, "", "metrics are always at /metrics of the HTTP port"),
     ignored("remove_unused_fields_from_bundle_metagraph", Kind::Switch, "true", NO_TENSORFLOW),
     refused("prefer_tflite_model", Kind::Switch, "false", NO_TFLITE),
     ignored("num_tflite_pools", Kind::Number, "0", NO_TFLITE),

@@ -57,6 +57,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "4096",
         "REST replies from this size on are compressed for those who take gzip; 0: none is",
     ),
+    setting(
+        "monitoring_config_file",
+        Kind::Text,
+        "",
+        "text file that says where metrics are besides /metrics (MonitoringConfig)",
+    ),
     setting("rest_api_json_depth", Kind::Number, "64", "lists and objects inside each other in a REST request"),
     setting("rest_api_json_elements", Kind::Number, "268435456", "elements of one tensor in a REST request's JSON"),
     setting("host", Kind::Text, "", "address to listen on; empty: every interface, IPv6 and IPv4"),

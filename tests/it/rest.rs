@@ -284,3 +284,145 @@ fn bare_bytes_go_in_and_out() {
     let answer = ask(&server.http, "POST", &path, &[sent], &bytes(&[1.0; 5]));
     assert_eq!(answer.code, 400, "{}", answer.text());
 }
+
+#[test]
+fn examples_are_classified_and_regressed() {
+    if !has_adapter() {
+        return;
+    }
+    let server = Server::start(&["examples", "half_plus_two"], &[]);
+    let ask = |verb: &str, body: &str| post(&server, &format!("/v1/models/examples:{verb}"), body);
+    let body = r#"{"signature_name": "classify_x_to_y", "examples": [{"x": 80.0}, {"x": [20.0]}]}"#;
+    assert_eq!(
+        ask("classify", body).json(),
+        json!({"results": [[["half plus two", 42.0]], [["half plus two", 12.0]]]})
+    );
+    let body = r#"{"signature_name": "regress_x_to_y", "examples": [{"x": 2.0}, {}]}"#;
+    assert_eq!(ask("regress", body).json(), json!({"results": [3.0, 2.0]}));
+    let body = r#"{"signature_name": "regress_ids", "context": {"tokens": [1, 2]}, "examples": [{}, {"tokens": [5]}]}"#;
+    assert_eq!(ask("regress", body).json(), json!({"results": [3.0, 5.0]}));
+    for (verb, body, text) in [
+        ("classify", r#"{"signature_name": "none", "examples": [{}]}"#, "No signature was found with the name: none"),
+        ("classify", "{}", "When method is classify, key 'examples' is expected and was not found"),
+        ("regress", r#"{"examples": [1]}"#, "Example must be JSON object but got JSON Number"),
+        ("regress", r#"{"signature_name": "regress_x_to_y", "examples": [{"x": "a"}]}"#, ""),
+    ] {
+        let answer = ask(verb, body);
+        assert_eq!(answer.code, 400, "{body}: {}", answer.text());
+        assert!(answer.json()["error"].as_str().is_some_and(|e| e.contains(text)), "{body}: {}", answer.text());
+    }
+}
+
+#[test]
+fn batching_is_explained() {
+    if !has_adapter() {
+        return;
+    }
+    let server = Server::start(&["half_plus_two", "mixing"], &[]);
+    for _ in 0..3 {
+        predict(&server, "half_plus_two", r#"{"instances": [1, 2, 3]}"#);
+        predict(&server, "mixing", r#"{"instances": [[1, 2, 3, 4]]}"#);
+    }
+    let half = get(&server, "/v1/models/half_plus_two/batching").json();
+    assert_eq!((&half["merging"]["merges"], &half["rows"]), (&json!(true), &json!(9)), "{half}");
+    assert_eq!(half["now"]["waiting_requests"], 0);
+    assert!(half["run_micros"]["p50"].as_u64().is_some_and(|micros| micros > 0), "{half}");
+    assert_eq!(half["latest"].as_array().map(Vec::len), half["batches"].as_u64().map(|n| n as usize));
+    let mixing = get(&server, "/v1/models/mixing/versions/1/batching").json();
+    assert_eq!(
+        (&mixing["merging"]["merges"], &mixing["closed"]["alone"]["batches"]),
+        (&json!(false), &json!(3)),
+        "{mixing}"
+    );
+    assert!(mixing["merging"]["reason"].as_str().is_some_and(|reason| reason.contains("mean")), "{mixing}");
+    assert_eq!(get(&server, "/v1/models/nobody/batching").code, 404);
+}
+
+/// A connection with a request for `half_plus_two` on it, of whose body only some has been sent.
+fn half_sent(server: &Server) -> std::net::TcpStream {
+    let mut stream = std::net::TcpStream::connect(&server.http).expect("the HTTP port answers");
+    let head = "POST /v1/models/half_plus_two:predict HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 18\r\n\r\n";
+    write!(stream, "{head}{{\"instan").expect("writable");
+    stream
+}
+
+fn rest_of(mut stream: std::net::TcpStream) -> String {
+    // Where the server has answered already, nobody reads it.
+    let _ = stream.write_all(b"ces\": [1]}");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+#[test]
+fn requests_are_bounded_in_time_and_number_and_finished_at_the_end() {
+    if !has_adapter() {
+        return;
+    }
+    let slow = Server::start(&["half_plus_two"], &["--rest_api_timeout_in_ms=200"]);
+    let mut stream = half_sent(&slow);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    assert!(text.starts_with("HTTP/1.1 504") && text.contains("did not come in time"), "{text}");
+
+    let mut server = Server::start(&["half_plus_two"], &["--rest_api_num_threads=1"]);
+    let held = half_sent(&server);
+    let refused = loop {
+        let answer = post(&server, "/v1/models/half_plus_two:predict", r#"{"instances": [1]}"#);
+        if answer.code != 200 {
+            break answer;
+        }
+    };
+    assert_eq!(refused.code, 429, "{}", refused.text());
+    assert!(refused.text().contains("rest_api_num_threads") && refused.header("retry-after").is_some());
+    if server.terminate() {
+        // Pages answer while the one request is waited for.
+        while server.page("/readyz").0 == 200 {}
+        assert!(rest_of(held).ends_with(r#"{"predictions":[2.5]}"#));
+        assert!(server.wait().success());
+    }
+}
+
+#[test]
+fn who_hangs_up_gives_the_request_up() {
+    if !has_adapter() {
+        return;
+    }
+    const SIDE: usize = 256;
+    let server = Server::start(&["shapes"], &[]);
+    let image = vec![0u8; 3 * SIDE * SIDE * 4];
+    let path = format!("/v1/models/shapes:predict?shape=1,3,{SIDE},{SIDE}");
+    let sent = ("Content-Type", "application/octet-stream");
+    assert_eq!(ask(&server.http, "POST", &path, &[sent], &image).code, 200);
+    let cancelled = || {
+        let (_, metrics) = server.page("/metrics");
+        metrics.lines().any(|line| line.starts_with("coracle_dropped_total{") && line.contains("cancelled"))
+    };
+    while !cancelled() {
+        let streams: Vec<_> = (0..8)
+            .map(|_| {
+                let mut stream = std::net::TcpStream::connect(&server.http).expect("the HTTP port answers");
+                let head = format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: {}\r\n", sent.1);
+                write!(stream, "{head}Content-Length: {}\r\n\r\n", image.len()).expect("writable");
+                stream.write_all(&image).expect("writable");
+                stream
+            })
+            .collect();
+        drop(streams);
+    }
+}
+
+#[test]
+fn metrics_are_where_the_configuration_wants_them() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("monitoring.config");
+    std::fs::write(&path, "prometheus_config { enable: true }").expect("writable");
+    let server = Server::start(&["half_plus_two"], &[&format!("--monitoring_config_file={}", path.display())]);
+    let answer = get(&server, "/monitoring/prometheus/metrics");
+    assert_eq!((answer.code, answer.header("content-type")), (200, Some("text/plain")));
+    assert!(answer.text().contains("coracle_model_available"), "{}", answer.text());
+    assert_eq!(get(&server, "/metrics").code, 200);
+}

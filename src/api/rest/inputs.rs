@@ -1,19 +1,22 @@
 //! The `instances` or `inputs` of a predict request → named tensors.
 
-use super::json::{Bounds, Fill, Text, filler};
+use super::json::{Bounds, Fill, JsonLimits, Text, filler, outline};
+use super::outputs::Format;
+use crate::api::budget::Ledger;
 use crate::error::{Error, Result};
 use crate::tensor::{Signature, Tensor};
 
-/// In which form the inputs came; the outputs go back in the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    /// `instances`: a list with an element for each row.
-    Row,
-    /// `inputs`: a tensor for each input.
-    Column,
-}
-
 type Named = Vec<(String, Tensor)>;
+
+/// The inputs of a body of JSON, by name. What they take is taken from `ledger` first.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` with TensorFlow Serving's texts; `RESOURCE_EXHAUSTED` beyond the limits or the ledger.
+pub fn read_json(body: &[u8], signature: &Signature, limits: JsonLimits, ledger: &Ledger) -> Result<Named> {
+    let [instances, inputs] = outline(body, ["instances", "inputs"], limits.depth_max)?;
+    let bounds = Bounds { ledger, elements_max: limits.elements_max, text_bytes: body.len() };
+    read(instances, inputs, signature, bounds).map(|(_, inputs)| inputs)
+}
 
 /// The inputs whose text is `instances` or `inputs`, of which one must be there. Their grammar was checked.
 ///
@@ -157,9 +160,8 @@ fn columns(text: &mut Text<'_>, signature: &Signature, bounds: Bounds<'_>) -> Re
 
 #[cfg(test)]
 mod tests {
-    use super::super::json::outline;
     use super::*;
-    use crate::api::budget::{Budget, Ledger};
+    use crate::api::budget::Budget;
     use crate::tensor::{DType, Spec};
 
     fn signature(inputs: &[(&str, DType)]) -> Signature {

@@ -15,4 +15,7 @@ mod service;
 mod status;
 mod work;
 
-pub use service::{JsonLimits, Rest, RestOptions};
+pub use inputs::read_json;
+pub use json::JsonLimits;
+pub use outputs::{Format, write_json};
+pub use service::{Rest, RestOptions};

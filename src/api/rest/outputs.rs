@@ -1,10 +1,18 @@
 //! Named tensors → the reply to a predict request.
 
-use super::inputs::Format;
 use super::json::{Print, printer, write_string};
 use crate::api::budget::Ledger;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+
+/// In which form inputs came, and outputs go back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `instances` and `predictions`: an element for each row.
+    Row,
+    /// `inputs` and `outputs`: a tensor each.
+    Column,
+}
 
 /// The reply that holds `outputs` in the form in which the inputs came: a single output stands bare, several by their names.
 /// What the text takes is taken from `ledger` first.
@@ -12,7 +20,7 @@ use crate::tensor::Tensor;
 /// # Errors
 /// `INVALID_ARGUMENT` where outputs have no rows, or not equally many, and rows are to be written; `UNIMPLEMENTED` for types
 /// that JSON has no form for; `RESOURCE_EXHAUSTED` beyond the ledger.
-pub(super) fn write(format: Format, outputs: &[(String, Tensor)], ledger: &Ledger) -> Result<Vec<u8>> {
+pub fn write_json(format: Format, outputs: &[(String, Tensor)], ledger: &Ledger) -> Result<Vec<u8>> {
     let printers = outputs.iter().map(|(name, tensor)| Ok((name.as_str(), printer(name, tensor)?)));
     let printers = printers.collect::<Result<Vec<_>>>()?;
     let rows = match format {
@@ -95,7 +103,7 @@ mod tests {
     fn text(format: Format, outputs: &[(&str, &Tensor)]) -> Result<String> {
         let ledger = Ledger::open(&Budget::new(1 << 16));
         let outputs: Vec<_> = outputs.iter().map(|(name, t)| ((*name).to_owned(), (*t).clone())).collect();
-        write(format, &outputs, &ledger).map(|bytes| String::from_utf8(bytes).expect("text"))
+        write_json(format, &outputs, &ledger).map(|bytes| String::from_utf8(bytes).expect("text"))
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::inputs::{self, Format};
+use super::inputs;
 use super::json::{Bounds, Text, outline};
-use super::outputs;
+use super::outputs::{Format, write_json};
 use super::raw;
 use super::reply::Reply;
 use super::service::Asking;
@@ -28,8 +28,8 @@ struct Read {
 ///
 /// # Errors
 /// Those of TensorFlow Serving, with its codes and texts.
-pub(super) async fn predict(asking: &Asking, mut target: Target) -> Result<Reply> {
-    let (reading, reader) = (asking.clone(), target.clone());
+pub(super) async fn predict(asking: &Arc<Asking>, mut target: Target) -> Result<Reply> {
+    let (reading, reader) = (Arc::clone(asking), target.clone());
     let read = off_the_runtime(asking.body.len(), move || read(&reading, reader)).await?;
     target.signature = read.signature;
     let outputs = target.predict(read.inputs, &read.filter, &asking.terms).await?;
@@ -40,7 +40,7 @@ pub(super) async fn predict(asking: &Asking, mut target: Target) -> Result<Reply
         if raw {
             return raw::write(&outputs, &ledger);
         }
-        Ok(Reply::json(outputs::write(read.format, &outputs, &ledger)?))
+        Ok(Reply::json(write_json(read.format, &outputs, &ledger)?))
     })
     .await
 }
@@ -76,9 +76,11 @@ fn read(asking: &Asking, mut target: Target) -> Result<Read> {
 
 /// The string that `text` is.
 pub(super) fn string(text: &[u8], otherwise: &str) -> Result<String> {
+    let wrong = || {
+        let whole = Text::new(text).excerpt();
+        Error::invalid_argument(format!("JSON Value: {whole} not formatted correctly. {otherwise}"))
+    };
     let mut text = Text::new(text);
-    let whole = text.excerpt();
-    let wrong = || Error::invalid_argument(format!("JSON Value: {whole} not formatted correctly. {otherwise}"));
     if text.peek() != Some(b'"') {
         return Err(wrong());
     }

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::batching::report;
 use super::body::{deflate, gather, takes_gzip};
 use super::examples::{classify, regress};
+use super::json::JsonLimits;
 use super::metadata::signatures;
 use super::predict::predict;
 use super::reply::{Reply, not_found};
@@ -34,15 +35,6 @@ const CORS: [(HeaderName, HeaderValue); 3] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET")),
     (header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type")),
 ];
-
-/// Bounds on JSON.
-#[derive(Clone, Copy, Debug)]
-pub struct JsonLimits {
-    /// Lists and objects inside each other.
-    pub depth_max: usize,
-    /// Elements of one tensor.
-    pub elements_max: usize,
-}
 
 /// How the service behaves.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +64,7 @@ pub struct Rest {
 }
 
 /// A request on its way through a handler.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Asking {
     pub(super) headers: HeaderMap,
     pub(super) query: Option<String>,
@@ -152,7 +144,7 @@ impl Rest {
                 let (query, headers) = (parts.uri.query().map(str::to_owned), parts.headers);
                 let (ledger, limits) = (Arc::clone(ledger), self.options.limits);
                 let terms = Terms { deadline: Some(deadline), ledger, check_method: self.options.check_method };
-                let asking = Asking { headers, query, body, terms, limits };
+                let asking = Arc::new(Asking { headers, query, body, terms, limits });
                 match action {
                     Action::Classify => classify(&asking, target).await?,
                     Action::Regress => regress(&asking, target).await?,
@@ -176,6 +168,7 @@ impl Rest {
         if smallest > 0 && reply.body.len() >= smallest && takes_gzip {
             reply.body = deflate(reply.body, ledger).await?;
             reply.headers.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+            reply.headers.push((header::VARY, HeaderValue::from_static("accept-encoding")));
         }
         Ok((reply, place))
     }

@@ -73,7 +73,7 @@ mod tests {
         let status = |state, error: Option<Error>| Status { state, error };
         let versions =
             [(2, status(State::End, Some(Error::data_loss("a \"bad\" file")))), (10, status(State::Available, None))];
-        let model = ModelStatus { versions: versions.into(), error: None, scanned: true, ..ModelStatus::default() };
+        let model = ModelStatus { versions: versions.into(), ..ModelStatus::default() };
         let board = Board { models: [("m".into(), model)].into(), is_configured: true };
         assert_eq!(
             list(&board).body,

@@ -9,6 +9,7 @@ mod text;
 
 pub(super) use fill::{Bounds, Fill, filler};
 pub(super) use message::write_message;
+pub use outline::JsonLimits;
 pub(super) use outline::outline;
 pub(super) use print::{Print, printer, write_float, write_string};
 pub(super) use scalar::base64_object;

@@ -4,6 +4,15 @@
 use super::text::Text;
 use crate::error::{Error, Result};
 
+/// Bounds on JSON.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonLimits {
+    /// Lists and objects inside each other.
+    pub depth_max: usize,
+    /// Elements of one tensor.
+    pub elements_max: usize,
+}
+
 /// The text of the values that `names` have in the object `body`; other members are passed over. The grammar of all of it is
 /// checked.
 ///
