@@ -64,7 +64,7 @@ pub(super) fn compile(out: &Path) {
         emit(&mut rust, &source, &module);
         stems.push(source.stem);
     }
-    for stem in ["patches", "span"] {
+    for stem in ["attention", "patches", "span"] {
         let text: String = ["index", stem]
             .map(|name| std::fs::read_to_string(format!("shaders/lib/{name}.wgsl")).expect("readable"))
             .concat();

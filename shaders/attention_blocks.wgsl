@@ -1,17 +1,16 @@
 // y = softmax(scale × q·kᵀ + mask)·v for every batch entry and head, for GPUs, without laying the scores in storage: a workgroup
 // owns 32 queries and meets the keys 32 at a time, keeping each query's greatest score and sum of exponentials so far (Dao and
 // others, FlashAttention, 2022; Milakov and Gimelshein, Online normalizer calculation for softmax, 2018).
-// q, k, v and y are any arrays whose innermost axis is contiguous; q_step and the like hold the elements between batch entries,
-// heads and rows. A query that sees no key gives zeros.
-// MASK: 0 none, 1 added to the scores, 2 hides the keys where it is 0. CAUSAL: 1 hides key j from query i where
-// j > i + params.shift. VECTORS: the width of v over 32, rounded up.
+// A query that sees no key gives zeros.
+// MASK: 0 none, 1 added to the scores, 2 hides the keys where it is 0, 3 where it is not. CAUSAL: 1 hides key j from query i
+// where j > i + params.shift. VECTORS: the width of v over 32, rounded up.
 // Grid: blocks of queries × heads × batch over x and y (linear, blocks of queries innermost).
-// uses: index
+// uses: index, attention
 // target: y
 // variants: In = f32 f16
 // variants: Mask = f32 f16 u32
 // variants: Out = f32 f16
-// variants: const MASK = 0 1 2
+// variants: const MASK = 0 1 2 3
 // variants: const CAUSAL = 0 1
 // variants: const VECTORS = 1 2 3 4 8
 @group(0) @binding(0) var<storage, read> q: array<In>;
@@ -21,30 +20,6 @@
 @group(0) @binding(4) var<storage, read_write> y: array<Out>;
 @group(0) @binding(5) var<uniform> params: Params;
 
-struct Params {
-    batch: u32,
-    heads: u32,
-    queries: u32,
-    keys: u32,
-    // Elements of a row of q and k, of v and y.
-    depth: u32,
-    width: u32,
-    // Heads that share their keys.
-    sharing: u32,
-    // How many keys the first query sees before its own.
-    shift: i32,
-    // Elements between batch entries, heads, rows, and (of the mask) columns.
-    q_step: vec4<u32>,
-    k_step: vec4<u32>,
-    v_step: vec4<u32>,
-    y_step: vec4<u32>,
-    mask_step: vec4<u32>,
-    scale: f32,
-    unused_0: u32,
-    unused_1: u32,
-    unused_2: u32,
-}
-
 // 32 terms of 32 queries and of 32 keys (vectors of four rows, shuffled by the term), or 32 columns of 32 values.
 var<workgroup> left: array<vec4<f32>, 256>;
 var<workgroup> right: array<vec4<f32>, 256>;
@@ -53,7 +28,8 @@ var<workgroup> weights: array<vec4<f32>, 256>;
 // For each of eight columns of invocations, vectors of four queries.
 var<workgroup> parts: array<vec4<f32>, 64>;
 
-const LOWEST = -3.4e38;
+// The least float: a mask that adds it to all scores leaves all keys alike.
+const LOWEST = -0x1.fffffep127f;
 
 // The greatest (or the sum) over what the invocations of a row hold for their four queries.
 fn gathered(own: vec4<f32>, row: u32, column: u32, greatest: bool) -> vec4<f32> {
@@ -83,10 +59,10 @@ fn main(
     }
     let head = pair - entry * params.heads;
     let first_query = (at - pair * blocks) * 32u;
-    let q_first = entry * params.q_step.x + head * params.q_step.y;
-    let k_first = entry * params.k_step.x + head / params.sharing * params.k_step.y;
-    let v_first = entry * params.v_step.x + head / params.sharing * params.v_step.y;
-    let mask_first = entry * params.mask_step.x + head * params.mask_step.y;
+    let q_first = params.q_step.w + entry * params.q_step.x + head * params.q_step.y;
+    let k_first = params.k_step.w + entry * params.k_step.x + head / params.sharing * params.k_step.y;
+    let v_first = params.v_step.w + entry * params.v_step.x + head / params.sharing * params.v_step.y;
+    let mask_first = params.mask_first + entry * params.mask_step.x + head * params.mask_step.y;
     // An invocation's queries and keys are four and four, its columns of v eight apart.
     let row = index / 8u;
     let column = index % 8u;
@@ -149,7 +125,7 @@ fn main(
                     if MASK == 1u {
                         scores[j][i] += f32(value);
                     } else {
-                        is_seen &= value != Mask(0);
+                        is_seen &= (value != Mask(0)) == (MASK == 2u);
                     }
                 }
                 seen[j][i] = is_seen;
@@ -203,7 +179,7 @@ fn main(
                     let value = select(0.0, sums[vector * 4u + i][j] / all[i], all[i] > 0.0);
                     store(
                         value,
-                        entry * params.y_step.x + head * params.y_step.y + query * params.y_step.z + place,
+                        params.y_step.w + entry * params.y_step.x + head * params.y_step.y + query * params.y_step.z + place,
                         place,
                     );
                 }

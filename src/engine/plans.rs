@@ -387,3 +387,10 @@ impl Plans {
         }
     }
 }
+
+impl Drop for Plans {
+    /// Executables go before the lanes that they are on: who waits for a lane's last holder waits for them, too.
+    fn drop(&mut self) {
+        *self.state.get_mut().unwrap_or_else(PoisonError::into_inner) = State::default();
+    }
+}

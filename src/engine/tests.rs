@@ -1,5 +1,7 @@
 //! Graphs with sequences, compiled: what is read from them need not leave the device.
 
+mod attention;
+
 use std::sync::Arc;
 
 use super::compile::{compile, optimise, prove_rows};

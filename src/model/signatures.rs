@@ -28,7 +28,7 @@ use super::example::{FeatureForm, FeatureKind, FeatureSpec};
 use super::face::{Face, Faces, Give, Method, Source, examples_spec, fits};
 use super::literal::{feature, filled, tensor};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Dim, Shape, Signature, Spec};
+use crate::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
 
 /// The file's name.
 const FILE: &str = "signatures.toml";
@@ -101,6 +101,9 @@ fn parse(text: &str, model: &Signature) -> Result<BTreeMap<String, Face>, Mistak
     };
     written.into_iter().map(face).collect()
 }
+
+/// What callers send, where the model's inputs come from, and the defaults by the callers' names.
+type Takes = (Vec<Spec>, Vec<Source>, BTreeMap<String, Tensor>);
 
 /// One signature being read.
 struct Reading<'a> {
@@ -200,8 +203,7 @@ impl Reading<'_> {
     }
 
     /// Inputs, sources and defaults of a signature that takes tensors.
-    #[allow(clippy::type_complexity)]
-    fn tensors(&self) -> Result<(Vec<Spec>, Vec<Source>, BTreeMap<String, crate::tensor::Tensor>), Mistake> {
+    fn tensors(&self) -> Result<Takes, Mistake> {
         if let Some(feature) = self.written.features.values().next() {
             return Err((feature.span(), "features, expected only with method classify or regress".to_owned()));
         }
@@ -240,8 +242,7 @@ impl Reading<'_> {
     }
 
     /// The same of a signature that takes examples.
-    #[allow(clippy::type_complexity)]
-    fn features(&self) -> Result<(Vec<Spec>, Vec<Source>, BTreeMap<String, crate::tensor::Tensor>), Mistake> {
+    fn features(&self) -> Result<Takes, Mistake> {
         if let Some(input) = self.written.inputs.values().next() {
             return Err((input.span(), "inputs, expected features: classify and regress take examples".to_owned()));
         }
@@ -279,7 +280,7 @@ impl Reading<'_> {
 }
 
 /// The default of an input: its type and, where the first axis is open and the value has none for it, one row.
-fn default_of(value: &Spanned<Value>, spec: &Spec) -> Result<crate::tensor::Tensor, Mistake> {
+fn default_of(value: &Spanned<Value>, spec: &Spec) -> Result<Tensor, Mistake> {
     let fault = |what: String| (value.span(), what);
     let made = tensor(value.get_ref(), spec.dtype).map_err(|e| fault(e.message().to_owned()))?;
     let Some(dims) = &spec.dims else { return Ok(made) };

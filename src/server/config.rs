@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::memory::{available_bytes, default_request_memory_bytes};
-use super::model_file::{batching, metrics, models, roots};
+use super::model_file::{batching, models, roots};
 use super::values::Values;
+use crate::api::config::metrics_path;
 use crate::api::{Admin, JsonLimits, RestOptions, Secret};
 use crate::engine::{EngineOptions, Precision, cache_folder};
 use crate::error::{Error, Result};
@@ -120,7 +121,7 @@ impl Values {
             tensor_content: self.switch("enable_serialization_as_tensor_content"),
             check_method: self.switch("enable_signature_method_name_check"),
             rest: self.rest(&mut wrong),
-            metrics_path: wrong.one(metrics(self)),
+            metrics_path: wrong.one(self.metrics_path()),
             grpc_requests_max: wrong.one(self.number("grpc_max_threads")),
             rest_requests_max: wrong.one(self.number("rest_api_num_threads")),
             engine: EngineOptions {
@@ -165,6 +166,12 @@ impl Values {
                 elements_max: wrong.one(self.number("rest_api_json_elements")),
             },
         }
+    }
+
+    fn metrics_path(&self) -> Result<Option<String>> {
+        let Some(path) = self.path("monitoring_config_file") else { return Ok(None) };
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::from(e).at(path.display()))?;
+        metrics_path(&text, &path.display().to_string())
     }
 
     fn manager(&self, wrong: &mut Wrong) -> ManagerOptions {
@@ -234,7 +241,7 @@ impl Values {
             None => std::env::var("CORACLE_ADMIN_TOKEN").unwrap_or_default(),
         };
         match Secret::new(&text) {
-            None if self.is_given("admin_token_file") => {
+            None if self.path("admin_token_file").is_some() => {
                 Err(self.wrong("admin_token_file", "a file with a token in it"))
             }
             token => Ok(token),

@@ -1,12 +1,11 @@
-//! The files that settings name: models, how they are batched, where metrics are. That of models is read again while the
-//! server runs.
+//! The models that the settings name, and the file of models read again while the server runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::values::Values;
-use crate::api::config::{batching_parameters, metrics_path, model_configs};
+use crate::api::config::{batching_parameters, model_configs};
 use crate::batch::Parameters;
 use crate::error::{Error, Result};
 use crate::model::{Manager, ModelConfig, check_model_name};
@@ -26,15 +25,6 @@ pub(super) fn batching(values: &Values) -> Result<Option<Parameters>> {
         Some(_) if !on => Err(Error::invalid_argument("batching_parameters_file is set without enable_batching")),
         Some(path) => batching_parameters(&read(&path)?, &path.display().to_string()).map(Some),
     }
-}
-
-/// Where metrics are wanted besides /metrics.
-///
-/// # Errors
-/// `INVALID_ARGUMENT` with the place of a mistake.
-pub(super) fn metrics(values: &Values) -> Result<Option<String>> {
-    let Some(path) = values.path("monitoring_config_file") else { return Ok(None) };
-    metrics_path(&read(&path)?, &path.display().to_string())
 }
 
 /// The configured models.

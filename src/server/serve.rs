@@ -86,8 +86,8 @@ async fn serve(config: Config) -> Result<()> {
     let rest = Rest::new(budget, Arc::clone(&rest_in_flight), observer, config.rest);
     if let Some(listener) = http_listener {
         // Ends with the process, so that pages answer while requests drain.
-        let app = http::router(Arc::clone(&pages), config.metrics_path.as_deref(), &rest);
-        let (never, stopping) = watch::channel(false);
+        let ((never, stopping), app) =
+            (watch::channel(false), http::router(Arc::clone(&pages), config.metrics_path.as_deref(), &rest));
         tokio::spawn(async move {
             drop(answer(listener, app, stopping).await);
             drop(never);

@@ -1,4 +1,4 @@
-//! Kernels that no operator uses alone yet, on hand-made programs.
+//! Kernels in ways that no operator uses yet, on hand-made programs.
 
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! `tf.Example` messages as rows of features.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -51,8 +49,9 @@ pub(in crate::api) fn with_context(
     let bytes = context.iter().map(|(name, feature)| FEATURE_BYTES + name.len() + feature.len() * VALUE_BYTES);
     ledger.take((bytes.sum::<usize>() as u64).saturating_mul(examples.len() as u64))?;
     for example in &mut examples {
-        let missing: HashMap<_, _> = context.iter().filter(|(name, _)| !example.contains_key(*name)).collect();
-        example.extend(missing.into_iter().map(|(name, feature)| (name.clone(), feature.clone())));
+        for (name, feature) in context {
+            example.entry(name.clone()).or_insert_with(|| feature.clone());
+        }
     }
     Ok(examples)
 }

@@ -25,9 +25,15 @@ fn parse<T: prost::Message + Default>(name: &str, text: &str, file: &str) -> Res
     message.transcode_to().map_err(|e| Error::internal(format!("{name}: {e}")))
 }
 
+/// How the parser says that something is missing.
+const AT_THE_END: &str = "reached end of input";
+
 /// The line of a mistake, which the parser keeps to itself: the first at whose end the text so far has that mistake. Once the
 /// line is there the mistake stays, so that halving finds it.
 fn line_of(descriptor: &MessageDescriptor, text: &str, mistake: &str) -> usize {
+    if mistake.ends_with(AT_THE_END) {
+        return text.lines().count().max(1);
+    }
     let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).chain([text.len()]).collect();
     let is_before = |end: &usize| {
         let parsed = DynamicMessage::parse_text_format(descriptor.clone(), &text[..*end]);
@@ -69,7 +75,7 @@ fn names(line: &str, name: &str) -> bool {
 /// Where TensorFlow Serving's metrics are unless its configuration says.
 const METRICS_PATH: &str = "/monitoring/prometheus/metrics";
 
-/// The path at which a `monitoring_config_file` wants metrics, if it wants them; `file` is what it is called.
+/// The path at which a `monitoring_config_file` wants metrics, if it wants them.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` with the place of a mistake, or the path that is none.
@@ -79,7 +85,7 @@ pub fn metrics_path(text: &str, file: &str) -> Result<Option<String>> {
     let path = if prometheus.path.is_empty() { METRICS_PATH.to_owned() } else { prometheus.path };
     let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
     if !path.starts_with('/') || !path.chars().all(plain) {
-        let what = format!("{file}: prometheus_config.path is {path:?}, expected a path such as {METRICS_PATH}");
+        let what = format!("{file}: prometheus_config.path {path:?}, expected a path such as {METRICS_PATH}");
         return Err(Error::invalid_argument(what));
     }
     Ok(Some(path))
@@ -157,11 +163,8 @@ mod tests {
               'tensorflow.serving.ModelConfigList'"
             ]
         );
-        assert!(
-            mistakes("model_config_list {\n").concat().starts_with("f:2: "),
-            "{:?}",
-            mistakes("model_config_list {\n")
-        );
+        let open = mistakes("model_config_list {\n config {\n").concat();
+        assert!(open.starts_with("f:2: ") && open.ends_with(AT_THE_END), "{open}");
         // All mistakes of meaning at once.
         let several = "model_config_list {\n config { name: 'a/b' base_path: '/m' }\n config { name: \"c\" }\n\
                        config { name: 'd' base_path: '/m' model_platform: 'pytorch' }\n\

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::dequantised::{Restored, restored};
+use super::fuse::fuse;
 use super::group::{Unit, units};
 use super::map::record_map;
 use super::plan::assign_pools;
@@ -23,7 +24,8 @@ use crate::tensor::{DType, Shape, Signature, Spec, Tensor};
 /// # Errors
 /// `INVALID_ARGUMENT` naming the node that cannot take the inputs, `RESOURCE_EXHAUSTED` naming a limit of the adapter.
 pub fn compile(graph: &Graph, inputs: &[Given], profile: &Profile, choices: &Choices) -> Result<Program> {
-    let known = specialise(graph, inputs, profile)?;
+    let mut known = specialise(graph, inputs, profile)?;
+    fuse(&mut known, profile);
     let graph = &known.graph;
     let mut forced_host = HashMap::new();
     for index in known.live.iter().filter(|n| known.is_dynamic(&graph.nodes[**n])) {

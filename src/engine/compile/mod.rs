@@ -1,6 +1,7 @@
 //! Graph → Program: folding, fusion, lowering and memory planning, as pure functions.
 
 mod dequantised;
+mod fuse;
 mod group;
 mod lower;
 mod map;
@@ -11,6 +12,7 @@ mod rebatch;
 mod specialise;
 mod turned;
 
+pub use fuse::fuse;
 pub use lower::compile;
 pub use optimise::optimise;
 pub use prove::prove_rows;

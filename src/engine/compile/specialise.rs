@@ -50,6 +50,26 @@ impl Specialised {
         node.outputs.iter().filter_map(|v| v.and_then(|v| self.fact(v)).cloned()).collect()
     }
 
+    /// What is known of each value.
+    pub(super) fn facts(&self) -> &[Option<Fact>] {
+        &self.facts
+    }
+
+    /// Leaves those nodes live that the outputs, or what is computed later, still need.
+    pub(super) fn keep_needed(&mut self) {
+        let mut needed: BTreeSet<ValueId> = self.graph.outputs.iter().chain(&self.crossing).copied().collect();
+        let mut live = Vec::with_capacity(self.live.len());
+        for index in self.live.iter().rev() {
+            let node = &self.graph.nodes[*index];
+            if node.outputs.iter().flatten().any(|value| needed.contains(value)) {
+                needed.extend(node.inputs.iter().flatten());
+                live.push(*index);
+            }
+        }
+        live.reverse();
+        self.live = live;
+    }
+
     /// Whether extents of what the node gives are known only once it has run.
     pub fn is_dynamic(&self, node: &Node) -> bool {
         node.outputs.iter().flatten().any(|v| self.fact(*v).is_some_and(|f| f.shape().is_none()))

@@ -19,6 +19,8 @@ mod program;
 mod quantized;
 mod recorder;
 mod rows;
+mod strided;
+mod surroundings;
 
 pub use attributes::{Attribute, Attributes, Subgraph};
 pub use chain::{Access, Chain, ChainOperand, PointwiseBuilder, PointwiseInput, Reg, SMALL_ELEMENTS};
@@ -38,3 +40,5 @@ pub use program::{Arithmetic, Buffer, BufferId, Dispatch, HostStep, OutputPlace,
 pub use quantized::{Grid, Quantized, ScaleLayout, WeightAxes};
 pub use recorder::{Operand, OperandGrid, Recorder, Scene, Work, linear_groups};
 pub use rows::{Rows, RowsQuery};
+pub use strided::Strided;
+pub use surroundings::{Fused, Surroundings};

@@ -1,15 +1,19 @@
 //! The contract that every operator fulfils.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::chain::{PointwiseBuilder, Reg};
 use super::expansion::Expansion;
 use super::fact::Fact;
+use super::graph::Node;
 use super::profile::Profile;
 use super::quantized::{Quantized, WeightAxes};
 use super::recorder::Recorder;
 use super::rows::{Rows, RowsQuery};
+use super::strided::Strided;
+use super::surroundings::{Fused, Surroundings};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 
@@ -17,7 +21,7 @@ use crate::tensor::{Shape, Tensor};
 ///
 /// `infer`, `evaluate` and the device's answer must agree: tests hold the latter two against each other on every adapter.
 /// Inputs that the model leaves out are `None`; lists may be shorter than the operator's longest form.
-pub trait Op: Debug + Send + Sync {
+pub trait Op: Any + Debug + Send + Sync {
     /// The operator's name as its standard spells it.
     fn name(&self) -> &'static str;
 
@@ -111,6 +115,16 @@ pub trait Op: Debug + Send + Sync {
     /// Whether output 0 is input 0's bytes in the same order under another shape.
     fn is_view(&self) -> bool {
         false
+    }
+
+    /// Where the elements of an output lie in input 0, if moving them is all that is done; for inputs of known shapes.
+    fn arrangement(&self, _output: usize, _inputs: &[Option<&Fact>]) -> Option<Strided> {
+        None
+    }
+
+    /// What does the work of this node, `node`, and of others around it in one; tried once the shapes are known.
+    fn fuse(&self, _node: &Node, _around: &Surroundings<'_>) -> Option<Fused> {
+        None
     }
 
     /// Whether inputs may be sequences and optional values.

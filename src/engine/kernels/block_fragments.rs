@@ -16,14 +16,17 @@ pub(super) const FRAGMENT_DIRECTIVES: &str =
 /// Subgroups of a workgroup, two by two.
 const SUBGROUPS: u32 = 4;
 
+const FOUR_SUMS: &str = "vec4<f32>(staged[held], staged[held + 1u], staged[held + 2u], staged[held + 3u])";
+
 impl Fragments {
     pub(super) fn invocations(self) -> u32 {
         SUBGROUPS * self.lanes
     }
 
-    /// Sums that lie in workgroup memory on their way to storage: a row of fragments of each subgroup.
-    pub(super) fn staged(self, tile: &BlockTile) -> u32 {
-        SUBGROUPS * self.size * tile.columns / 2
+    /// Sums that lie in workgroup memory on their way to storage: one fragment of each subgroup. Drivers leave cores half empty
+    /// where workgroups ask for much memory.
+    pub(super) fn staged(self) -> u32 {
+        SUBGROUPS * self.size * self.size
     }
 
     /// Fragments of a subgroup along the rows and the columns of its quarter.
@@ -36,18 +39,18 @@ impl Fragments {
     }
 
     pub(super) fn workgroup_memory(self, tile: &BlockTile) -> String {
-        let array = |vectors: u32| match self.wide {
-            true => format!("array<vec4<Held>, {vectors}>"),
-            false => format!("array<Held, {}>", 4 * vectors),
+        let array = |vectors: u32, element: &str| match self.wide {
+            true => format!("array<vec4<{element}>, {vectors}>"),
+            false => format!("array<{element}, {}>", 4 * vectors),
         };
         format!(
             "alias Held = f16;\n\
              var<workgroup> left: {};\n\
              var<workgroup> right: {};\n\
-             var<workgroup> staged: array<f32, {}>;\n",
-            array(tile.held_vectors(Operand::Left)),
-            array(tile.held_vectors(Operand::Right)),
-            self.staged(tile)
+             var<workgroup> staged: {};\n",
+            array(tile.held_vectors(Operand::Left), "Held"),
+            array(tile.held_vectors(Operand::Right), "Held"),
+            array(self.staged() / 4, "f32")
         )
     }
 
@@ -103,57 +106,52 @@ impl Fragments {
         Ok(())
     }
 
-    /// Stores a row of fragments of each subgroup a turn, by way of workgroup memory: neighbouring lanes store neighbouring
-    /// columns.
+    /// Stores a fragment of each subgroup a turn, by way of workgroup memory: a lane stores four columns of every line that it
+    /// comes to, the same ones for all fragments in a column.
     pub(super) fn emit_stores(self, tile: &BlockTile, text: &mut String) -> std::fmt::Result {
-        let ([down, across], size, wide) = (self.grid(tile), self.size, tile.columns / 2);
-        writeln!(
-            text,
-            "let staging = subgroup * {}u;\nfor (var turn = 0u; turn < {down}u; turn++) {{\nswitch turn {{",
-            size * wide
-        )?;
-        for i in 0..down {
-            writeln!(text, "{}: {{", case(i, down))?;
-            for j in 0..across {
-                writeln!(text, "coopStoreT(c{i}_{j}, &staged[staging + {}u], {wide}u);", j * size)?;
+        let ([down, across], size, fours) = (self.grid(tile), self.size, self.size / 4);
+        // A vector of sums, or a sum, where pointers are to single numbers.
+        let (unit, sums) = if self.wide { (4, "staged[held]") } else { (1, FOUR_SUMS) };
+        writeln!(text, "let staging = subgroup * {}u;", size * size / unit)?;
+        for j in 0..across {
+            writeln!(text, "{{\nlet place = own_column + {}u + lane % {fours}u * 4u;", j * size)?;
+            for i in 0..if tile.fours { 1 } else { 4 } {
+                let column = match tile.is_spread() {
+                    true => format!("(place + {i}u) % 4u * {}u + (place + {i}u) / 4u", tile.columns / 4),
+                    false => format!("place + {i}u"),
+                };
+                writeln!(
+                    text,
+                    "let column{i} = first_column + {column};\nlet out{i} = pixel_out(min(column{i}, last_column));"
+                )?;
             }
-            writeln!(text, "}}")?;
-        }
-        writeln!(
-            text,
-            "}}\nworkgroupBarrier();\n\
-             for (var four = lane; four < {}u; four += {}u) {{\n\
-             let row = first_row + own_row + turn * {size}u + four / {}u;\n\
-             let place = own_column + four % {}u * 4u;\n\
-             let held = staging + four * 4u;\n\
-             let sums = vec4<f32>(staged[held], staged[held + 1u], staged[held + 2u], staged[held + 3u]);\n\
-             if row < params.rows {{\n\
-             let channel = start.w + row * params.channel_row;",
-            size * wide / 4,
-            self.lanes,
-            wide / 4,
-            wide / 4
-        )?;
-        if tile.fours {
+            writeln!(text, "for (var turn = 0u; turn < {down}u; turn++) {{\nswitch turn {{")?;
+            for i in 0..down {
+                let label = case(i, down);
+                writeln!(text, "{label}: {{ coopStoreT(c{i}_{j}, &staged[staging], {}u); }}", size / unit)?;
+            }
             writeln!(
                 text,
-                "let column = first_column + place;\n{}",
-                tile.stored_four("sums", "column", "pixel_out(column)")
+                "}}\nworkgroupBarrier();\n\
+                 for (var line = lane / {fours}u; line < {size}u; line += {}u) {{\n\
+                 let row = first_row + own_row + turn * {size}u + line;\n\
+                 let held = staging + (line * {fours}u + lane % {fours}u) * {}u;\n\
+                 let sums = {sums};\n\
+                 if row < params.rows {{\n\
+                 let channel = start.w + row * params.channel_row;",
+                self.lanes / fours,
+                4 / unit
             )?;
-        } else {
-            let column = match tile.is_spread() {
-                true => format!("(place + i) % 4u * {}u + (place + i) / 4u", tile.columns / 4),
-                false => "place + i".to_owned(),
-            };
-            writeln!(
-                text,
-                "for (var i = 0u; i < 4u; i++) {{\n\
-                 let column = first_column + {column};\n\
-                 let sum = sums[i];\n\
-                 {}\n}}",
-                tile.stored_one("column", "pixel_out(column)")
-            )?;
+            if tile.fours {
+                writeln!(text, "{}", tile.stored_four("sums", "column0", "out0"))?;
+            } else {
+                for i in 0..4 {
+                    let stored = tile.stored_one(&format!("column{i}"), &format!("out{i}"));
+                    writeln!(text, "{{\nlet sum = sums[{i}];\n{stored}\n}}")?;
+                }
+            }
+            writeln!(text, "}}\n}}\nworkgroupBarrier();\n}}\n}}")?;
         }
-        writeln!(text, "}}\n}}\nworkgroupBarrier();\n}}")
+        Ok(())
     }
 }

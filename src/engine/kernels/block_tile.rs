@@ -10,7 +10,7 @@ pub const DEPTH: u32 = 16;
 /// Terms of a slice of 16-bit floats that subgroups multiply as one.
 const FRAGMENT_DEPTH: u32 = 32;
 
-/// Halves between the rows of an operand in workgroup memory that fall into other banks than those of the row before.
+/// Numbers between the rows of an operand in workgroup memory that fall into other banks than those of the row before.
 const PADDING: u32 = 8;
 
 /// How an operand is read.
@@ -109,7 +109,7 @@ impl BlockTile {
         let slots = if self.walk == Walk::Windows { 20 * self.depth() } else { 0 };
         let vectors = self.held_vectors(Operand::Left) + self.held_vectors(Operand::Right);
         match self.fragments {
-            Some(fragments) => vectors * 8 + fragments.staged(self) * 4 + slots,
+            Some(fragments) => vectors * 8 + fragments.staged() * 4 + slots,
             None => vectors * 4 * sum_bytes + slots,
         }
     }

@@ -1,5 +1,6 @@
 //! The shader library: WGSL files embedded and reflected at build time, and kernels made as text.
 
+mod attention_tile;
 mod block;
 mod block_carry;
 mod block_fragments;
@@ -15,6 +16,7 @@ mod library {
     include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
 }
 
+pub use attention_tile::{AttentionTile, Masking};
 pub use block_tile::{BlockTile, DEPTH, Reach, Walk};
 pub use library::*;
 pub use patch_tile::{PatchTile, Taps};

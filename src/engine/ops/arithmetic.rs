@@ -84,11 +84,16 @@ constructors! {
 
 /// A left fold of one binary function over the inputs; `Mean` divides by their number at the end.
 #[derive(Debug)]
-struct Arithmetic {
+pub(super) struct Arithmetic {
     kind: &'static Kind,
 }
 
 impl Arithmetic {
+    /// Which one it is.
+    pub(super) fn name_of(&self) -> &'static str {
+        self.kind.name
+    }
+
     fn is_mean(&self) -> bool {
         self.kind.name == "Mean"
     }

@@ -1,6 +1,6 @@
 //! Strided copies: what operators that only move elements are made of.
 
-use crate::engine::ir::{Define, Operand, Recorder, Storage, Work, linear_groups};
+use crate::engine::ir::{Define, Operand, Recorder, Storage, Strided, Work, linear_groups};
 use crate::engine::kernels::copy;
 use crate::error::{Error, Result};
 
@@ -45,6 +45,22 @@ impl Copy {
             axes.push(Axis { extent: 1, from: 0, to: 0 });
         }
         axes
+    }
+
+    /// Where each element of the target lies in the source, if this fills the target.
+    pub(super) fn arrangement(&self) -> Option<Strided> {
+        let mut axes: Vec<&Axis> = self.axes.iter().filter(|a| a.extent != 1).collect();
+        axes.sort_by_key(|a| std::cmp::Reverse(a.to));
+        let mut filled = 1;
+        for axis in axes.iter().rev() {
+            if axis.to != filled {
+                return None;
+            }
+            filled *= axis.extent as i64;
+        }
+        let from = axes.into_iter().map(|a| Some((a.extent, usize::try_from(a.from).ok()?)));
+        (self.to == 0).then_some(())?;
+        Some(Strided::new(usize::try_from(self.from).ok()?, from.collect::<Option<Vec<_>>>()?))
     }
 
     /// Does the copy on the host.

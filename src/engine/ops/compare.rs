@@ -108,7 +108,7 @@ pub(super) fn select(_spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
 
 /// Elements of one tensor or another, by a third.
 #[derive(Debug)]
-struct Where;
+pub(super) struct Where;
 
 impl Op for Where {
     fn name(&self) -> &'static str {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::arguments::{axis_of, optional, place, required};
+use super::arranged;
 use super::boxes::word;
 use super::registry::OpSpec;
-use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Storage, Work, linear_groups};
+use crate::engine::ir::{
+    Define, Fact, Fused, Node, Op, Recorder, Rows, RowsQuery, Storage, Strided, Surroundings, Work, linear_groups,
+};
 use crate::engine::kernels::gather;
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
@@ -81,6 +84,19 @@ impl Op for Gather {
             }
             _ => query.default_answer(),
         }
+    }
+
+    fn arrangement(&self, _output: usize, inputs: &[Option<&Fact>]) -> Option<Strided> {
+        let shape = optional(inputs, 0)?.shape()?;
+        let axis = axis_of(self.axis, shape.rank()).ok()?;
+        let [index] = optional(inputs, 1)?.value.as_ref()?.to_i64s().ok()?[..] else { return None };
+        let inner: usize = shape[axis + 1..].iter().product();
+        let outer: usize = shape[..axis].iter().product();
+        Some(Strided::new(place(index, shape[axis]).ok()? * inner, [(outer, shape[axis] * inner), (inner, 1)]))
+    }
+
+    fn fuse(&self, node: &Node, around: &Surroundings<'_>) -> Option<Fused> {
+        arranged::joined(node, around)
     }
 
     fn reads_packed(&self, i: usize) -> bool {

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use super::arguments::made;
+use super::attend_pattern;
 use super::broadcast::indices;
 use super::host_product::{add_product, from_wrapped_i64s, wrapped_i64s};
 use super::product::{Matrices, Product, Source, Start, word};
 use super::registry::OpSpec;
-use crate::engine::ir::{Cost, Fact, Op, Profile, Recorder, Rows, RowsQuery, WeightAxes};
+use crate::engine::ir::{Cost, Fact, Fused, Node, Op, Profile, Recorder, Rows, RowsQuery, Surroundings, WeightAxes};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor, broadcast};
 
 /// `y = a b` over the last two axes; the others broadcast. A vector on the left is a row, on the right a column, and its
 /// made-up axis is dropped from the result.
 #[derive(Debug)]
-struct MatMul;
+pub(super) struct MatMul;
 
 /// The operator of `spec`.
 pub(super) fn matmul(_spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
@@ -121,6 +122,10 @@ impl Op for MatMul {
 
     fn weight_axes(&self, i: usize, shape: &Shape) -> Option<WeightAxes> {
         (i == 1 && shape.rank() == 2).then_some(WeightAxes { channel: 1, term: Some(0) })
+    }
+
+    fn fuse(&self, node: &Node, around: &Surroundings<'_>) -> Option<Fused> {
+        attend_pattern::recognised(node, around)
     }
 
     fn channel_axis(&self, output_rank: usize) -> Option<usize> {

@@ -3,6 +3,10 @@
 mod arg_extreme;
 mod arguments;
 mod arithmetic;
+mod arranged;
+mod attend;
+mod attend_pattern;
+mod attend_record;
 mod attention;
 mod batch_normalization;
 mod batch_statistics;

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::arguments::{known, optional, required};
+use super::arranged;
 use super::boxes::Copy;
-use crate::engine::ir::{Fact, Op, Recorder, Rows, RowsQuery};
+use crate::engine::ir::{
+    Expansion, Fact, Fused, Node, Op, Profile, Recorder, Rows, RowsQuery, Strided, Surroundings, Wire,
+};
 use crate::error::{Error, Result};
 use crate::tensor::{Dim, Shape, Tensor};
 
@@ -100,6 +103,33 @@ impl<M: Movement> Op for Moving<M> {
 
     fn reading_transposed(&self, _i: usize) -> Option<Arc<dyn Op>> {
         self.0.is_transposition().then(super::views::nothing)
+    }
+
+    fn expand(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Result<Option<Expansion>> {
+        let Ok(shapes) = self.shapes(inputs) else { return Ok(None) };
+        let [shape] = &shapes[..] else { return Ok(None) };
+        let input = required(inputs, 0)?.shape().map(|s| s.elements());
+        // Axes of extent 1 that change places, or an axis taken whole: nothing moves.
+        let stays = input == Some(shape.elements()) && self.arrangement(0, inputs).is_some_and(|a| a.is_whole());
+        Ok(stays.then(|| {
+            let mut expansion = Expansion::default();
+            let output = expansion.push(super::views::reshaping(shape), vec![Some(Wire::Input(0))], 1);
+            Expansion { outputs: vec![Some(output)], ..expansion }
+        }))
+    }
+
+    fn fuse(&self, node: &Node, around: &Surroundings<'_>) -> Option<Fused> {
+        arranged::joined(node, around)
+    }
+
+    fn arrangement(&self, output: usize, inputs: &[Option<&Fact>]) -> Option<Strided> {
+        let shapes = self.shapes(inputs).ok()?;
+        let mut copies = self.0.copies(inputs, &shapes).ok()?;
+        copies.retain(|(_, to, _)| *to == output);
+        match &copies[..] {
+            [(0, _, copy)] => copy.arrangement(),
+            _ => None,
+        }
     }
 
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {

@@ -17,6 +17,8 @@ pub(super) const DISPATCH: f64 = 5e5;
 pub(super) const TRAFFIC: f64 = 60.0;
 /// What a multiply-add of fragments costs.
 const FRAGMENT_COST: f64 = 0.2;
+/// What storing a sum costs more where the fragments of a tile leave few registers for anything else.
+const CROWDED_STORE: f64 = 150.0;
 /// Into how many parts terms are cut.
 const PARTS: [u32; 4] = [2, 4, 8, 16];
 /// Terms below which a part is not worth a pass of its own.
@@ -67,7 +69,9 @@ fn cost(product: &Product, tile: &BlockTile, parts: u32) -> f64 {
         Some(_) => FRAGMENT_COST + 8.0 * (1.0 / down + 1.0 / across),
         None => 1.0 + 16.0 / f64::from(tile.side * tile.side) + 2.0 * (1.0 / down + 1.0 / across),
     };
-    let sums = rounds * down * across * terms * each / busy;
+    let crowded = tile.fragments.is_some() && tile.rows * tile.columns == 128 * 128;
+    let stored = if crowded { CROWDED_STORE } else { 0.0 };
+    let sums = rounds * down * across * (terms * each + stored) / busy;
     let partial = f64::from(rows) * f64::from(columns) * entries * f64::from(parts + 1);
     if parts == 1 { sums } else { sums + DISPATCH + partial * TRAFFIC / CORES }
 }

@@ -27,7 +27,7 @@ pub(super) fn masked_softmax() -> Arc<dyn Op> {
 }
 
 #[derive(Debug)]
-struct Softmax {
+pub(super) struct Softmax {
     axis: i64,
     flattens: bool,
     logarithm: bool,
@@ -35,6 +35,12 @@ struct Softmax {
 }
 
 impl Softmax {
+    /// Whether rows of the last axis of an array of this shape, and no logarithms of them, are what it gives.
+    pub(super) fn is_along_last(&self, shape: &[usize]) -> bool {
+        let rows = self.around(shape).ok();
+        !self.logarithm && rows.is_some_and(|[_, extent, inner]| inner == 1 && shape.last() == Some(&extent))
+    }
+
     /// (outer, extent, inner) around the normalised axis.
     fn around(&self, shape: &[usize]) -> Result<[usize; 3]> {
         // Flattening may start behind the last axis: then every element is a row of its own.

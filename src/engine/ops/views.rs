@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::{axis_of, fixed, ints, known_ints, optional, required, unknown};
 use super::registry::OpSpec;
-use crate::engine::ir::{Expansion, Fact, Op, Profile, Rows, RowsQuery, Wire};
+use crate::engine::ir::{Expansion, Fact, Op, Profile, Rows, RowsQuery, Strided, Wire};
 use crate::error::{Error, Result};
 use crate::tensor::{Dim, Shape, Tensor};
 
@@ -32,6 +32,12 @@ pub(super) fn identity(_spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
 /// The operator that gives what it is given.
 pub(super) fn nothing() -> Arc<dyn Op> {
     Arc::new(View(Kind::Identity))
+}
+
+/// The operator that gives input 0 this shape.
+pub(super) fn reshaping(shape: &[usize]) -> Arc<dyn Op> {
+    let shape = Some(shape.iter().map(|d| *d as i64).collect());
+    Arc::new(View(Kind::Reshape { shape, allow_zero: true }))
 }
 
 pub(super) fn reshape(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
@@ -259,6 +265,10 @@ impl Op for View {
 
     fn is_view(&self) -> bool {
         true
+    }
+
+    fn arrangement(&self, _output: usize, inputs: &[Option<&Fact>]) -> Option<Strided> {
+        Some(Strided::whole(optional(inputs, 0)?.shape()?.elements()))
     }
 
     fn takes_sequences(&self) -> bool {

@@ -1,6 +1,5 @@
 use super::*;
 use crate::model::example::{Example, Feature};
-use crate::tensor::Tensor;
 
 fn spec(name: &str, dtype: DType, inner: &[usize]) -> Spec {
     let mut dims = vec![Dim::Symbol("n".into())];

@@ -9,6 +9,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = groups.into_iter().flatten().collect();
     for seed in 0..3 {
         cases.extend(scores(seed));
+        cases.extend(whole(seed));
     }
     cases
 }
@@ -42,6 +43,39 @@ fn scores(seed: u64) -> Vec<Case> {
             .varying(floats(&[batch, 2 * heads, queries, head], seed))
             .varying(floats(&[batch, heads, keys, head], seed + 1))
             .varying(floats(&[batch, heads, keys, 3], seed + 2)),
+    ]
+}
+
+/// Large enough to run as one kernel where there is one.
+fn whole(seed: u64) -> Vec<Case> {
+    let [batch, heads, queries, more, depth] = extents(5, 1, 3, 70 + seed)[..] else { unreachable!("there are five") };
+    let (heads, queries, depth) = (heads + 1, 37 + 3 * queries, 12 + 8 * depth);
+    let keys = queries + 8 * more;
+    let flat = |name, shared: usize, keys: usize| {
+        Case::new("Attention", name)
+            .opset(24)
+            .tolerance(1e-5)
+            .int("q_num_heads", (heads * shared) as i64)
+            .int("kv_num_heads", heads as i64)
+            .varying(floats(&[batch, queries, heads * shared * depth], seed))
+            .varying(floats(&[batch, keys, heads * depth], seed + 1))
+            .varying(floats(&[batch, keys, heads * 2 * depth], seed + 2))
+    };
+    let fours = 4 * (10 + more);
+    let hiding = random(DType::Bool, &[batch, 1, queries, fours], 0.0, 2.0, seed + 3);
+    let far = random(DType::F32, &[keys], -2.0, -1.0, seed + 4);
+    let far = far.to_f64s().expect("real");
+    let far: Vec<f64> = far.iter().map(|v| if *v < -1.5 { f64::from(f32::MIN) } else { *v }).collect();
+    vec![
+        flat("whole", 1, keys),
+        flat("whole_shared_keys", 3, keys),
+        flat("whole_causal", 1, fours).int("is_causal", 1),
+        flat("whole_hiding", 2, fours).varying(hiding),
+        flat("whole_mask", 1, fours).varying(floats(&[batch, heads, queries, fours], seed + 5)),
+        flat("whole_key_mask", 2, keys).varying(Tensor::from_f64s(DType::F32, [keys], &far).expect("as many")),
+        // Where a mask adds the least number to all keys, none counts more than another.
+        flat("whole_all_masked", 1, keys)
+            .varying(Tensor::from_f64s(DType::F32, [keys], &vec![f64::from(f32::MIN); keys]).expect("as many")),
     ]
 }
 

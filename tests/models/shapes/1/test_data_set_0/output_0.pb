@@ -1,1 +1,1 @@
-BscoresJ(aÛm¿Î¿n=ù)]>JÆ°¾&M¿¿dn¿àl=°Jf>°c»¾Ÿ"L¿
+BscoresJ(aÛm¿Ì¿n=ù)]>KÆ°¾&M¿¿dn¿àl=°Jf>°c»¾Ÿ"L¿
