@@ -1,10 +1,10 @@
-//! TensorProto to Tensor and back: `cargo bench --bench codecs`. No adapter is needed.
+//! TensorProto and JSON to Tensor and back: `cargo bench --bench codecs`. No adapter is needed.
 
 use std::hint::black_box;
 
 use coracle::api::wire::serving::PredictRequest;
-use coracle::api::{Budget, Form, Ledger, decode_inputs, encode};
-use coracle::tensor::{Shape, Tensor};
+use coracle::api::{Budget, Form, Format, JsonLimits, Ledger, decode_inputs, encode, read_json, write_json};
+use coracle::tensor::{Shape, Signature, Spec, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message as _;
 
@@ -59,5 +59,24 @@ fn encoding(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decoding, encoding);
+/// A request's body, and a reply's.
+fn json(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("json");
+    for (dtype, tensor) in tensors() {
+        let signature = Signature { inputs: vec![Spec::tensor("x", tensor.dtype(), None)], outputs: Vec::new() };
+        group.throughput(Throughput::Bytes(tensor.bytes().len() as u64));
+        let outputs = [("x".to_owned(), tensor)];
+        let ledger = || Ledger::open(&Budget::new(u64::MAX));
+        let write = || write_json(Format::Column, &outputs, &ledger()).expect("a type with a form");
+        let body = String::from_utf8(write()).expect("text").replace("{\"outputs\":", "{\"inputs\":");
+        let limits = JsonLimits { depth_max: 64, elements_max: usize::MAX };
+        group.bench_function(BenchmarkId::new("read", dtype), |bencher| {
+            bencher.iter(|| read_json(black_box(body.as_bytes()), &signature, limits, &ledger()).expect("a request"));
+        });
+        group.bench_function(BenchmarkId::new("write", dtype), |bencher| bencher.iter(write));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decoding, encoding, json);
 criterion_main!(benches);

@@ -23,7 +23,14 @@ enum Command {
     Verify(verify::Args),
 }
 
+/// What the binary is called where start scripts of TensorFlow Serving's look for it.
+const TENSORFLOW_MODEL_SERVER: &str = "tensorflow_model_server";
+
 fn main() -> anyhow::Result<ExitCode> {
+    let called = std::env::args_os().next().map(std::path::PathBuf::from);
+    if called.as_deref().and_then(std::path::Path::file_stem).is_some_and(|stem| stem == TENSORFLOW_MODEL_SERVER) {
+        return serve::run_as_tensorflow_model_server();
+    }
     match Cli::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),

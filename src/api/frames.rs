@@ -3,26 +3,25 @@
 //! A message's header only claims a length: memory is taken as bytes arrive, never for the claim.
 
 use std::convert::Infallible;
-use std::io::Read as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
-use http_body::Frame;
 use http_body_util::{BodyExt as _, Full};
 use tower::{Layer, Service};
 
 use super::budget::{Budget, Ledger};
+use super::gather::{Held, grow, inflate};
+use super::in_flight::{InFlight, Place};
+use super::request_id::{self, request_id};
 use super::status::status;
 use super::tfs::weigh;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// A flag and the length of what follows.
 const HEADER: usize = 5;
-/// Buffers start at this size and double.
-const FIRST_BUFFER: usize = 16 << 10;
 /// Larger compressed messages are inflated on a thread for blocking work.
 const INFLATE_INLINE: usize = 32 << 10;
 
@@ -33,6 +32,8 @@ pub(super) struct Frames {
     pub(super) budget: Arc<Budget>,
     /// Bytes of one message, inflated.
     pub(super) max_message_bytes: usize,
+    /// Requests being answered.
+    pub(super) in_flight: Arc<InFlight>,
 }
 
 impl<S> Layer<S> for Frames {
@@ -75,22 +76,29 @@ where
             if !request.uri().path().starts_with("/tensorflow.serving.") {
                 return inner.call(request).await;
             }
-            let ledger = Ledger::open(&frames.budget);
-            let (mut parts, body) = request.into_parts();
-            let message = match frames.gather(&parts.headers, parts.uri.path(), body, &ledger).await {
-                Ok(message) => message,
-                Err(error) => return Ok(status(&error).into_http()),
+            let id = request_id(request.headers());
+            let mut response = match frames.prepare(request).await {
+                Err(error) => status(&error).into_http(),
+                Ok((request, kept)) => inner.call(request).await?.map(|body| HttpBody::new(Held { body, _kept: kept })),
             };
-            parts.headers.remove("grpc-encoding");
-            parts.extensions.insert(Arc::clone(&ledger));
-            let request = Request::from_parts(parts, HttpBody::new(Full::new(message)));
-            let response = inner.call(request).await?;
-            Ok(response.map(|body| HttpBody::new(Held { body, _ledger: ledger })))
+            response.headers_mut().insert(request_id::NAME, id);
+            Ok(response)
         })
     }
 }
 
 impl Frames {
+    /// The request with its message gathered, and what it holds until it is answered.
+    async fn prepare(&self, request: Request<HttpBody>) -> Result<(Request<HttpBody>, (Arc<Ledger>, Place))> {
+        let place = self.in_flight.enter()?;
+        let ledger = Ledger::open(&self.budget);
+        let (mut parts, body) = request.into_parts();
+        let message = self.gather(&parts.headers, parts.uri.path(), body, &ledger).await?;
+        parts.headers.remove("grpc-encoding");
+        parts.extensions.insert(Arc::clone(&ledger));
+        Ok((Request::from_parts(parts, HttpBody::new(Full::new(message))), (ledger, place)))
+    }
+
     /// The message with a header that says it is not compressed.
     async fn gather(&self, headers: &HeaderMap, path: &str, mut body: HttpBody, ledger: &Arc<Ledger>) -> Result<Bytes> {
         let mut buffer = BytesMut::new();
@@ -153,63 +161,17 @@ impl Frames {
 
     fn inflate_now(&self, packed: &[u8], ledger: &Ledger) -> Result<Bytes> {
         let most = HEADER + self.max_message_bytes;
-        let mut decoder = flate2::read::GzDecoder::new(packed);
-        let mut buffer = BytesMut::zeroed(HEADER);
-        let mut chunk = [0; FIRST_BUFFER];
-        loop {
-            let read = decoder
-                .read(&mut chunk)
-                .map_err(|e| Error::internal(format!("the compressed message is damaged: {e}")))?;
-            if read == 0 {
-                break;
-            }
-            if buffer.len() + read > most {
-                return Err(self.too_large(buffer.len() + read));
-            }
-            grow(&mut buffer, read, most, ledger)?;
-            buffer.extend_from_slice(&chunk[..read]);
-        }
+        let mut buffer = inflate(packed, BytesMut::zeroed(HEADER), most, ledger, |length| self.too_large(length))
+            .map_err(|error| if error.code() == Code::InvalidArgument { damaged(&error) } else { error })?;
         let length = u32::try_from(buffer.len() - HEADER).map_err(|_| self.too_large(buffer.len()))?;
         buffer[1..HEADER].copy_from_slice(&length.to_be_bytes());
         Ok(buffer.freeze())
     }
 }
 
-/// Makes room for `more` bytes, taking what it adds from the ledger first; `most` bounds the doubling.
-fn grow(buffer: &mut BytesMut, more: usize, most: usize, ledger: &Ledger) -> Result<()> {
-    let needed = buffer.len() + more;
-    if needed > buffer.capacity() {
-        let capacity = needed.max(buffer.capacity() * 2).max(FIRST_BUFFER).min(most.max(needed));
-        ledger.take((capacity - buffer.capacity()) as u64)?;
-        buffer.reserve(capacity - buffer.len());
-    }
-    Ok(())
-}
-
-/// A reply's body that keeps the request's memory taken until it is sent.
-struct Held {
-    body: HttpBody,
-    _ledger: Arc<Ledger>,
-}
-
-impl http_body::Body for Held {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
+/// gRPC's code for messages that cannot be inflated.
+fn damaged(error: &Error) -> Error {
+    Error::internal(error.message())
 }
 
 #[cfg(test)]
@@ -222,7 +184,7 @@ mod tests {
     fn frames(limit: u64) -> (Frames, Arc<Ledger>) {
         let budget = Budget::new(limit);
         let ledger = Ledger::open(&budget);
-        (Frames { budget, max_message_bytes: 1 << 20 }, ledger)
+        (Frames { budget, max_message_bytes: 1 << 20, in_flight: InFlight::new(0, "") }, ledger)
     }
 
     fn framed(flag: u8, payload: &[u8]) -> Vec<u8> {

@@ -4,9 +4,30 @@ use std::time::Duration;
 
 use crate::error::Code;
 
+/// Which protocol a call came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Entrypoint {
+    /// gRPC.
+    Grpc,
+    /// REST.
+    Rest,
+}
+
+impl Entrypoint {
+    /// As TensorFlow Serving's metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Entrypoint::Grpc => "GRPC",
+            Entrypoint::Rest => "REST",
+        }
+    }
+}
+
 /// One call that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
+    /// The protocol.
+    pub entrypoint: Entrypoint,
     /// `Predict`, `GetModelMetadata`, …
     pub method: &'static str,
     /// The model asked for; empty when none was named, or it does not exist.

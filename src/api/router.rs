@@ -5,8 +5,10 @@ use std::sync::Arc;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 
+use super::admin::Admin;
 use super::budget::Budget;
 use super::frames::Frames;
+use super::in_flight::InFlight;
 use super::observer::Observer;
 use super::tfs::serving::model_service_server::ModelServiceServer;
 use super::tfs::serving::prediction_service_server::PredictionServiceServer;
@@ -26,6 +28,8 @@ pub const SERVICES: [&str; 4] =
 pub struct Options {
     /// Replies hold `tensor_content` instead of the typed fields.
     pub tensor_content: bool,
+    /// Classify and Regress insist on signatures of their own method.
+    pub check_method: bool,
     /// Bytes of one request message, inflated.
     pub max_message_bytes: usize,
 }
@@ -36,10 +40,14 @@ pub struct Services {
     pub manager: Arc<Manager>,
     /// Memory for requests.
     pub budget: Arc<Budget>,
+    /// Requests being answered.
+    pub in_flight: Arc<InFlight>,
     /// How they behave.
     pub options: Options,
     /// Receives statistics of calls.
     pub observer: Arc<dyn Observer>,
+    /// Who may change what is served.
+    pub admin: Admin,
 }
 
 /// The router, with reflection; `health` is added as it is.
@@ -59,13 +67,18 @@ where
         + 'static,
     H::Future: Send + 'static,
 {
-    let Services { manager, budget, options, observer } = services;
+    let Services { manager, budget, in_flight, options, observer, admin } = services;
     // Clients ask for either version of the reflection protocol.
     let reflection = reflection_builder().build_v1().map_err(|e| damaged(&e))?;
     let reflection_alpha = reflection_builder().build_v1alpha().map_err(|e| damaged(&e))?;
-    let models = Models { manager: Arc::clone(&manager), observer: Arc::clone(&observer) };
-    let predictions =
-        Predictions { manager, budget: Arc::clone(&budget), observer, tensor_content: options.tensor_content };
+    let models = Models { manager: Arc::clone(&manager), observer: Arc::clone(&observer), admin };
+    let predictions = Predictions {
+        manager,
+        budget: Arc::clone(&budget),
+        observer,
+        tensor_content: options.tensor_content,
+        check_method: options.check_method,
+    };
     // The layer in front has bounded and inflated the message already.
     let predictions = PredictionServiceServer::new(predictions)
         .max_decoding_message_size(usize::MAX)
@@ -73,7 +86,7 @@ where
         .accept_compressed(Gzip)
         .send_compressed(Gzip);
     let models = ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip);
-    let frames = Frames { budget, max_message_bytes: options.max_message_bytes };
+    let frames = Frames { budget, max_message_bytes: options.max_message_bytes, in_flight };
     let routes = Routes::new(predictions)
         .add_service(models)
         .add_service(reflection)

@@ -13,7 +13,7 @@ use super::job::{Answer, Job, Request, SharedJob};
 use super::merge::Rows;
 use super::parameters::Parameters;
 use super::queue::{Bounds, Entry, Join, Queue, Slots};
-use super::report::{Dropped, Observer};
+use super::report::{Dropped, Observer, Waiting};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -38,18 +38,21 @@ impl Key {
 
 /// What callers and the task share.
 struct Shared {
-    queue: Mutex<Waiting>,
+    queue: Mutex<Held>,
     /// Told of every change that the task has not made itself.
     changed: Notify,
 }
 
-struct Waiting {
+struct Held {
     queue: Queue<Key, SharedJob>,
     closed: bool,
+    /// As the task last saw them.
+    in_flight: usize,
+    hold: Duration,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,6 +60,7 @@ impl Shared {
 /// Takes requests for one model version. When it is dropped, what waits is still run; then its task ends.
 pub struct Batcher {
     shared: Arc<Shared>,
+    slots: usize,
     parameters: Parameters,
     observer: Arc<dyn Observer>,
     now: Box<dyn Fn() -> Instant + Send + Sync>,
@@ -78,11 +82,12 @@ impl Batcher {
         C: Clock,
     {
         let bounds = Bounds { delay: parameters.batch_timeout, batches_max: parameters.max_enqueued_batches };
-        let waiting = Waiting { queue: Queue::new(bounds), closed: false };
+        let waiting = Held { queue: Queue::new(bounds), closed: false, in_flight: 0, hold: Duration::ZERO };
         let shared = Arc::new(Shared { queue: Mutex::new(waiting), changed: Notify::new() });
+        let slots = slots.min(parameters.num_batch_threads.unwrap_or(usize::MAX)).max(1);
         let task = Task {
             shared: Arc::clone(&shared),
-            slots: slots.min(parameters.num_batch_threads.unwrap_or(usize::MAX)).max(1),
+            slots,
             clock: Arc::clone(&clock),
             observer: Arc::clone(&observer),
             run: Arc::new(run),
@@ -90,7 +95,7 @@ impl Batcher {
             typical_run: Duration::ZERO,
         };
         tokio::spawn(task.work());
-        Self { shared, parameters, observer, now: Box::new(move || clock.now()) }
+        Self { shared, slots, parameters, observer, now: Box::new(move || clock.now()) }
     }
 
     /// Queues a request.
@@ -110,6 +115,18 @@ impl Batcher {
         self.enqueue(key, join, Entry { payload: Arc::clone(&job), rows, arrived: now })?;
         self.shared.changed.notify_one();
         Ok(Pending { job, answer, deadline })
+    }
+
+    /// What it holds now.
+    pub fn waiting(&self) -> Waiting {
+        let held = self.shared.lock();
+        Waiting {
+            requests: held.queue.requests(),
+            batches: held.queue.batches(),
+            in_flight: held.in_flight,
+            slots: self.slots,
+            hold: held.hold,
+        }
     }
 
     fn enqueue(&self, key: Key, join: Join, entry: Entry<SharedJob>) -> Result<()> {
@@ -260,6 +277,7 @@ where
             let hold = (self.typical_run / 4).min(HOLD_MAX);
             let slots = Slots { busy: self.flights.len(), all: self.slots, hold };
             let now = self.clock.now();
+            (waiting.in_flight, waiting.hold) = (slots.busy, hold);
             let Some(batch) = waiting.queue.next(now, slots, |job| is_dead(job, now, &*self.observer)) else {
                 return (waiting.queue.due(slots), waiting.closed && waiting.queue.is_empty());
             };

@@ -8,6 +8,7 @@ mod merge;
 mod parameters;
 mod queue;
 mod report;
+mod tally;
 
 pub use batcher::{Batcher, Pending};
 pub use clock::{Clock, SystemClock};
@@ -15,4 +16,5 @@ pub use job::{Answer, Guard, Request, Timing};
 pub use merge::{Rows, merge, split};
 pub use parameters::Parameters;
 pub use queue::{Batch, Bounds, Entry, Join, Piece, Queue, Slots};
-pub use report::{BatchReport, Closed, Dropped, Observer};
+pub use report::{BatchReport, Closed, Dropped, Observer, Waiting};
+pub use tally::{OfSize, Spread, Tally};

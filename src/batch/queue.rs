@@ -145,6 +145,11 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
         self.batches
     }
 
+    /// Requests that wait.
+    pub fn requests(&self) -> usize {
+        self.groups.iter().map(|group| group.entries.len()).sum()
+    }
+
     /// Adds a request. `join` holds for all that wait with the same key from now on.
     ///
     /// # Errors
@@ -253,6 +258,7 @@ fn take<K, T: Clone>(group: &mut Group<K, T>, delay: Duration, is_dead: impl Fn(
         Join::Rows(sizes) => Some(sizes.iter().copied().find(|size| *size >= rows).unwrap_or(rows)),
     };
     let closed = match () {
+        () if group.join == Join::Alone => Closed::Alone,
         () if full || rows_max.is_none_or(|max| rows >= max) => Closed::Full,
         () if delay > Duration::ZERO => Closed::Delay,
         () => Closed::SlotFree,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Why a batch was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Closed {
     /// Its largest size was reached, or the next request would not have fitted.
     Full,
@@ -11,10 +11,24 @@ pub enum Closed {
     Delay,
     /// A slot was free and nothing told it to wait.
     SlotFree,
+    /// Its one request is not to be merged.
+    Alone,
+}
+
+impl Closed {
+    /// As metrics and reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Closed::Full => "full",
+            Closed::Delay => "delay",
+            Closed::SlotFree => "slot_free",
+            Closed::Alone => "alone",
+        }
+    }
 }
 
 /// Why a request was dropped without being run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dropped {
     /// Its deadline passed in the queue.
     Expired,
@@ -22,6 +36,32 @@ pub enum Dropped {
     Cancelled,
     /// The queue was full.
     QueueFull,
+}
+
+impl Dropped {
+    /// As metrics and reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dropped::Expired => "expired",
+            Dropped::Cancelled => "cancelled",
+            Dropped::QueueFull => "queue_full",
+        }
+    }
+}
+
+/// What a batcher holds at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Requests that wait.
+    pub requests: usize,
+    /// Batches that would hold them.
+    pub batches: usize,
+    /// Batches being run.
+    pub in_flight: usize,
+    /// Batches that may be run at a time.
+    pub slots: usize,
+    /// How long a batch waits for company while others are in flight, though a slot is free.
+    pub hold: Duration,
 }
 
 /// One batch that was run.

@@ -13,3 +13,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     server::run(args)?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// As `tensorflow_model_server`: its command line, its defaults.
+///
+/// # Errors
+/// What kept the server from starting.
+pub fn run_as_tensorflow_model_server() -> anyhow::Result<ExitCode> {
+    run(&Args::of_tensorflow_model_server())
+}

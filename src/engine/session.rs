@@ -55,13 +55,16 @@ pub struct RunOutput {
     pub host_steps: Vec<String>,
 }
 
+/// The extents behind axis 0 of each input; none for what has no axes.
+type Inner = Vec<Option<Vec<usize>>>;
+
 /// A model made runnable on an engine's lanes. Dropping it frees its executables and weights.
 #[derive(Debug)]
 pub struct Session {
     graph: Arc<Graph>,
     plans: Arc<Plans>,
     /// Why requests with these inner shapes may not be merged; `None` when they may.
-    verdicts: Mutex<HashMap<Vec<Vec<usize>>, Option<String>>>,
+    verdicts: Mutex<HashMap<Inner, Option<String>>>,
     /// Why requests are never merged, whatever their shapes.
     single: Option<String>,
     profile: Profile,
@@ -98,7 +101,8 @@ impl Session {
         if self.single.is_some() {
             return self.single.clone();
         }
-        let key: Vec<Vec<usize>> = shapes.iter().map(|s| s.get(1..).unwrap_or_default().to_vec()).collect();
+        // A value without axes is not one row of those with one.
+        let key: Inner = shapes.iter().map(|s| s.get(1..).map(<[usize]>::to_vec)).collect();
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(verdict) = verdicts.get(&key) {
             return verdict.clone();

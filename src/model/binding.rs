@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Signature, Tensor};
+use crate::tensor::{DType, Signature, Spec, Tensor};
 
 /// The name that TensorFlow's messages give a dtype.
 pub fn dtype_name(dtype: DType) -> &'static str {
@@ -39,29 +39,50 @@ pub fn dtype_name(dtype: DType) -> &'static str {
     }
 }
 
-/// A request's inputs in the signature's order. Shapes are not looked at: models take others than they declare.
+/// The inputs in the signature's order, each with whether the request sent it; else it is the default. Shapes are not looked
+/// at: models take others than they declare.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` when a name is missing or unknown, or a dtype is not the signature's.
-pub fn bind(signature: &Signature, inputs: Vec<(String, Tensor)>) -> Result<Vec<Tensor>> {
+pub fn bind(
+    signature: &Signature,
+    defaults: &BTreeMap<String, Tensor>,
+    inputs: Vec<(String, Tensor)>,
+) -> Result<Vec<(Tensor, bool)>> {
     let mut sent: BTreeMap<String, Tensor> = inputs.into_iter().collect();
-    if sent.len() != signature.inputs.len() {
+    if defaults.is_empty() && sent.len() != signature.inputs.len() {
         return Err(wrong_count(signature, &sent));
     }
-    let mut missing: Vec<&str> =
-        signature.inputs.iter().map(|s| s.name.as_str()).filter(|name| !sent.contains_key(*name)).collect();
-    missing.sort_unstable();
-    if let Some(name) = missing.first() {
+    let mut missing: Vec<&Spec> = signature
+        .inputs
+        .iter()
+        .filter(|spec| !sent.contains_key(&spec.name) && !defaults.contains_key(&spec.name))
+        .collect();
+    missing.sort_unstable_by_key(|spec| &spec.name);
+    if let Some(Spec { name, .. }) = missing.first() {
         return Err(Error::invalid_argument(format!(
             "Signature input alias: {name}(feed name: {name}:0) not found in request and no default value provided. Inputs \
-             expected to be in the request {}, or default input alias set: ",
-            set(sent.keys().map(String::as_str))
+             expected to be in the request {}, or default input alias set: {}",
+            set(sent.keys().map(String::as_str)),
+            defaults.keys().map(String::as_str).collect::<Vec<_>>().join(",")
+        )));
+    }
+    let is_known = |name: &&str| signature.inputs.iter().any(|spec| spec.name == *name);
+    if sent.keys().any(|name| !is_known(&name.as_str())) {
+        let all: Vec<&str> = sent.keys().map(String::as_str).collect();
+        let used: Vec<&str> = all.iter().copied().filter(is_known).collect();
+        return Err(Error::invalid_argument(format!(
+            "Inputs contains invalid name. Used request inputs: {}, request input: {}",
+            used.join(","),
+            all.join(",")
         )));
     }
     let mut bound = Vec::with_capacity(signature.inputs.len());
     for (i, spec) in signature.inputs.iter().enumerate() {
-        let Some(tensor) = sent.remove(&spec.name) else {
-            return Err(Error::internal(format!("the signature names input {} twice", spec.name)));
+        let (tensor, is_sent) = match (sent.remove(&spec.name), defaults.get(&spec.name)) {
+            (Some(tensor), _) => (tensor, true),
+            (None, Some(default)) => (default.clone(), false),
+            (None, None) => return Err(Error::internal(format!("the signature names input {} twice", spec.name))),
         };
         if tensor.dtype() != spec.dtype {
             return Err(Error::invalid_argument(format!(
@@ -70,7 +91,7 @@ pub fn bind(signature: &Signature, inputs: Vec<(String, Tensor)>) -> Result<Vec<
                 dtype_name(tensor.dtype())
             )));
         }
-        bound.push(tensor);
+        bound.push((tensor, is_sent));
     }
     Ok(bound)
 }
@@ -125,7 +146,7 @@ fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Dim, Spec};
+    use crate::tensor::Dim;
 
     fn signature(inputs: &[(&str, DType)], outputs: &[&str]) -> Signature {
         let spec = |name: &str, dtype| Spec::tensor(name, dtype, Some(vec![Dim::Unknown]));
@@ -137,15 +158,16 @@ mod tests {
 
     fn refusal(signature: &Signature, inputs: &[(&str, Tensor)]) -> String {
         let inputs = inputs.iter().map(|(name, t)| ((*name).to_string(), t.clone())).collect();
-        bind(signature, inputs).expect_err("a wrong request").message().to_string()
+        bind(signature, &BTreeMap::new(), inputs).expect_err("a wrong request").message().to_string()
     }
 
     #[test]
     fn inputs_come_out_in_the_signatures_order() {
         let two = signature(&[("b", DType::F32), ("a", DType::I64)], &["y"]);
         let (a, b) = (Tensor::scalar(1i64), Tensor::scalar(2.0f32));
-        let bound = bind(&two, vec![("a".into(), a.clone()), ("b".into(), b.clone())]).expect("both are there");
-        assert_eq!(bound, [b, a]);
+        let sent = vec![("a".into(), a.clone()), ("b".into(), b.clone())];
+        let bound = bind(&two, &BTreeMap::new(), sent).expect("both are there");
+        assert_eq!(bound, [(b, true), (a, true)]);
     }
 
     #[test]

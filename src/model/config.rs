@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::batch::Parameters;
+use crate::error::{Error, Result};
 
 /// Which of the versions in a folder are to be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,18 +23,14 @@ impl Default for VersionPolicy {
     }
 }
 
-impl VersionPolicy {
-    /// Those of `versions` that are to be served, highest first.
-    pub fn select(&self, mut versions: Vec<i64>) -> Vec<i64> {
-        versions.sort_unstable_by(|a, b| b.cmp(a));
-        versions.dedup();
-        match self {
-            Self::Latest(count) => versions.truncate((*count).max(1)),
-            Self::All => {}
-            Self::Specific(wanted) => versions.retain(|v| wanted.contains(v)),
-        }
-        versions
-    }
+/// What happens to the versions that serve while those that replace them are loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transition {
+    /// They serve until the others do: the memory of both is needed meanwhile.
+    #[default]
+    KeepServing,
+    /// They are unloaded first: nothing serves meanwhile.
+    SaveMemory,
 }
 
 /// One model of the configuration.
@@ -43,7 +40,7 @@ pub struct ModelConfig {
     pub name: String,
     /// The folder whose children are the versions; also one version's folder or a model file, which then is version 1.
     pub base_path: PathBuf,
-    /// What the configuration calls the model's format. Kept for errors only: the files in the folder decide.
+    /// What the configuration calls the model's format, as clients see it. The files in the folder decide how it is loaded.
     pub platform: String,
     /// Which versions to serve.
     pub version_policy: VersionPolicy,
@@ -51,6 +48,8 @@ pub struct ModelConfig {
     pub labels: BTreeMap<String, i64>,
     /// How to batch; `None`: never merge requests.
     pub batching: Option<Parameters>,
+    /// Most of the device memory that the model may take, between 0 and 1.
+    pub memory_fraction: Option<f64>,
 }
 
 impl ModelConfig {
@@ -63,20 +62,46 @@ impl ModelConfig {
             version_policy: VersionPolicy::default(),
             labels: BTreeMap::new(),
             batching: Some(Parameters::default()),
+            memory_fraction: None,
         }
     }
 }
 
+/// Bytes that a model's name may have.
+const NAME_MAX: usize = 256;
+
+/// Refuses names that could not be told apart in URLs and logs.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` saying what was expected.
+pub fn check_model_name(name: &str) -> Result<()> {
+    let expected = if name.is_empty() {
+        "a name"
+    } else if name.len() > NAME_MAX {
+        "at most 256 bytes"
+    } else if name.contains(['/', ':']) {
+        "no slash and no colon"
+    } else if name.contains(char::is_control) {
+        "no control characters"
+    } else {
+        return Ok(());
+    };
+    let shown: String = name.chars().take(NAME_MAX).collect();
+    Err(Error::invalid_argument(format!("the model name {shown:?} is not allowed, expected {expected}")))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::VersionPolicy;
+    use super::*;
 
     #[test]
-    fn policies_choose_the_highest_first() {
-        let versions = vec![3, 1, 20, 3];
-        assert_eq!(VersionPolicy::default().select(versions.clone()), [20]);
-        assert_eq!(VersionPolicy::Latest(2).select(versions.clone()), [20, 3]);
-        assert_eq!(VersionPolicy::All.select(versions.clone()), [20, 3, 1]);
-        assert_eq!(VersionPolicy::Specific(vec![1, 7]).select(versions), [1]);
+    fn names_that_break_urls_and_logs_are_refused() {
+        for name in ["m", "resnet-50_v1.5", "中"] {
+            check_model_name(name).expect(name);
+        }
+        let long = "x".repeat(257);
+        for name in ["", "a/b", "a:b", "a\nb", long.as_str()] {
+            assert!(check_model_name(name).is_err(), "{name:?}");
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! A loader without an engine, for the tests of this room.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::config::ModelConfig;
+use super::face::Faces;
 use super::id::ServableId;
-use super::loader::{Loader, Model, Running};
+use super::loader::{Loaded, Loader, Model, Running};
 use super::observer::Silent;
 use super::servable::Context;
 use crate::batch::Clock;
@@ -55,6 +56,11 @@ impl Adding {
             ready: Mutex::new(ready.to_vec()),
             runs: Mutex::new(Vec::new()),
         }
+    }
+
+    /// The one way to call it.
+    pub(super) fn faces(&self) -> Faces {
+        Faces::new(&self.signature, BTreeMap::new())
     }
 }
 
@@ -103,7 +109,7 @@ pub(super) struct FakeLoader {
 }
 
 impl Loader for FakeLoader {
-    fn load(&self, id: &ServableId, path: &Path, _: &ModelConfig) -> Result<Arc<dyn Model>> {
+    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded> {
         self.loads.fetch_add(1, Ordering::Relaxed);
         assert!(path.is_dir(), "{} is a version's folder", path.display());
         let mut failures = self.failures.lock().expect("no test panics in it");
@@ -112,6 +118,7 @@ impl Loader for FakeLoader {
             return Err(error.clone());
         }
         let merging = Merging::Rows { batch_sizes: vec![1, 2, 4] };
-        Ok(Arc::new(Adding::new(id.version, merging, &[1, 2, 4])))
+        let model = Adding::new(id.version, merging, &[1, 2, 4]);
+        Ok(Loaded { faces: model.faces(), model: Arc::new(model), batching: config.batching.clone() })
     }
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::config::ModelConfig;
+use super::face::Faces;
 use super::id::ServableId;
 use super::settings::Settings;
+use super::signatures::faces;
 use crate::batch::Parameters;
 use crate::engine::{Engine, LoadOptions, Merging, RunOutput, Session};
 use crate::error::{Error, Result};
@@ -57,13 +59,30 @@ impl Model for Session {
     }
 }
 
+/// A model and the ways to call it.
+#[derive(Clone)]
+pub struct Loaded {
+    /// What runs.
+    pub model: Arc<dyn Model>,
+    /// Its signatures.
+    pub faces: Faces,
+    /// How to batch; `None`: never merge requests.
+    pub batching: Option<Parameters>,
+}
+
+/// Understands a version's own batching parameters: the text, and what its file is called.
+pub type ReadParameters = fn(&str, &str) -> Result<Parameters>;
+
+/// Where they stand in a version's folder, as TensorFlow Serving has it.
+const PARAMETERS_FILE: &str = "batching_params.pbtxt";
+
 /// Loads versions. Called on a thread of its own for each; may block for as long as it takes.
 pub trait Loader: Send + Sync + 'static {
     /// Makes the version in folder (or file) `path` runnable.
     ///
     /// # Errors
     /// Whatever keeps it from running. Those caused by reading files are tried again.
-    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Arc<dyn Model>>;
+    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded>;
 }
 
 /// Bounds on the shapes that requests may make the engine compile.
@@ -86,17 +105,37 @@ pub struct EngineLoader {
     engine: Arc<Engine>,
     bounds: ShapeBounds,
     import: ImportOptions,
+    own_parameters: Option<ReadParameters>,
 }
 
 impl EngineLoader {
-    /// Loads onto `engine` what is imported under `import`.
-    pub fn new(engine: Arc<Engine>, bounds: ShapeBounds, import: ImportOptions) -> Self {
-        Self { engine, bounds, import }
+    /// Loads onto `engine` what is imported under `import`. With `own_parameters` the file in a version's folder says how to
+    /// batch; without the file its requests are not merged.
+    pub fn new(
+        engine: Arc<Engine>,
+        bounds: ShapeBounds,
+        import: ImportOptions,
+        own_parameters: Option<ReadParameters>,
+    ) -> Self {
+        Self { engine, bounds, import, own_parameters }
+    }
+
+    fn batching(&self, path: &Path, config: &ModelConfig) -> Result<Option<Parameters>> {
+        let Some(read) = self.own_parameters else { return Ok(config.batching.clone()) };
+        let file = path.join(PARAMETERS_FILE);
+        match std::fs::read_to_string(&file) {
+            Err(e) if !file.exists() => {
+                tracing::debug!("{}: {e}: requests are not merged", file.display());
+                Ok(None)
+            }
+            Err(e) => Err(Error::from(e).at(file.display())),
+            Ok(text) => read(&text, &file.display().to_string()).map(Some),
+        }
     }
 }
 
 impl Loader for EngineLoader {
-    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Arc<dyn Model>> {
+    fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded> {
         let start = Instant::now();
         let graph = if path.is_file() {
             onnx::import_with(path, self.import)?
@@ -110,22 +149,24 @@ impl Loader for EngineLoader {
         };
         let imported = start.elapsed();
         let settings = Settings::beside(path)?;
-        let batch_sizes = match &config.batching {
+        let batching = self.batching(path, config)?;
+        let batch_sizes = match &batching {
             Some(_) if !settings.batch_sizes.is_empty() => settings.batch_sizes.clone(),
             batching => batching.as_ref().map_or_else(Vec::new, Parameters::batch_sizes),
         };
         let options = LoadOptions {
             name: id.to_string(),
             batch_sizes,
-            single: config.batching.is_none(),
+            single: batching.is_none(),
             warm: true,
             max_shapes_per_minute: self.bounds.per_minute_max,
             max_waiting: self.bounds.waiting_max,
             ..LoadOptions::default()
         };
+        let faces = faces(path, &graph.signature)?;
         let session = self.engine.load(graph, settings.apply(options))?;
         let (total, parts) = (start.elapsed().as_millis(), session.load_times());
         tracing::info!(model = %id, total_ms = total, "loaded: importing {} ms, {parts}", imported.as_millis());
-        Ok(session)
+        Ok(Loaded { model: session, faces, batching })
     }
 }

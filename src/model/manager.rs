@@ -7,10 +7,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, Transition};
 use super::id::VersionChoice;
 use super::loader::Loader;
 use super::reconcile::{Command, Reconciler};
+use super::reload::check;
 use super::servable::{Context, Servable};
 use super::state::{Board, Status};
 use crate::batch::Clock;
@@ -27,6 +28,12 @@ pub struct ManagerOptions {
     pub load_retries_max: usize,
     /// Time between tries.
     pub load_retry_interval: Duration,
+    /// How long nothing in a version's folder may have changed before it counts.
+    pub settle: Duration,
+    /// What happens to versions that are replaced.
+    pub transition: Transition,
+    /// Labels may stand for versions that are not available.
+    pub lenient_labels: bool,
 }
 
 impl Default for ManagerOptions {
@@ -36,6 +43,9 @@ impl Default for ManagerOptions {
             load_threads: 2,
             load_retries_max: 5,
             load_retry_interval: Duration::from_secs(1),
+            settle: Duration::from_secs(1),
+            transition: Transition::default(),
+            lenient_labels: false,
         }
     }
 }
@@ -55,13 +65,14 @@ pub struct Manager {
     serving: Arc<ArcSwap<Serving>>,
     board: watch::Receiver<Board>,
     commands: mpsc::Sender<Command>,
+    pub(super) options: ManagerOptions,
 }
 
 impl Manager {
     /// Starts to load `configs` on the current runtime.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` when a model has no name or stands twice.
+    /// `INVALID_ARGUMENT` when a model has no name or one that is not allowed, stands twice, or has no folder.
     pub fn start<C: Clock>(
         configs: Vec<ModelConfig>,
         options: ManagerOptions,
@@ -72,9 +83,9 @@ impl Manager {
         let serving = Arc::new(ArcSwap::from_pointee(Serving::new()));
         let (publish, board) = watch::channel(Board::default());
         let (commands, orders) = mpsc::channel(1);
-        let reconciler = Reconciler::new(configs, options, loader, context, Arc::clone(&serving), publish);
+        let reconciler = Reconciler::new(configs, options.clone(), loader, context, Arc::clone(&serving), publish);
         tokio::spawn(reconciler.work(orders));
-        Ok(Self { serving, board, commands })
+        Ok(Self { serving, board, commands, options })
     }
 
     /// A loaded version; it stays loaded while it is held.
@@ -151,12 +162,12 @@ impl Manager {
     /// Returns when the folders have been read and the work has been started.
     ///
     /// # Errors
-    /// As [`Manager::start`]; then nothing changes.
+    /// As [`Manager::start`], and when a model's platform would change; then nothing does.
     pub async fn reconfigure(&self, configs: Vec<ModelConfig>) -> Result<()> {
         check(&configs)?;
         let (done, applied) = oneshot::channel();
         self.commands.send(Command { configs, done }).await.map_err(|_| stopped())?;
-        applied.await.map_err(|_| stopped())
+        applied.await.map_err(|_| stopped())?
     }
 
     /// Unloads everything: takes no more requests and waits until those being answered are.
@@ -173,21 +184,6 @@ impl Manager {
 
 fn stopped() -> Error {
     Error::unavailable("the model manager has stopped")
-}
-
-fn check(configs: &[ModelConfig]) -> Result<()> {
-    for (i, config) in configs.iter().enumerate() {
-        if config.name.is_empty() {
-            return Err(Error::invalid_argument(format!("the model at {} has no name", config.base_path.display())));
-        }
-        if configs[..i].iter().any(|other| other.name == config.name) {
-            return Err(Error::invalid_argument(format!(
-                "Illegal to list model {} multiple times in config list",
-                config.name
-            )));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,26 +1,36 @@
 //! Which models are served: from folders to loaded versions that answer requests.
 
+mod aspired;
+mod attempt;
 mod binding;
 mod config;
+mod example;
+mod face;
 #[cfg(test)]
 mod fake;
 mod id;
+mod literal;
 mod loader;
 mod manager;
 mod observer;
 mod reconcile;
+mod reload;
 mod repository;
 mod servable;
 mod settings;
+mod signatures;
 mod state;
 
 pub use binding::{bind, dtype_name, select_outputs};
-pub use config::{ModelConfig, VersionPolicy};
+pub use config::{ModelConfig, Transition, VersionPolicy, check_model_name};
+pub use example::{Example, Feature, FeatureForm, FeatureKind, FeatureSpec};
+pub use face::{DEFAULT_SIGNATURE, EXAMPLES_INPUT, Face, Faces, Method};
 pub use id::{ServableId, VersionChoice};
-pub use loader::{EngineLoader, Loader, Model, Running, ShapeBounds};
+pub use loader::{EngineLoader, Loaded, Loader, Model, ReadParameters, Running, ShapeBounds};
 pub use manager::{Manager, ManagerOptions};
 pub use observer::{Observer, Silent};
+pub use reload::Failures;
 pub use repository::scan;
-pub use servable::{Context, DEFAULT_SIGNATURE, Prediction, Servable};
+pub use servable::{Batching, Context, Prediction, Servable};
 pub use settings::{Named, Settings};
 pub use state::{Board, ModelStatus, State, Status};

@@ -9,15 +9,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::config::ModelConfig;
+use super::aspired::{Aspired, Fingerprint, Found, Look, Unsettled};
+use super::attempt::Attempt;
+use super::config::{ModelConfig, Transition};
 use super::id::ServableId;
-use super::loader::{Loader, Model};
+use super::loader::{Loaded, Loader};
 use super::manager::{ManagerOptions, Serving, Versions};
-use super::repository::scan;
+use super::reload::check_platforms;
 use super::servable::{Context, Servable};
 use super::state::{Board, ModelStatus, State, Status};
 use crate::batch::Clock;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 
 /// Ended versions that a model's status still lists.
 const ENDED_MAX: usize = 32;
@@ -25,13 +27,13 @@ const ENDED_MAX: usize = 32;
 /// A new configuration.
 pub(super) struct Command {
     pub(super) configs: Vec<ModelConfig>,
-    /// Told when it has been taken up.
-    pub(super) done: oneshot::Sender<()>,
+    /// Told when it has been taken up, or why not.
+    pub(super) done: oneshot::Sender<Result<()>>,
 }
 
 /// What load threads and dropped versions report.
 enum Event {
-    Loaded(ServableId, Result<Arc<dyn Model>>),
+    Loaded(ServableId, Result<Loaded>),
     Drained(ServableId),
 }
 
@@ -39,8 +41,13 @@ enum Event {
 struct Entry {
     /// `None` once it was taken out of the configuration.
     config: Option<ModelConfig>,
-    /// Versions to be served.
-    aspired: BTreeSet<i64>,
+    /// How the files of versions looked when their load began.
+    tried: BTreeMap<i64, Fingerprint>,
+    /// Versions that are being written.
+    unsettled: Unsettled,
+    last_base: Option<PathBuf>,
+    /// Versions that were loaded from a folder that is no longer the model's.
+    stale: BTreeSet<i64>,
     loaded: BTreeMap<i64, Arc<Servable>>,
     status: ModelStatus,
 }
@@ -55,17 +62,45 @@ impl Entry {
     }
 
     /// Versions that may be unloaded: no longer wanted, and not the last that answers while a wanted one does not yet.
-    fn surplus(&self) -> Vec<i64> {
-        let replaced = self.aspired.is_empty() || self.aspired.iter().any(|v| self.loaded.contains_key(v));
-        self.loaded.keys().copied().filter(|v| replaced && !self.aspired.contains(v)).collect()
+    fn surplus(&self, transition: Transition) -> Vec<i64> {
+        let aspired = &self.status.aspired;
+        let may = match (&self.config, transition) {
+            (None, _) => true,
+            // What is wanted and cannot be had replaces nothing.
+            (Some(_), _) if aspired.is_empty() => false,
+            (Some(_), Transition::SaveMemory) => true,
+            (Some(_), Transition::KeepServing) => aspired.iter().any(|v| self.loaded.contains_key(v)),
+        };
+        let goes = |version: &i64| {
+            let moved = transition == Transition::SaveMemory && self.stale.contains(version);
+            may && (moved || !aspired.contains(version))
+        };
+        self.loaded.keys().copied().filter(goes).collect()
+    }
+
+    /// Versions that are loaded, being loaded, or being unloaded.
+    fn known(&self) -> BTreeSet<i64> {
+        let alive = self.status.versions.iter().filter(|(_, s)| !matches!(s.state, State::Start | State::End));
+        alive.map(|(version, _)| *version).filter(|version| !self.stale.contains(version)).collect()
+    }
+
+    /// Whether a version that is to be served must wait until others are gone.
+    fn must_wait(&self, transition: Transition) -> bool {
+        let is_leaving = |(version, status): (&i64, &Status)| {
+            status.state == State::Unloading
+                || (status.state == State::Available && !self.status.aspired.contains(version))
+        };
+        transition == Transition::SaveMemory && self.status.versions.iter().any(is_leaving)
     }
 
     /// Forgets the lowest versions that have ended, beyond so many.
     fn prune(&mut self) {
-        let ended = self.status.versions.iter().filter(|(v, s)| s.state == State::End && !self.aspired.contains(v));
+        let is_over = |(v, s): &(&i64, &Status)| s.state == State::End && !self.status.aspired.contains(v);
+        let ended = self.status.versions.iter().filter(is_over);
         let ended: Vec<_> = ended.map(|(v, _)| *v).collect();
         for version in &ended[..ended.len().saturating_sub(ENDED_MAX)] {
             self.status.versions.remove(version);
+            self.tried.remove(version);
         }
     }
 }
@@ -105,14 +140,17 @@ impl<C: Clock> Reconciler<C> {
     pub(super) async fn work(mut self, mut commands: mpsc::Receiver<Command>) {
         self.look().await;
         loop {
-            let poll = self.options.poll_interval;
+            let poll = self.next_look();
             tokio::select! {
                 command = commands.recv() => {
                     let Some(Command { configs, done }) = command else { return };
-                    self.configure(configs);
-                    self.look().await;
+                    let checked = check_platforms(&self.platforms(), &configs);
+                    if checked.is_ok() {
+                        self.configure(configs);
+                        self.look().await;
+                    }
                     // Whoever asked may have gone; the configuration holds all the same.
-                    let _ = done.send(());
+                    let _ = done.send(checked);
                 }
                 Some(event) = self.events.recv() => {
                     if self.heed(event) {
@@ -124,6 +162,18 @@ impl<C: Clock> Reconciler<C> {
         }
     }
 
+    /// Time until the folders are to be read again.
+    fn next_look(&self) -> Option<Duration> {
+        let settling = self.models.values().any(|entry| !entry.unsettled.is_empty());
+        let settle = settling.then_some(self.options.settle);
+        self.options.poll_interval.into_iter().chain(settle).min()
+    }
+
+    fn platforms(&self) -> BTreeMap<Arc<str>, String> {
+        let of = |(name, entry): (&Arc<str>, &Entry)| Some((Arc::clone(name), entry.config.as_ref()?.platform.clone()));
+        self.models.iter().filter_map(of).collect()
+    }
+
     fn configure(&mut self, configs: Vec<ModelConfig>) {
         for entry in self.models.values_mut() {
             entry.config = None;
@@ -131,10 +181,17 @@ impl<C: Clock> Reconciler<C> {
         for config in configs {
             let entry = self.models.entry(config.name.as_str().into()).or_insert_with(|| Entry {
                 config: None,
-                aspired: BTreeSet::new(),
+                tried: BTreeMap::new(),
+                unsettled: Unsettled::new(),
+                last_base: None,
+                stale: BTreeSet::new(),
                 loaded: BTreeMap::new(),
                 status: ModelStatus::default(),
             });
+            if entry.last_base.as_ref().is_some_and(|base| *base != config.base_path) {
+                entry.stale = entry.loaded.keys().copied().collect();
+            }
+            entry.last_base = Some(config.base_path.clone());
             entry.config = Some(config);
         }
         self.publish();
@@ -142,23 +199,31 @@ impl<C: Clock> Reconciler<C> {
 
     /// Reads the folders and starts what follows from them.
     async fn look(&mut self) {
-        let bases =
-            self.models.iter().filter_map(|(name, e)| Some((Arc::clone(name), e.config.as_ref()?.base_path.clone())));
-        let bases: Vec<(Arc<str>, PathBuf)> = bases.collect();
+        let asked = self.models.iter().filter_map(|(name, entry)| {
+            let config = entry.config.as_ref()?;
+            let (base, policy) = (config.base_path.clone(), config.version_policy.clone());
+            Some((Arc::clone(name), base, policy, entry.known(), entry.unsettled.clone()))
+        });
+        let (asked, settle): (Vec<_>, _) = (asked.collect(), self.options.settle);
         let scans = tokio::task::spawn_blocking(move || {
-            bases.into_iter().map(|(name, base)| (name, scan(&base))).collect::<BTreeMap<_, _>>()
+            let look = |(name, base, policy, known, unsettled): (Arc<str>, PathBuf, _, _, _)| {
+                let look = Look { policy: &policy, known: &known, unsettled: &unsettled, settle };
+                (name, look.at(&base))
+            };
+            asked.into_iter().map(look).collect::<BTreeMap<_, _>>()
         });
         let Ok(mut scans) = scans.await else { return };
         let names: Vec<_> = self.models.keys().cloned().collect();
         for name in names {
-            let found = scans.remove(&name).unwrap_or_else(|| Ok(BTreeMap::new()));
+            let found = scans.remove(&name).unwrap_or_else(|| Ok(Aspired::default()));
             self.aspire(&name, found);
         }
         self.publish();
     }
 
     /// Takes up what was found in one model's folder.
-    fn aspire(&mut self, name: &Arc<str>, found: Result<BTreeMap<i64, PathBuf>>) {
+    fn aspire(&mut self, name: &Arc<str>, found: Result<Aspired>) {
+        let transition = self.options.transition;
         let Some(entry) = self.models.get_mut(name) else { return };
         entry.status.scanned = true;
         // A folder that cannot be read changes nothing of what is served, for this model or another.
@@ -166,39 +231,52 @@ impl<C: Clock> Reconciler<C> {
             Ok(found) => found,
             Err(error) => return note(name, entry, Some(error)),
         };
-        let config = entry.config.clone();
-        let wanted =
-            config.as_ref().map_or_else(Vec::new, |c| c.version_policy.select(found.keys().copied().collect()));
-        let problem = config.as_ref().filter(|_| wanted.is_empty()).map(|config| {
+        entry.status.unsettled = !found.unsettled.is_empty();
+        let nothing = found.versions.is_empty() && !entry.status.unsettled;
+        let problem = entry.config.as_ref().filter(|_| nothing).map(|config| {
             Error::not_found(format!(
                 "no version to serve in {}: it needs a folder named by a number that holds model.onnx",
                 config.base_path.display()
             ))
         });
         note(name, entry, problem);
-        let before = std::mem::replace(&mut entry.aspired, wanted.iter().copied().collect());
-        let mut starting = Vec::new();
-        for version in wanted {
-            let again = entry.state(version) == Some(State::End) && !before.contains(&version);
-            if entry.state(version).is_none() || again {
-                entry.set(version, State::Start, None);
-                starting.push(version);
+        entry.unsettled = found.unsettled;
+        if !(entry.config.is_some() && found.versions.is_empty()) {
+            entry.status.aspired = found.versions.iter().map(|found| found.version).collect();
+        }
+        for Found { version, files, .. } in &found.versions {
+            let moved = entry.stale.contains(version) && entry.state(*version) == Some(State::Available);
+            if moved && transition == Transition::KeepServing {
+                // The new one takes its place when it is loaded.
+                entry.stale.remove(version);
+                entry.set(*version, State::Start, None);
+            }
+            let status = entry.status.versions.get(version);
+            // One that failed is tried again when its files change; one that was unloaded, when it is wanted again.
+            let again = status.is_some_and(|s| {
+                s.state == State::End
+                    && (s.error.is_none() || files.is_some_and(|f| entry.tried.get(version) != Some(&f)))
+            });
+            if status.is_none() || again {
+                entry.set(*version, State::Start, None);
             }
         }
         entry.prune();
-        if let Some(config) = config {
-            for version in starting {
-                let id = ServableId { name: Arc::clone(name), version };
-                self.load(id, found[&version].clone(), config.clone());
-            }
-        }
         self.retire(name);
+        let Some(entry) = self.models.get_mut(name).filter(|entry| !entry.must_wait(transition)) else { return };
+        let Some(config) = entry.config.clone() else { return };
+        let starting = found.versions.into_iter().filter(|found| entry.state(found.version) == Some(State::Start));
+        let starting: Vec<_> = starting.collect();
+        for Found { version, path, files } in starting {
+            self.load(ServableId { name: Arc::clone(name), version }, path, files, config.clone());
+        }
     }
 
     /// Loads a version on a thread of its own, when one of the load slots is free.
-    fn load(&mut self, id: ServableId, path: PathBuf, config: ModelConfig) {
+    fn load(&mut self, id: ServableId, path: PathBuf, files: Option<Fingerprint>, config: ModelConfig) {
         if let Some(entry) = self.models.get_mut(&id.name) {
             entry.set(id.version, State::Loading, None);
+            entry.tried.extend(files.map(|files| (id.version, files)));
         }
         let (loader, slots, report) = (Arc::clone(&self.loader), Arc::clone(&self.load_slots), self.report.clone());
         let (retries, interval) = (self.options.load_retries_max, self.options.load_retry_interval);
@@ -214,19 +292,24 @@ impl<C: Clock> Reconciler<C> {
     fn heed(&mut self, event: Event) -> bool {
         let mut wanted_again = false;
         match event {
-            Event::Loaded(id, Ok(model)) => self.serve(id, model),
+            Event::Loaded(id, Ok(loaded)) => self.serve(id, loaded),
             Event::Loaded(id, Err(error)) => {
                 tracing::error!(model = %id.name, version = id.version, code = error.code().name(), "not loaded: {error}");
                 if let Some(entry) = self.models.get_mut(&id.name) {
-                    entry.set(id.version, State::End, Some(error));
+                    let serves = entry.loaded.contains_key(&id.version);
+                    entry.set(id.version, if serves { State::Available } else { State::End }, Some(error));
                 }
             }
             Event::Drained(id) => {
                 tracing::info!(model = %id.name, version = id.version, "unloaded");
-                if let Some(entry) = self.models.get_mut(&id.name) {
+                // One that another has taken the place of says nothing of it.
+                let gone = self.models.get_mut(&id.name).filter(|entry| !entry.loaded.contains_key(&id.version));
+                if let Some(entry) = gone {
+                    entry.stale.remove(&id.version);
                     entry.set(id.version, State::End, None);
-                    // It came back while its last requests were being answered.
-                    wanted_again = entry.aspired.remove(&id.version);
+                    // It came back while its last requests were being answered, or others wait for its memory.
+                    wanted_again = entry.status.aspired.contains(&id.version)
+                        || entry.status.versions.values().any(|status| status.state == State::Start);
                 }
             }
         }
@@ -235,13 +318,13 @@ impl<C: Clock> Reconciler<C> {
     }
 
     /// Makes a loaded version answer requests, unless it is no longer wanted.
-    fn serve(&mut self, id: ServableId, model: Arc<dyn Model>) {
+    fn serve(&mut self, id: ServableId, loaded: Loaded) {
         let Some(entry) = self.models.get_mut(&id.name) else { return };
-        let Some(config) = entry.config.as_ref().filter(|_| entry.aspired.contains(&id.version)) else {
+        if entry.config.is_none() || !entry.status.aspired.contains(&id.version) {
             entry.set(id.version, State::End, None);
             return;
-        };
-        let (servable, ended) = Servable::start(id.clone(), model, config.batching.clone(), &self.context);
+        }
+        let (servable, ended) = Servable::start(id.clone(), loaded, &self.context);
         let (report, drained) = (self.report.clone(), id.clone());
         tokio::spawn(async move {
             // The sender is dropped, never used: the error is the news.
@@ -256,8 +339,10 @@ impl<C: Clock> Reconciler<C> {
 
     /// Takes versions that are no longer wanted out of service. Requests being answered hold them; the last lets go.
     fn retire(&mut self, name: &Arc<str>) {
+        let transition = self.options.transition;
         let Some(entry) = self.models.get_mut(name) else { return };
-        let surplus: Vec<_> = entry.surplus().into_iter().filter_map(|v| entry.loaded.remove_entry(&v)).collect();
+        let surplus: Vec<_> =
+            entry.surplus(transition).into_iter().filter_map(|v| entry.loaded.remove_entry(&v)).collect();
         for (version, _) in &surplus {
             entry.set(*version, State::Unloading, None);
         }
@@ -289,48 +374,4 @@ fn note(name: &str, entry: &mut Entry, problem: Option<Error>) {
         tracing::warn!(model = name, "{error}");
     }
     entry.status.error = problem;
-}
-
-/// One version to be loaded.
-struct Attempt {
-    id: ServableId,
-    path: PathBuf,
-    config: ModelConfig,
-    loader: Arc<dyn Loader>,
-    slots: Arc<Semaphore>,
-}
-
-impl Attempt {
-    async fn with_retries(self, retries_max: usize, interval: Duration) -> Result<Arc<dyn Model>> {
-        let attempt = Arc::new(self);
-        let mut tried = 0;
-        loop {
-            match Arc::clone(&attempt).on_thread().await {
-                Err(error) if tried < retries_max && may_pass(&error) => {
-                    tried += 1;
-                    let id = &attempt.id;
-                    tracing::warn!(model = %id.name, version = id.version, tried, "loading failed, trying again: {error}");
-                    tokio::time::sleep(interval).await;
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn on_thread(self: Arc<Self>) -> Result<Arc<dyn Model>> {
-        let _slot = self.slots.acquire().await;
-        let (send, receive) = oneshot::channel();
-        let attempt = Arc::clone(&self);
-        std::thread::Builder::new().name(format!("load {}", self.id)).spawn(move || {
-            // Fails only when the manager is gone.
-            let _ = send.send(attempt.loader.load(&attempt.id, &attempt.path, &attempt.config));
-        })?;
-        receive.await.unwrap_or_else(|_| Err(Error::internal(format!("loading {} panicked", self.id))))
-    }
-}
-
-/// Whether a failed load may succeed later: the files could not be read, or not all of them were there yet.
-fn may_pass(error: &Error) -> bool {
-    let from_reading = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
-    error.code() == Code::Unavailable || from_reading
 }

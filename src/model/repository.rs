@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// Files whose presence makes a folder a version.
-const MODEL_FILES: [&str; 2] = ["model.onnx", "saved_model.pb"];
+pub(super) const MODEL_FILES: [&str; 2] = ["model.onnx", "saved_model.pb"];
 
 /// The versions below `base`, by number. Leading zeros count for nothing, other names are passed over; a folder that holds a
 /// model itself, or a model file, is one version: the number that it is named, or else 1. Empty when there is none.

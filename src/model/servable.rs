@@ -7,19 +7,17 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::binding::bind;
+use super::face::{Face, Faces};
 use super::id::ServableId;
-use super::loader::Model;
+use super::loader::{Loaded, Model};
 use super::observer::{Observer, Scoped};
 use crate::batch::{
-    Answer, BatchReport, Batcher, Clock, Closed, Guard, Join, Observer as _, Parameters, Request, Timing,
+    Answer, BatchReport, Batcher, Clock, Closed, Guard, Join, Observer as _, Parameters, Request, Tally, Timing,
+    Waiting,
 };
 use crate::engine::Merging;
 use crate::error::{Error, Result};
-use crate::tensor::{Shape, Signature, Tensor};
-
-/// The signature that a request without a name means, and the only one that an ONNX model has.
-pub const DEFAULT_SIGNATURE: &str = "serving_default";
+use crate::tensor::{Dim, Shape, Signature, Tensor};
 
 /// Inner shapes whose merging is remembered, a version; beyond it all are asked for again.
 const LOTS_MAX: usize = 256;
@@ -47,6 +45,7 @@ impl<C> Clone for Context<C> {
 pub struct Servable {
     id: ServableId,
     model: Arc<dyn Model>,
+    faces: Faces,
     /// `None`: requests are never merged.
     parameters: Option<Parameters>,
     batcher: Batcher,
@@ -54,6 +53,19 @@ pub struct Servable {
     lots: Mutex<HashMap<Vec<Shape>, Arc<Lot>>>,
     /// Dropped with the version, which tells the manager.
     _alive: oneshot::Sender<()>,
+}
+
+/// How a version's requests are batched.
+#[derive(Clone, Debug)]
+pub struct Batching {
+    /// `None`: requests are never merged.
+    pub parameters: Option<Parameters>,
+    /// Whether requests of the declared shapes may be merged; `None` where more than the rows are open.
+    pub merging: Option<Merging>,
+    /// What is held now.
+    pub waiting: Waiting,
+    /// What was counted since the start.
+    pub tally: Tally,
 }
 
 /// Requests that differ in their rows only, and have passed the checks once.
@@ -72,14 +84,13 @@ enum Route {
 }
 
 impl Servable {
-    /// Starts to serve `model`, with batching if there are `parameters`. Also gives what ends when nobody holds it any more.
+    /// Starts to serve a model. Also gives what ends when nobody holds it any more.
     pub fn start<C: Clock>(
         id: ServableId,
-        model: Arc<dyn Model>,
-        parameters: Option<Parameters>,
+        Loaded { model, faces, batching: parameters }: Loaded,
         context: &Context<C>,
     ) -> (Arc<Self>, oneshot::Receiver<()>) {
-        let observer = Arc::new(Scoped { id: id.clone(), observer: Arc::clone(&context.observer) });
+        let observer = Scoped::new(id.clone(), Arc::clone(&context.observer));
         let (runner, watcher) = (Arc::clone(&model), Arc::clone(&observer));
         let run = move |inputs, deadline| {
             let (running, watcher) = (runner.run(inputs, deadline), Arc::clone(&watcher));
@@ -93,7 +104,7 @@ impl Servable {
         let batcher = Batcher::start(queue, context.slots, Arc::clone(&context.clock), observer.clone(), run);
         let (alive, ended) = oneshot::channel();
         let lots = Mutex::new(HashMap::new());
-        (Arc::new(Self { id, model, parameters, batcher, observer, lots, _alive: alive }), ended)
+        (Arc::new(Self { id, model, faces, parameters, batcher, observer, lots, _alive: alive }), ended)
     }
 
     /// Its name and version.
@@ -101,17 +112,41 @@ impl Servable {
         &self.id
     }
 
-    /// Its signature of this name; an empty name means [`DEFAULT_SIGNATURE`].
-    pub fn signature(&self, name: &str) -> Option<&Signature> {
-        (name.is_empty() || name == DEFAULT_SIGNATURE).then(|| self.model.signature())
+    /// What the model itself takes and gives.
+    pub fn signature(&self) -> &Signature {
+        self.model.signature()
     }
 
-    /// Whether requests of these shapes are merged, and if not, why.
-    pub fn merging(&self, shapes: &[Shape]) -> Merging {
-        self.model.merging(shapes)
+    /// Its face of this name; an empty name means `serving_default`.
+    pub fn face(&self, name: &str) -> Option<&Arc<Face>> {
+        self.faces.get(name)
     }
 
-    /// Checks a request and answers it, alone or in a batch. `guard` is dropped when the request's memory is given back.
+    /// All its faces.
+    pub fn faces(&self) -> &Faces {
+        &self.faces
+    }
+
+    /// Whether requests of the declared shapes are merged; `None` where more than the rows are open.
+    pub fn declared_merging(&self) -> Option<Merging> {
+        let extent = |(axis, dim): (usize, &Dim)| if axis == 0 { Some(dim.fixed().unwrap_or(1)) } else { dim.fixed() };
+        let shape = |dims: &Vec<Dim>| dims.iter().enumerate().map(extent).collect::<Option<Vec<_>>>().map(Shape::new);
+        let shapes: Option<Vec<_>> = self.signature().inputs.iter().map(|spec| shape(spec.dims.as_ref()?)).collect();
+        shapes.map(|shapes| self.model.merging(&shapes))
+    }
+
+    /// How its requests are batched, and how that went so far.
+    pub fn batching(&self) -> Batching {
+        Batching {
+            parameters: self.parameters.clone(),
+            merging: self.declared_merging(),
+            waiting: self.batcher.waiting(),
+            tally: self.observer.tally().clone(),
+        }
+    }
+
+    /// Checks a request, inputs as [`Face::bind`] or [`Face::parse`] gives them, and answers it, alone or in a batch: outputs
+    /// are the model's, in its order. `guard` is dropped when the request's memory is given back.
     /// Dropping the future gives the request up.
     ///
     /// # Errors
@@ -119,13 +154,12 @@ impl Servable {
     /// `RESOURCE_EXHAUSTED` or `DEADLINE_EXCEEDED` when the deadline passes before or in the run, or what the run gives.
     pub fn predict(
         self: &Arc<Self>,
-        inputs: Vec<(String, Tensor)>,
+        inputs: Vec<Tensor>,
         deadline: Option<Instant>,
         guard: Guard,
     ) -> impl Future<Output = Result<Prediction>> + Send + 'static {
         let servable = Arc::clone(self);
         async move {
-            let inputs = bind(servable.model.signature(), inputs)?;
             let shapes: Vec<_> = inputs.iter().map(|t| t.shape().clone()).collect();
             let (lot, merging) = servable.lot(&shapes).await?;
             match servable.route(&lot, &merging, &shapes)? {
@@ -231,7 +265,7 @@ impl Servable {
             requests: 1,
             rows,
             padded_rows: 0,
-            closed: Closed::SlotFree,
+            closed: Closed::Alone,
             queued: timing.queued,
             ran: timing.ran,
             succeeded: outcome.is_ok(),

@@ -1,6 +1,6 @@
 //! The states that versions go through, for whoever watches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::id::ServableId;
@@ -52,12 +52,32 @@ pub struct ModelStatus {
     pub error: Option<Error>,
     /// Whether its folder was read at least once, or could not be.
     pub scanned: bool,
+    /// Versions that are to be served, as far as their files are complete.
+    pub aspired: BTreeSet<i64>,
+    /// Whether there are versions whose files are still being written.
+    pub unsettled: bool,
 }
 
 impl ModelStatus {
-    /// Whether nothing more happens unless its folder changes: each version is available or ended.
+    /// Whether nothing more is loaded unless its folder changes.
     pub fn is_settled(&self) -> bool {
-        self.scanned && self.versions.values().all(|s| matches!(s.state, State::Available | State::End))
+        let is_due = |(version, status): (&i64, &Status)| match status.state {
+            State::Start | State::Loading => true,
+            State::Available => false,
+            // It makes room for what is to come.
+            State::Unloading => self.aspired.contains(version),
+            State::End => self.aspired.contains(version) && status.error.is_none(),
+        };
+        self.scanned && !self.unsettled && !self.versions.iter().any(is_due)
+    }
+
+    /// What went wrong with its folder and with the versions that are to be served, the highest first.
+    pub fn failures(&self) -> Vec<Error> {
+        let of = |version: &i64| {
+            let error = self.versions.get(version)?.error.clone()?;
+            Some(error.at(format_args!("version {version}")))
+        };
+        self.error.iter().cloned().chain(self.aspired.iter().rev().filter_map(of)).collect()
     }
 
     /// Whether a version answers requests.

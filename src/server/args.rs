@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, Error, parser::ValueSource};
 
+use super::foreign::FOREIGN;
 use super::settings::{Kind, SETTINGS};
 
 /// What stands on the command line of `serve`.
@@ -15,6 +16,21 @@ pub struct ServeArgs {
     pub(super) file: Option<String>,
     /// Show the effective settings and end.
     pub(super) print: bool,
+    /// Say what is wrong with the settings and end.
+    pub(super) check: bool,
+    /// Flags of TensorFlow Serving's that mean nothing here, by name.
+    pub(super) foreign: BTreeMap<&'static str, String>,
+    /// Whether to behave as `tensorflow_model_server`.
+    pub(super) is_tensorflow: bool,
+}
+
+fn valued(arg: Arg, kind: Kind) -> Arg {
+    match kind {
+        // `--flag`, `--flag=true`, `--flag=false`.
+        Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL"),
+        Kind::Number | Kind::Fraction => arg.num_args(1).value_name("N"),
+        Kind::Text => arg.num_args(1).value_name("TEXT"),
+    }
 }
 
 const AFTER: &str =
@@ -25,6 +41,19 @@ Examples:
   coracle serve --model_name=digits --model_base_path=$PWD/models/digits
   coracle serve --model_config_file=models.config --lanes=2 --port=9000
   coracle serve --config coracle.toml --print-config";
+
+impl ServeArgs {
+    /// The arguments of a binary that is called `tensorflow_model_server`; ends the process on `--help`, `--version` and
+    /// mistakes.
+    pub fn of_tensorflow_model_server() -> Self {
+        let command = Command::new("tensorflow_model_server").version(env!("CARGO_PKG_VERSION"));
+        let matches = <Self as clap::Args>::augment_args(command).get_matches();
+        let mut args = Self { is_tensorflow: true, ..Self::default() };
+        // Reading what has been parsed cannot fail.
+        let _ = clap::FromArgMatches::update_from_arg_matches(&mut args, &matches);
+        args
+    }
+}
 
 impl clap::Args for ServeArgs {
     fn augment_args(command: Command) -> Command {
@@ -39,20 +68,22 @@ impl clap::Args for ServeArgs {
                     .action(ArgAction::SetTrue)
                     .help("Print the effective settings as a TOML file, with where each comes from, and end"),
             );
+        let command = command.arg(
+            Arg::new("check")
+                .long("check")
+                .action(ArgAction::SetTrue)
+                .help("Read every configuration file, print all that is wrong with them, and end"),
+        );
+        let command = FOREIGN.iter().fold(command, |command, flag| {
+            command.arg(valued(Arg::new(flag.name).long(flag.name), flag.kind).hide(true))
+        });
         SETTINGS.iter().fold(command, |command, setting| {
             let default = if setting.default.is_empty() { "empty" } else { setting.default };
             let arg = Arg::new(setting.name)
                 .long(setting.name)
                 .alias(setting.name.replace('_', "-"))
                 .help(format!("{} [{default}]", setting.help));
-            command.arg(match setting.kind {
-                // `--flag`, `--flag=true`, `--flag=false`.
-                Kind::Switch => {
-                    arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL")
-                }
-                Kind::Number => arg.num_args(1).value_name("N"),
-                Kind::Text => arg.num_args(1).value_name("TEXT"),
-            })
+            command.arg(valued(arg, setting.kind))
         })
     }
 
@@ -71,13 +102,13 @@ impl clap::FromArgMatches for ServeArgs {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
         self.file = matches.get_one::<String>("config").cloned();
         self.print = matches.get_flag("print-config");
-        for setting in SETTINGS {
-            if matches.value_source(setting.name) == Some(ValueSource::CommandLine)
-                && let Some(value) = matches.get_one::<String>(setting.name)
-            {
-                self.given.insert(setting.name, value.clone());
-            }
-        }
+        self.check = matches.get_flag("check");
+        let given = |name| {
+            let is_given = matches.value_source(name) == Some(ValueSource::CommandLine);
+            matches.get_one::<String>(name).filter(|_| is_given).cloned()
+        };
+        self.foreign.extend(FOREIGN.iter().filter_map(|flag| Some((flag.name, given(flag.name)?))));
+        self.given.extend(SETTINGS.iter().filter_map(|setting| Some((setting.name, given(setting.name)?))));
         Ok(())
     }
 }

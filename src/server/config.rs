@@ -1,31 +1,19 @@
-//! The effective configuration: flags over variables over the file over defaults.
+//! The settings, understood.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::ServeArgs;
-use super::memory::default_request_memory_bytes;
-use super::settings::{Kind, SETTINGS, Setting};
-use crate::api::config::{batching_parameters, model_configs};
-use crate::batch::Parameters;
-use crate::engine::{EngineOptions, cache_folder};
+use super::memory::{available_bytes, default_request_memory_bytes};
+use super::model_file::{batching, models, roots};
+use super::values::Values;
+use crate::api::config::metrics_path;
+use crate::api::{Admin, JsonLimits, RestOptions, Secret};
+use crate::engine::{EngineOptions, Precision, cache_folder};
 use crate::error::{Error, Result};
-use crate::model::{ManagerOptions, ModelConfig, ShapeBounds};
+use crate::model::{ManagerOptions, ModelConfig, ReadParameters, ShapeBounds, Transition};
 
-/// Where a setting's value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    Default,
-    File,
-    Variable,
-    Flag,
-}
-
-/// Every setting's text and origin.
-#[derive(Debug)]
-pub(super) struct Values(BTreeMap<&'static str, (String, Origin)>);
+/// Threads of the host at most.
+const THREADS_MAX: usize = 1024;
 
 /// Which state of the models makes the server ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +25,28 @@ pub(super) enum Ready {
 /// The settings, understood.
 #[derive(Debug)]
 pub(super) struct Config {
-    pub(super) port: u16,
-    pub(super) http_port: u16,
+    /// `None`: no gRPC over TCP.
+    pub(super) port: Option<u16>,
+    /// `None`: no HTTP.
+    pub(super) http_port: Option<u16>,
+    /// A unix socket for gRPC.
+    pub(super) socket: Option<PathBuf>,
+    /// Threads of the host; `None`: one for each processor.
+    pub(super) host_threads: Option<usize>,
     pub(super) host: String,
     pub(super) models: Vec<ModelConfig>,
+    /// The file that names them and the time between looks at it, if it is to be followed.
+    pub(super) followed: Option<(PathBuf, Duration)>,
+    pub(super) admin: Admin,
+    /// How versions' own batching parameters are read, if they are.
+    pub(super) own_parameters: Option<ReadParameters>,
     pub(super) tensor_content: bool,
+    pub(super) check_method: bool,
+    pub(super) rest: RestOptions,
+    /// Where metrics are besides /metrics.
+    pub(super) metrics_path: Option<String>,
+    pub(super) grpc_requests_max: usize,
+    pub(super) rest_requests_max: usize,
     pub(super) engine: EngineOptions,
     pub(super) manager: ManagerOptions,
     pub(super) shapes: ShapeBounds,
@@ -55,192 +60,198 @@ pub(super) struct Config {
     pub(super) log_level: String,
 }
 
-impl Values {
-    /// Collects the settings. `variable` reads an environment variable.
-    ///
-    /// # Errors
-    /// `INVALID_ARGUMENT` naming an unknown key of the file, or a value that is not of its setting's kind.
-    pub(super) fn collect(args: &ServeArgs, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let file = match &args.file {
-            None => toml::Table::new(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|e| Error::from(e).at(path))?;
-                text.parse::<toml::Table>().map_err(|e| Error::invalid_argument(format!("{path}: {e}")))?
-            }
-        };
-        if let Some(unknown) = file.keys().find(|k| !SETTINGS.iter().any(|s| s.name == k.as_str())) {
-            let path = args.file.as_deref().unwrap_or_default();
-            return Err(Error::invalid_argument(format!("{path}: there is no setting {unknown:?}")));
-        }
-        let mut values = BTreeMap::new();
-        for setting in SETTINGS {
-            let name = setting.name;
-            let value = if let Some(given) = args.given.get(name) {
-                (given.clone(), Origin::Flag)
-            } else if let Some(given) = variable(&variable_name(name)) {
-                (given, Origin::Variable)
-            } else if let Some(given) = file.get(name) {
-                (plain(given), Origin::File)
-            } else {
-                (setting.default.to_owned(), Origin::Default)
-            };
-            let (text, origin) = value;
-            values.insert(name, (canonical(setting, text)?, origin));
-        }
-        Ok(Self(values))
-    }
+/// Takes note of what is wrong, so that all of it can be told at once.
+#[derive(Default)]
+struct Wrong(Vec<Error>);
 
-    fn text(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", |(text, _)| text)
-    }
-
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T> {
-        let text = self.text(name);
-        text.trim().parse().map_err(|_| Error::invalid_argument(format!("{name} is {text:?}, not a number in range")))
-    }
-
-    fn switch(&self, name: &str) -> bool {
-        self.text(name) == "true"
-    }
-
-    fn path(&self, name: &str) -> Option<PathBuf> {
-        Some(self.text(name)).filter(|t| !t.is_empty()).map(PathBuf::from)
-    }
-
-    /// A TOML file that gives exactly these settings, with a comment on each.
-    pub(super) fn to_toml(&self) -> String {
-        let mut text = String::new();
-        for setting in SETTINGS {
-            let Some((value, origin)) = self.0.get(setting.name) else { continue };
-            let from = match origin {
-                Origin::Default => "the default".to_owned(),
-                Origin::File => "from the file".to_owned(),
-                Origin::Variable => format!("from {}", variable_name(setting.name)),
-                Origin::Flag => format!("from --{}", setting.name),
-            };
-            let value = match setting.kind {
-                Kind::Text => toml::Value::String(value.clone()).to_string(),
-                Kind::Switch | Kind::Number => value.clone(),
-            };
-            let _ = writeln!(text, "# {} ({from})\n{} = {value}\n", setting.help, setting.name);
-        }
-        text
-    }
-
-    /// The settings, understood.
-    ///
-    /// # Errors
-    /// `INVALID_ARGUMENT` naming the setting and its value, or the place in a file it names.
-    pub(super) fn understand(&self) -> Result<Config> {
-        let request_memory_bytes = match self.number("request_memory_bytes")? {
-            0 => default_request_memory_bytes(),
-            bytes => bytes,
-        };
-        let poll: u64 = self.number("file_system_poll_wait_seconds")?;
-        let words = |name| self.text(name).split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned);
-        let one_of = |name: &str, choices: &[&str]| {
-            let text = self.text(name);
-            choices
-                .iter()
-                .position(|c| *c == text)
-                .ok_or_else(|| Error::invalid_argument(format!("{name} is {text:?}: say {}", choices.join(" or "))))
-        };
-        Ok(Config {
-            port: self.number("port")?,
-            http_port: self.number("rest_api_port")?,
-            host: self.text("host").to_owned(),
-            models: self.models()?,
-            tensor_content: self.switch("enable_serialization_as_tensor_content"),
-            engine: EngineOptions {
-                device: self.text("device").to_owned(),
-                lanes: self.number::<usize>("lanes")?.clamp(1, 64),
-                in_flight: self.number::<usize>("in_flight")?.clamp(2, 1024),
-                without: words("without").collect(),
-                with: words("with").collect(),
-                family: Some(self.text("family").to_owned()).filter(|f| !f.is_empty()),
-                memory_bytes: Some(self.number("device_memory_bytes")?).filter(|b| *b > 0),
-                precision: self.text("precision").parse()?,
-                tune: self.text("tune").parse()?,
-                cache: cache_folder(self.text("cache_dir")),
-                checked_kernels: self.switch("checked_kernels"),
-            },
-            manager: ManagerOptions {
-                poll_interval: Some(Duration::from_secs(poll)).filter(|d| !d.is_zero()),
-                load_threads: self.number::<usize>("load_threads")?.max(1),
-                ..ManagerOptions::default()
-            },
-            shapes: ShapeBounds { per_minute_max: self.number("max_shapes_per_model")?, ..ShapeBounds::default() },
-            strict_paths: self.switch("strict_paths"),
-            request_memory_bytes,
-            max_message_bytes: self.number::<u32>("max_message_bytes")? as usize,
-            ready: if one_of("ready", &["any", "all"])? == 0 { Ready::Any } else { Ready::All },
-            drain: Duration::from_secs(self.number("drain_s")?),
-            ports_file: self.path("ports_file"),
-            json_log: one_of("log_format", &["text", "json"])? == 1,
-            log_level: self.text("log_level").to_owned(),
+impl Wrong {
+    fn all<T: Default>(&mut self, read: Result<T, Vec<Error>>) -> T {
+        read.unwrap_or_else(|errors| {
+            self.0.extend(errors);
+            T::default()
         })
     }
 
-    fn models(&self) -> Result<Vec<ModelConfig>> {
-        let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|e| Error::from(e).at(path.display()));
-        let mut batching = self.switch("enable_batching").then(Parameters::default);
-        if let Some(path) = self.path("batching_parameters_file") {
-            if batching.is_none() {
-                return Err(Error::invalid_argument("batching_parameters_file is set without enable_batching"));
-            }
-            batching = Some(batching_parameters(&read(&path)?).map_err(|e| e.at(path.display()))?);
-        }
-        let mut models = match (self.path("model_config_file"), self.path("model_base_path")) {
-            (Some(path), _) => model_configs(&read(&path)?).map_err(|e| e.at(path.display()))?,
-            (None, Some(base)) => vec![ModelConfig::new(self.text("model_name"), base)],
-            (None, None) => {
-                return Err(Error::invalid_argument("no model is named: set model_base_path or model_config_file"));
-            }
+    fn one<T: Default>(&mut self, read: Result<T>) -> T {
+        self.all(read.map_err(|e| vec![e]))
+    }
+}
+
+impl Values {
+    /// The settings, understood.
+    ///
+    /// # Errors
+    /// Every mistake, naming the setting, where it is set, and what was expected.
+    pub(super) fn understand(&self) -> Result<Config, Vec<Error>> {
+        let mut wrong = Wrong::default();
+        let request_memory_bytes = match wrong.one(self.number("request_memory_bytes")) {
+            0 => default_request_memory_bytes(),
+            bytes => bytes,
         };
-        for model in &mut models {
-            model.batching.clone_from(&batching);
-            if !["", "tensorflow", "onnx", "onnxruntime_onnx"].contains(&model.platform.as_str()) {
-                return Err(Error::invalid_argument(format!(
-                    "model {} requests the unsupported platform {:?}",
-                    model.name, model.platform
-                )));
-            }
+        let seconds = |wrong: &mut Wrong, name: &str| Duration::from_secs(wrong.one(self.number(name)));
+        let follow = seconds(&mut wrong, "model_config_file_poll_wait_seconds");
+        let words = |name| self.text(name).split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned);
+        let batching = wrong.one(batching(self));
+        let models = wrong.all(models(self, batching.as_ref()));
+        let (port, http_port) = (wrong.one(self.number("port")), wrong.one(self.number("rest_api_port")));
+        // As TensorFlow Serving's, port 0 is no port.
+        let open = |port: u16| Some(port).filter(|port| *port > 0 || !self.is_tensorflow);
+        let (port, socket) = (open(port), self.path("grpc_socket_path"));
+        if port.is_none() && socket.is_none() {
+            wrong.0.push(Error::invalid_argument("port is 0 and there is no grpc_socket_path, expected one of them"));
         }
-        Ok(models)
+        let admin = Admin {
+            open: self.switch("admin_open"),
+            token: wrong.one(self.admin_token()),
+            roots: wrong.one(roots(self, &models)),
+            timeout: seconds(&mut wrong, "reload_timeout_s"),
+            batching,
+        };
+        let config = Config {
+            port,
+            http_port: open(http_port),
+            socket,
+            host_threads: wrong.one(self.host_threads()),
+            host: self.text("host").to_owned(),
+            models,
+            followed: self.path("model_config_file").zip(Some(follow).filter(|every| !every.is_zero())),
+            admin,
+            own_parameters: (self.switch("enable_batching") && self.switch("enable_per_model_batching_parameters"))
+                .then_some(crate::api::config::batching_parameters as ReadParameters),
+            tensor_content: self.switch("enable_serialization_as_tensor_content"),
+            check_method: self.switch("enable_signature_method_name_check"),
+            rest: self.rest(&mut wrong),
+            metrics_path: wrong.one(self.metrics_path()),
+            grpc_requests_max: wrong.one(self.number("grpc_max_threads")),
+            rest_requests_max: wrong.one(self.number("rest_api_num_threads")),
+            engine: EngineOptions {
+                device: self.text("device").to_owned(),
+                lanes: wrong.one(self.number::<usize>("lanes")).clamp(1, 64),
+                in_flight: wrong.one(self.number::<usize>("in_flight")).clamp(2, 1024),
+                without: words("without").collect(),
+                with: words("with").collect(),
+                family: Some(self.text("family").to_owned()).filter(|f| !f.is_empty()),
+                memory_bytes: wrong.one(self.device_memory_bytes()),
+                precision: wrong.one(self.precision()),
+                tune: wrong.one(self.text("tune").parse()),
+                cache: cache_folder(self.text("cache_dir")),
+                checked_kernels: self.switch("checked_kernels"),
+            },
+            manager: self.manager(&mut wrong),
+            shapes: ShapeBounds {
+                per_minute_max: wrong.one(self.number("max_shapes_per_model")),
+                ..ShapeBounds::default()
+            },
+            strict_paths: self.switch("strict_paths"),
+            request_memory_bytes,
+            max_message_bytes: wrong.one(self.number::<u32>("max_message_bytes")) as usize,
+            ready: if wrong.one(self.one_of("ready", &["any", "all"])) == 0 { Ready::Any } else { Ready::All },
+            drain: seconds(&mut wrong, "drain_s"),
+            ports_file: self.path("ports_file"),
+            json_log: wrong.one(self.one_of("log_format", &["text", "json"])) == 1,
+            log_level: self.text("log_level").to_owned(),
+        };
+        if wrong.0.is_empty() { Ok(config) } else { Err(wrong.0) }
     }
-}
 
-fn variable_name(setting: &str) -> String {
-    format!("CORACLE_{}", setting.to_uppercase())
-}
-
-/// `text` as TOML writes a value of the setting's kind.
-fn canonical(setting: &Setting, text: String) -> Result<String> {
-    let name = setting.name;
-    match setting.kind {
-        Kind::Text => Ok(text),
-        // TOML's integers have 64 bits and a sign.
-        Kind::Number => match text.trim().parse::<i64>() {
-            Ok(number) if number >= 0 => Ok(number.to_string()),
-            _ => Err(Error::invalid_argument(format!("{name} is {text:?}, not a number in range"))),
-        },
-        Kind::Switch => match text.trim().to_lowercase().as_str() {
-            "true" | "1" | "yes" => Ok("true".to_owned()),
-            "false" | "0" | "no" => Ok("false".to_owned()),
-            _ => Err(Error::invalid_argument(format!("{name} is {text:?}, not true or false"))),
-        },
+    fn rest(&self, wrong: &mut Wrong) -> RestOptions {
+        RestOptions {
+            timeout: Duration::from_millis(wrong.one(self.number::<u32>("rest_api_timeout_in_ms")).into()),
+            cors: self.switch("rest_api_enable_cors_support"),
+            max_body_bytes: self.number::<u32>("max_message_bytes").unwrap_or_default() as usize,
+            gzip_min_bytes: wrong.one(self.number("rest_api_gzip_min_bytes")),
+            check_method: self.switch("enable_signature_method_name_check"),
+            limits: JsonLimits {
+                depth_max: wrong.one(self.number("rest_api_json_depth")),
+                elements_max: wrong.one(self.number("rest_api_json_elements")),
+            },
+        }
     }
-}
 
-fn plain(value: &toml::Value) -> String {
-    match value {
-        toml::Value::String(text) => text.clone(),
-        other => other.to_string(),
+    fn metrics_path(&self) -> Result<Option<String>> {
+        let Some(path) = self.path("monitoring_config_file") else { return Ok(None) };
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::from(e).at(path.display()))?;
+        metrics_path(&text, &path.display().to_string())
+    }
+
+    fn manager(&self, wrong: &mut Wrong) -> ManagerOptions {
+        let poll: u64 = wrong.one(self.number("file_system_poll_wait_seconds"));
+        ManagerOptions {
+            poll_interval: Some(Duration::from_secs(poll)).filter(|d| !d.is_zero()),
+            load_threads: self.load_threads(wrong),
+            load_retries_max: wrong.one(self.number("max_num_load_retries")),
+            load_retry_interval: Duration::from_micros(wrong.one(self.number("load_retry_interval_micros"))),
+            settle: Duration::from_millis(wrong.one(self.number("version_settle_ms"))),
+            transition: match wrong.one(self.one_of("version_transition", &["keep_serving", "save_memory"])) {
+                0 => Transition::KeepServing,
+                _ => Transition::SaveMemory,
+            },
+            lenient_labels: self.switch("allow_version_labels_for_unavailable_models"),
+        }
+    }
+
+    fn load_threads(&self, wrong: &mut Wrong) -> usize {
+        // TensorFlow Serving's name for it, whose 0 says nothing.
+        let theirs: usize = wrong.one(self.number("num_load_threads"));
+        let ours: usize = wrong.one(self.number("load_threads"));
+        if theirs > 0 { theirs } else { ours.max(1) }
+    }
+
+    /// The largest of the numbers of threads given.
+    fn host_threads(&self) -> Result<Option<usize>> {
+        const SESSION: &str = "tensorflow_session_parallelism";
+        const SPLIT: [&str; 2] = ["tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"];
+        let numbers = |names: &[&str]| names.iter().map(|n| self.number(n)).collect::<Result<Vec<usize>>>();
+        let (session, split) = (numbers(&[SESSION])?, numbers(&SPLIT)?);
+        if session[0] > 0 && split.iter().all(|n| *n > 0) {
+            let expected = format!("it alone, or {} and {}", SPLIT[0], SPLIT[1]);
+            return Err(self.wrong(SESSION, &expected));
+        }
+        let plain = numbers(&["intra_op_parallelism_threads", "inter_op_parallelism_threads"])?;
+        Ok(session.into_iter().chain(split).chain(plain).max().filter(|n| *n > 0).map(|n| n.min(THREADS_MAX)))
+    }
+
+    /// The budget in bytes, or the fraction of it or of the machine's memory.
+    fn device_memory_bytes(&self) -> Result<Option<u64>> {
+        let bytes = Some(self.number("device_memory_bytes")?).filter(|b| *b > 0);
+        let fraction: f64 = self.number("per_process_gpu_memory_fraction")?;
+        if fraction == 0.0 {
+            return Ok(bytes);
+        }
+        let total = bytes.or_else(available_bytes).ok_or_else(|| {
+            self.wrong(
+                "per_process_gpu_memory_fraction",
+                "device_memory_bytes beside it: the machine's memory is unknown",
+            )
+        })?;
+        Ok(Some((total as f64 * fraction) as u64))
+    }
+
+    fn precision(&self) -> Result<Precision> {
+        match self.one_of("mixed_precision", &["", "bfloat16"])? {
+            1 if !self.is_given("precision") => Ok(Precision::F16),
+            _ => self.text("precision").parse(),
+        }
+    }
+
+    /// From a file or a variable, never from a flag.
+    fn admin_token(&self) -> Result<Option<Secret>> {
+        let text = match self.path("admin_token_file") {
+            Some(path) => std::fs::read_to_string(&path).map_err(|e| Error::from(e).at(path.display()))?,
+            None => std::env::var("CORACLE_ADMIN_TOKEN").unwrap_or_default(),
+        };
+        match Secret::new(&text) {
+            None if self.path("admin_token_file").is_some() => {
+                Err(self.wrong("admin_token_file", "a file with a token in it"))
+            }
+            token => Ok(token),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::ServeArgs;
     use super::*;
 
     #[test]
@@ -257,22 +268,63 @@ mod tests {
         };
         let values = Values::collect(&args, variable).expect("known settings");
         let config = values.understand().expect("right values");
-        assert_eq!((config.port, config.engine.lanes, config.host.as_str()), (3, 2, "::1"));
-        assert_eq!(config.http_port, 8501);
+        assert_eq!((config.port, config.engine.lanes, config.host.as_str()), (Some(3), 2, "::1"));
+        assert_eq!(config.http_port, Some(8501));
         // What is printed is a file that says the same.
         std::fs::write(&path, values.to_toml()).expect("writable");
         let again = ServeArgs { file: Some(path.display().to_string()), ..ServeArgs::default() };
         let again = Values::collect(&again, |_| None).expect("known settings").understand().expect("right values");
-        assert_eq!((again.port, again.engine.lanes), (3, 2));
+        assert_eq!((again.port, again.engine.lanes), (Some(3), 2));
         // Variables spell switches as they like; files do not.
         let variable = |name: &str| (name == "CORACLE_ENABLE_BATCHING").then(|| "No".to_owned());
         let text = Values::collect(&ServeArgs::default(), variable).expect("a switch").to_toml();
         assert_eq!(text.parse::<toml::Table>().expect("TOML")["enable_batching"].as_bool(), Some(false));
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_with_its_place() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("coracle.toml").display().to_string();
+        std::fs::write(&path, "prot = 1\n\nlanes = \"many\"\n").expect("writable");
+        let mut args = ServeArgs { file: Some(path.clone()), ..ServeArgs::default() };
+        args.foreign.insert("use_alts_credentials", "true".into());
         let variable = |name: &str| (name == "CORACLE_PORT").then(|| "none".to_owned());
-        let error = Values::collect(&ServeArgs::default(), variable).expect_err("no number");
-        assert!(error.message().contains("port is \"none\""), "{error}");
-        std::fs::write(&path, "prot = 1").expect("writable");
-        let error = Values::collect(&args, |_| None).expect_err("a misspelt key");
-        assert!(error.message().contains("\"prot\""), "{error}");
+        let told = |errors: Vec<Error>| errors.iter().map(|e| e.message().to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            told(Values::collect(&args, variable).expect_err("four mistakes")),
+            [
+                format!("{path}:1: there is no setting \"prot\""),
+                "CORACLE_PORT: port is \"none\", expected a number in range".to_owned(),
+                format!("{path}:3: lanes is \"many\", expected a number in range"),
+                "--use_alts_credentials: Google's ALTS is not supported".to_owned(),
+            ]
+        );
+        std::fs::write(&path, "port = 70000\nready = \"some\"\n").expect("writable");
+        let args = ServeArgs { file: Some(path.clone()), ..ServeArgs::default() };
+        let values = Values::collect(&args, |_| None).expect("known settings");
+        assert_eq!(
+            told(values.understand().expect_err("three mistakes")),
+            [
+                "no model is named, expected model_base_path or model_config_file".to_owned(),
+                format!("{path}:1: port is \"70000\", expected a number in range"),
+                format!("{path}:2: ready is \"some\", expected any or all"),
+            ]
+        );
+    }
+
+    #[test]
+    fn under_tensorflow_servings_name_its_defaults_hold() {
+        let mut args = ServeArgs { is_tensorflow: true, ..ServeArgs::default() };
+        for (name, value) in [("model_base_path", "/m"), ("tensorflow_intra_op_parallelism", "8")] {
+            args.given.insert(name, value.into());
+        }
+        let config = Values::collect(&args, |_| None).expect("known").understand().expect("right");
+        assert_eq!((config.port, config.http_port, config.host_threads), (Some(8500), None, Some(8)));
+        assert!(config.models[0].batching.is_none(), "batching is off");
+        for name in ["tensorflow_session_parallelism", "tensorflow_inter_op_parallelism"] {
+            args.given.insert(name, "2".into());
+        }
+        let errors = Values::collect(&args, |_| None).expect("known").understand().expect_err("all three");
+        assert!(errors[0].message().contains("expected it alone"), "{errors:?}");
     }
 }

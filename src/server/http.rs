@@ -1,4 +1,4 @@
-//! The HTTP port: is the process alive, may it be sent requests, and its metrics.
+//! The HTTP port: is the process alive, may it be sent requests, its metrics, and the REST API.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::config::Ready;
 use super::telemetry::Metrics;
-use crate::api::Budget;
+use crate::api::{Budget, Rest};
 use crate::engine::Engine;
 use crate::model::Board;
 
@@ -52,13 +52,19 @@ impl Pages {
     }
 }
 
-/// The router of the HTTP port.
-pub(super) fn router(pages: Arc<Pages>) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(pages)
+/// Paths that are taken.
+const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// The router of the HTTP port: these pages, metrics at `also` too, and the REST API for all other paths.
+pub(super) fn router(pages: Arc<Pages>, also: Option<&str>, rest: &Arc<Rest>) -> Router {
+    let [alive, readiness, numbers] = PATHS;
+    let router =
+        Router::new().route(alive, get(|| async { "ok\n" })).route(readiness, get(ready)).route(numbers, get(metrics));
+    let router = match also.filter(|path| !PATHS.contains(path)) {
+        Some(path) => router.route(path, get(plain_metrics)),
+        None => router,
+    };
+    router.with_state(pages).merge(rest.router())
 }
 
 async fn ready(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
@@ -66,6 +72,13 @@ async fn ready(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
+}
+
+/// With the type that TensorFlow Serving gives them.
+async fn plain_metrics(pages: State<Arc<Pages>>) -> impl IntoResponse {
+    let mut response = metrics(pages).await.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain"));
+    response
 }
 
 async fn metrics(State(pages): State<Arc<Pages>>) -> impl IntoResponse {

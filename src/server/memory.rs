@@ -11,7 +11,7 @@ pub(super) fn default_request_memory_bytes() -> u64 {
 }
 
 /// The lesser of the machine's memory and the control group's limit.
-fn available_bytes() -> Option<u64> {
+pub(super) fn available_bytes() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = read("/proc/meminfo").and_then(|text| {
         let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.to_owned();

@@ -2,14 +2,18 @@
 
 mod args;
 mod config;
+mod connections;
+mod foreign;
 mod http;
 mod listen;
 mod memory;
+mod model_file;
 mod serve;
 mod settings;
 mod stop;
 mod summary;
 mod telemetry;
+mod values;
 
 pub use args::ServeArgs;
 pub use serve::run;

@@ -1,46 +1,68 @@
 //! The daemon's life: listen, load, serve, drain.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::args::ServeArgs;
-use super::config::{Config, Values};
+use super::config::Config;
+use super::connections::{answer, answer_locally};
 use super::http::{self, Pages};
 use super::listen::listen;
+use super::model_file::Follower;
 use super::stop::Stop;
 use super::summary::summary;
 use super::telemetry::{Metrics, start_logging};
-use crate::api::{Budget, Options, SERVICES, Services, router};
+use super::values::Values;
+use crate::api::{Budget, InFlight, Options, Rest, SERVICES, Services, router};
 use crate::batch::SystemClock;
 use crate::engine::{Engine, keep_driver_cache_in};
 use crate::error::{Error, Result};
 use crate::formats::onnx::ImportOptions;
-use crate::model::{Board, Context, EngineLoader, Manager};
+use crate::model::{Board, Context, EngineLoader, Manager, scan};
 
-/// Serves until told to stop; or, with `--print-config`, prints the settings.
+/// Serves until told to stop; or, with `--print-config`, prints the settings; or, with `--check`, says what is wrong with them.
 ///
 /// # Errors
-/// What kept it from starting: a setting, a port, the adapter, or that no model could be loaded, naming why.
+/// What kept it from starting: settings, each in a line, a port, the adapter, or that no model could be loaded, naming why.
 pub fn run(args: &ServeArgs) -> Result<()> {
-    let values = Values::collect(args, |name| std::env::var(name).ok())?;
+    let together = |wrong: Vec<Error>| {
+        let lines: Vec<_> = wrong.iter().map(Error::message).collect();
+        Error::invalid_argument(lines.join("\n"))
+    };
+    let values = Values::collect(args, |name| std::env::var(name).ok()).map_err(together)?;
     if args.print {
         return Ok(write!(std::io::stdout(), "{}", values.to_toml())?);
     }
-    let config = values.understand()?;
+    let config = values.understand().map_err(together)?;
+    if args.check {
+        let missing = config.models.iter().filter_map(|model| scan(&model.base_path).err());
+        let missing: Vec<Error> = missing.collect();
+        if !missing.is_empty() {
+            return Err(together(missing));
+        }
+        return Ok(writeln!(std::io::stdout(), "the configuration is right: {} models", config.models.len())?);
+    }
     if let Some(folder) = &config.engine.cache {
         keep_driver_cache_in(folder);
     }
     start_logging(&config.log_level, config.json_log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    values.notes.iter().for_each(|note| tracing::info!("{note}"));
+    for model in config.models.iter().filter(|model| model.memory_fraction.is_some()) {
+        tracing::info!(model = model.name, "a model's own memory fraction has no effect: the process's has");
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.host_threads {
+        builder.worker_threads(threads).max_blocking_threads(threads);
+    }
+    let runtime = builder.enable_all().build()?;
     let result = runtime.block_on(serve(config));
     // Loads under way may take long: nobody waits for them.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -57,49 +79,80 @@ async fn serve(config: Config) -> Result<()> {
         ready: config.ready,
         open: AtomicBool::new(false),
     });
-    let http_listener = listen(&config.host, config.http_port)?;
-    let http_port = http_listener.local_addr()?.port();
-    let page_router = http::router(Arc::clone(&pages));
-    tokio::spawn(async move {
-        // Ends with the process.
-        drop(axum::serve(http_listener, page_router).await);
-    });
+    let http_listener = config.http_port.map(|port| listen(&config.host, port)).transpose()?;
+    let http_port = http_listener.as_ref().map(|listener| Ok::<_, Error>(listener.local_addr()?.port())).transpose()?;
+    let rest_in_flight = InFlight::new(config.rest_requests_max, "rest_api_num_threads");
+    let (budget, observer) = (Arc::clone(&pages.budget), Arc::clone(&pages.metrics) as _);
+    let rest = Rest::new(budget, Arc::clone(&rest_in_flight), observer, config.rest);
+    if let Some(listener) = http_listener {
+        // Ends with the process, so that pages answer while requests drain.
+        let ((never, stopping), app) =
+            (watch::channel(false), http::router(Arc::clone(&pages), config.metrics_path.as_deref(), &rest));
+        tokio::spawn(async move {
+            drop(answer(listener, app, stopping).await);
+            drop(never);
+        });
+    }
     let (engine, manager, board) = tokio::select! {
         loaded = load(&config, &pages) => loaded?,
         () = stop_signal.told() => return Err(Error::cancelled("told to stop while models were loading")),
     };
-    let listener = listen(&config.host, config.port)?;
-    let port = listener.local_addr()?.port();
+    let listener = config.port.map(|port| listen(&config.host, port)).transpose()?;
+    let port = listener.as_ref().map(|listener| Ok::<_, Error>(listener.local_addr()?.port())).transpose()?;
     let (health, health_service) = tonic_health::server::health_reporter();
     let services = Services {
         manager: Arc::clone(&manager),
         budget: Arc::clone(&pages.budget),
-        options: Options { tensor_content: config.tensor_content, max_message_bytes: config.max_message_bytes },
+        in_flight: InFlight::new(config.grpc_requests_max, "grpc_max_threads"),
+        options: Options {
+            tensor_content: config.tensor_content,
+            check_method: config.check_method,
+            max_message_bytes: config.max_message_bytes,
+        },
         observer: Arc::clone(&pages.metrics) as _,
+        admin: config.admin.clone(),
     };
     let app = router(services, health_service)?;
     report_services(&health, ServingStatus::Serving).await;
     let follower = tokio::spawn(follow_models(manager.watch(), health.clone()));
     write!(std::io::stdout(), "{}", summary(&engine, &manager, &board, port, http_port))?;
     let (stop, stopping) = watch::channel(false);
-    let server = tokio::spawn(answer(listener, app, stopping));
+    let mut servers = tokio::task::JoinSet::new();
+    if let Some(listener) = listener {
+        servers.spawn(answer(listener, app.clone(), stopping.clone()));
+    }
+    if let Some(path) = &config.socket {
+        servers.spawn(answer_locally(path, app, stopping)?);
+    }
+    let followed = config.followed.map(|(path, every)| Follower {
+        path,
+        every,
+        batching: config.admin.batching.clone(),
+        timeout: config.admin.timeout,
+        manager: Arc::clone(&manager),
+    });
+    let config_follower = followed.map(|follower| tokio::spawn(follower.work()));
+    rest.open(Arc::clone(&manager));
     pages.open.store(true, Ordering::Release);
     if let Some(path) = &config.ports_file {
         write_ports(path, port, http_port)?;
     }
-    tracing::info!(port, http_port, "answering requests");
+    tracing::info!(port, http_port, socket = ?config.socket, "answering requests");
 
     stop_signal.told().await;
     tracing::info!(drain = ?config.drain, "stopping: running requests may finish");
     pages.open.store(false, Ordering::Release);
     follower.abort();
+    config_follower.inspect(tokio::task::JoinHandle::abort);
     report_services(&health, ServingStatus::NotServing).await;
-    for name in board.models.keys() {
+    for name in manager.watch().borrow().models.keys().cloned().collect::<Vec<_>>() {
         health.set_service_status(name.as_ref(), ServingStatus::NotServing).await;
     }
     // The receiver lives in the server's task.
     let _ = stop.send(true);
-    if tokio::time::timeout(config.drain, server).await.is_err() {
+    rest.close();
+    let drained = async { tokio::join!(servers.join_all(), rest_in_flight.none()) };
+    if tokio::time::timeout(config.drain, drained).await.is_err() {
         tracing::warn!("some requests were still running and are given up");
     }
     Ok(())
@@ -125,7 +178,7 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
         observer: Arc::clone(&pages.metrics) as _,
     };
     let import = ImportOptions { strict_paths: config.strict_paths };
-    let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), config.shapes, import));
+    let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), config.shapes, import, config.own_parameters));
     let manager = Arc::new(Manager::start(config.models.clone(), config.manager.clone(), loader, context)?);
     let _ = pages.board.set(manager.watch());
     let board = manager.settled().await?;
@@ -140,18 +193,6 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
     Ok((engine, manager, board))
 }
 
-async fn answer(listener: TcpListener, app: axum::Router, mut stopping: watch::Receiver<bool>) -> Result<()> {
-    let listener = listener.tap_io(|connection| {
-        // Replies are small and awaited: they must not wait for company. A connection without the option still works.
-        drop(connection.set_nodelay(true));
-    });
-    let stop = async move {
-        // An error means that the sender is gone, which ends the server too.
-        drop(stopping.wait_for(|stop| *stop).await);
-    };
-    Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
-}
-
 async fn report_services(health: &HealthReporter, status: ServingStatus) {
     health.set_service_status("", status).await;
     for name in SERVICES {
@@ -159,14 +200,19 @@ async fn report_services(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-/// Health by model name.
+/// Health by model name; models that are no longer configured do not serve.
 async fn follow_models(mut board: watch::Receiver<Board>, health: HealthReporter) {
+    let mut told: BTreeSet<Arc<str>> = BTreeSet::new();
     loop {
         let now = board.borrow_and_update().clone();
-        for (name, model) in &now.models {
-            let status = if model.is_available() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        told.extend(now.models.keys().cloned());
+        for name in &told {
+            let is_available = now.models.get(name).is_some_and(|model| model.is_available());
+            let status = if is_available { ServingStatus::Serving } else { ServingStatus::NotServing };
             health.set_service_status(name.as_ref(), status).await;
         }
+        // Names that come and go must not fill memory.
+        told.retain(|name| now.models.contains_key(name));
         if board.changed().await.is_err() {
             return;
         }
@@ -174,8 +220,9 @@ async fn follow_models(mut board: watch::Receiver<Board>, health: HealthReporter
 }
 
 /// Writes beside the target and renames: whoever reads the file reads all of it.
-fn write_ports(path: &Path, grpc: u16, http: u16) -> Result<()> {
+fn write_ports(path: &Path, grpc: Option<u16>, http: Option<u16>) -> Result<()> {
     let draft = path.with_extension("draft");
-    std::fs::write(&draft, format!("grpc={grpc}\nhttp={http}\n")).map_err(|e| Error::from(e).at(draft.display()))?;
+    let line = |name: &str, port: Option<u16>| port.map(|port| format!("{name}={port}\n")).unwrap_or_default();
+    std::fs::write(&draft, line("grpc", grpc) + &line("http", http)).map_err(|e| Error::from(e).at(draft.display()))?;
     std::fs::rename(&draft, path).map_err(|e| Error::from(e).at(path.display()))
 }

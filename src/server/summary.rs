@@ -4,17 +4,23 @@ use std::fmt::Write as _;
 
 use crate::engine::{Engine, Merging};
 use crate::model::{Board, DEFAULT_SIGNATURE, Manager, Servable, VersionChoice};
-use crate::tensor::{Dim, Shape, Signature};
 
 /// The start-up summary, for a person.
-pub(super) fn summary(engine: &Engine, manager: &Manager, board: &Board, grpc: u16, http: u16) -> String {
+pub(super) fn summary(
+    engine: &Engine,
+    manager: &Manager,
+    board: &Board,
+    grpc: Option<u16>,
+    http: Option<u16>,
+) -> String {
     let mut text = format!("coracle {}\n", env!("CARGO_PKG_VERSION"));
     let adapter = engine.adapter();
     let kind = if adapter.is_software() { "software" } else { "GPU" };
     let _ = writeln!(text, "  adapter  {} ({kind}, {:?})", adapter.name(), adapter.info().backend);
     let bytes: u64 = engine.lanes().iter().map(|l| l.memory_bytes()).sum();
     let _ = writeln!(text, "  lanes    {}, {:.1} MiB of device memory", engine.lanes().len(), bytes as f64 / 1048576.0);
-    let _ = writeln!(text, "  ports    gRPC {grpc}, HTTP {http}");
+    let shown = |port: Option<u16>| port.map_or("none".to_owned(), |port| port.to_string());
+    let _ = writeln!(text, "  ports    gRPC {}, HTTP {}", shown(grpc), shown(http));
     for (name, status) in &board.models {
         if let Some(error) = status.failure() {
             let _ = writeln!(text, "  model    {name}: failed: {error}");
@@ -31,21 +37,19 @@ pub(super) fn summary(engine: &Engine, manager: &Manager, board: &Board, grpc: u
 
 fn describe(text: &mut String, name: &str, version: i64, servable: &Servable) {
     let _ = writeln!(text, "  model    {name} version {version}");
-    let Some(signature) = servable.signature(DEFAULT_SIGNATURE) else { return };
+    let signature = servable.signature();
     let list = |specs: &[crate::tensor::Spec]| specs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let _ = writeln!(text, "           {} → {}", list(&signature.inputs), list(&signature.outputs));
-    let _ = match declared(signature).map(|shapes| servable.merging(&shapes)) {
+    let named = servable.faces().iter().filter(|(name, _)| *name != DEFAULT_SIGNATURE);
+    for (name, face) in named {
+        let (inputs, outputs) = (list(&face.signature.inputs), list(&face.signature.outputs));
+        let _ = writeln!(text, "           {name}: {inputs} → {outputs}");
+    }
+    let _ = match servable.declared_merging() {
         None => writeln!(text, "           shapes are open: each is compiled when it first comes"),
         Some(Merging::Rows { batch_sizes }) => {
             writeln!(text, "           batches of {batch_sizes:?}, more are warming")
         }
         Some(Merging::Alone { reason }) => writeln!(text, "           one request at a time: {reason}"),
     };
-}
-
-/// The declared shapes with one row, if only the batch is open.
-fn declared(signature: &Signature) -> Option<Vec<Shape>> {
-    let extent = |(axis, dim): (usize, &Dim)| if axis == 0 { Some(dim.fixed().unwrap_or(1)) } else { dim.fixed() };
-    let shape = |dims: &Vec<Dim>| dims.iter().enumerate().map(extent).collect::<Option<Vec<_>>>().map(Shape::new);
-    signature.inputs.iter().map(|spec| shape(spec.dims.as_ref()?)).collect()
 }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::{Budget, Call};
-use crate::batch::{BatchReport, Closed, Dropped};
+use crate::batch::{BatchReport, Dropped};
 use crate::engine::{Engine, RunStats};
 use crate::error::Error;
 use crate::model::{Board, ServableId};
@@ -32,8 +32,14 @@ pub(super) fn start_logging(level: &str, json: bool) -> Result<(), Error> {
 struct CallLabels {
     model: String,
     version: i64,
+    entrypoint: &'static str,
     method: &'static str,
     code: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ModelLabels {
+    model: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -71,6 +77,9 @@ fn rows() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 11))
 }
 
+/// Methods whose latency is kept.
+const INFERENCE: [&str; 4] = ["Predict", "Classify", "Regress", "MultiInference"];
+
 /// Every metric, once.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -89,6 +98,7 @@ pub(super) struct Metrics {
     lane_memory: Family<LaneLabels, Gauge>,
     lane_lost: Family<LaneLabels, Gauge>,
     model_available: Family<ServableLabels, Gauge>,
+    folder_unusable: Family<ModelLabels, Gauge>,
 }
 
 impl Metrics {
@@ -109,6 +119,7 @@ impl Metrics {
             lane_memory: Family::default(),
             lane_lost: Family::default(),
             model_available: Family::default(),
+            folder_unusable: Family::default(),
         };
         let mut registry = std::mem::take(&mut metrics.registry);
         let r = &mut registry;
@@ -132,6 +143,11 @@ impl Metrics {
         r.register_with_unit("lane_memory", "Device memory allocated", unit, memory);
         r.register("lane_lost", "1 when the lane's device is lost", metrics.lane_lost.clone());
         r.register("model_available", "1 while the version answers requests", metrics.model_available.clone());
+        r.register(
+            "model_folder_unusable",
+            "1 while a model's folder is missing, unreadable or empty: what serves stays",
+            metrics.folder_unusable.clone(),
+        );
         metrics.registry = registry;
         Arc::new(metrics)
     }
@@ -151,6 +167,11 @@ impl Metrics {
         for id in board.in_state(crate::model::State::Available) {
             self.model_available.get_or_create(&servable(&id)).set(1);
         }
+        self.folder_unusable.clear();
+        for (name, model) in &board.models {
+            let labels = ModelLabels { model: name.to_string() };
+            self.folder_unusable.get_or_create(&labels).set(i64::from(model.error.is_some()));
+        }
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
@@ -168,9 +189,10 @@ impl crate::api::Observer for Metrics {
         let model = if call.model.is_empty() { "_unknown" } else { call.model };
         let version = call.version.unwrap_or(-1);
         let code = call.code.map_or("OK", crate::error::Code::name);
-        let labels = CallLabels { model: model.to_owned(), version, method: call.method, code };
+        let entrypoint = call.entrypoint.name();
+        let labels = CallLabels { model: model.to_owned(), version, entrypoint, method: call.method, code };
         self.requests.get_or_create(&labels).inc();
-        if call.method == "Predict" && !call.model.is_empty() {
+        if INFERENCE.contains(&call.method) && !call.model.is_empty() {
             let labels = ServableLabels { model: model.to_owned(), version };
             self.latency.get_or_create(&labels).observe(call.latency.as_secs_f64());
         }
@@ -183,21 +205,13 @@ impl crate::model::Observer for Metrics {
         self.batch_rows.get_or_create(&labels).observe(report.rows as f64);
         self.padded_rows.get_or_create(&labels).inc_by(report.padded_rows as u64);
         self.queue.get_or_create(&labels).observe(report.queued.as_secs_f64());
-        let reason = match report.closed {
-            Closed::Full => "full",
-            Closed::Delay => "delay",
-            Closed::SlotFree => "slot_free",
-        };
+        let reason = report.closed.name();
         let labels = ReasonLabels { model: labels.model, version: id.version, reason };
         self.batches.get_or_create(&labels).inc();
     }
 
     fn dropped(&self, id: &ServableId, why: Dropped) {
-        let reason = match why {
-            Dropped::Expired => "expired",
-            Dropped::Cancelled => "cancelled",
-            Dropped::QueueFull => "queue_full",
-        };
+        let reason = why.name();
         let labels = ReasonLabels { model: id.name.to_string(), version: id.version, reason };
         self.dropped.get_or_create(&labels).inc();
     }

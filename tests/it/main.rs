@@ -4,7 +4,13 @@ mod cache;
 mod calls;
 mod concurrency;
 mod errors;
+mod examples;
 mod gzip;
+mod http;
 mod lifecycle;
 mod models;
+mod reload;
+mod rest;
 mod server;
+#[cfg(unix)]
+mod tensorflow;

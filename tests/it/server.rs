@@ -13,11 +13,12 @@ const START_MAX: Duration = Duration::from_secs(120);
 /// A running server, killed when dropped.
 pub(crate) struct Server {
     process: Child,
-    /// The gRPC address.
+    /// The gRPC address; empty when there is none.
     pub(crate) grpc: String,
-    /// The HTTP address.
+    /// The HTTP address; empty when there is none.
     pub(crate) http: String,
-    _folder: tempfile::TempDir,
+    /// What the server was given.
+    pub(crate) folder: tempfile::TempDir,
 }
 
 /// Whether there is anything to run on; says so if not.
@@ -59,7 +60,12 @@ pub(crate) fn command(models: &[&str], flags: &[&str]) -> (Command, tempfile::Te
 impl Server {
     /// Starts a server and waits until it answers.
     pub(crate) fn start(models: &[&str], flags: &[&str]) -> Self {
-        let (mut command, folder) = command(models, flags);
+        let (command, folder) = command(models, flags);
+        Self::launch(command, folder)
+    }
+
+    /// Starts what writes its ports to the file `ports` in `folder`, and waits until it answers.
+    pub(crate) fn launch(mut command: Command, folder: tempfile::TempDir) -> Self {
         let mut process = command.stderr(Stdio::null()).spawn().expect("the binary runs");
         let path = folder.path().join("ports");
         let end = Instant::now() + START_MAX;
@@ -73,11 +79,11 @@ impl Server {
             std::thread::park_timeout(Duration::from_millis(5));
         };
         let port = |name: &str| {
-            let line = ports.lines().find_map(|l| l.strip_prefix(name)).expect("both ports are named");
-            format!("127.0.0.1:{}", line.trim_start_matches('='))
+            let line = ports.lines().find_map(|l| l.strip_prefix(name));
+            line.map(|line| format!("127.0.0.1:{}", line.trim_start_matches('='))).unwrap_or_default()
         };
         let (grpc, http) = (port("grpc"), port("http"));
-        Self { process, grpc, http, _folder: folder }
+        Self { process, grpc, http, folder }
     }
 
     /// The process' number.

@@ -4,27 +4,26 @@ use prost::Message as _;
 use prost_types::Any;
 
 use super::decode::dtype;
-use super::encode::data_type;
+use super::encode::{Form, data_type, encode};
 use super::proto::serving::{GetModelMetadataRequest, GetModelMetadataResponse, SignatureDefMap};
 use super::proto::tensorflow::tensor_shape_proto::Dim as WireDim;
 use super::proto::tensorflow::{SignatureDef, TensorInfo, TensorShapeProto};
-use super::spec::{Wanted, answered};
+use super::spec::{answered, wanted};
 use crate::error::{Error, Result};
-use crate::model::{DEFAULT_SIGNATURE, Manager, ServableId};
+use crate::model::{Face, Manager, ServableId};
 use crate::tensor::{Dim, Signature, Spec};
 
 /// The only field of metadata that there is.
 const SIGNATURES: &str = "signature_def";
-const METHOD: &str = "tensorflow/serving/predict";
 const TYPE: &str = "type.googleapis.com/tensorflow.serving.SignatureDefMap";
 
 /// Answers a request for metadata.
-pub(super) fn metadata(
+pub(in crate::api) fn metadata(
     manager: &Manager,
     request: GetModelMetadataRequest,
     asked: &mut Option<ServableId>,
 ) -> Result<GetModelMetadataResponse> {
-    let wanted = Wanted::new(request.model_spec)?;
+    let wanted = wanted(request.model_spec)?;
     if request.metadata_field.is_empty() {
         return Err(Error::invalid_argument("GetModelMetadataRequest must specify at least one metadata_field"));
     }
@@ -33,9 +32,8 @@ pub(super) fn metadata(
     }
     let servable = manager.servable(&wanted.name, &wanted.version)?;
     *asked = Some(servable.id().clone());
-    let signature = servable.signature(DEFAULT_SIGNATURE);
-    let signature = signature.ok_or_else(|| Error::internal("the model has no signature"))?;
-    let map = SignatureDefMap { signature_def: [(DEFAULT_SIGNATURE.to_owned(), definition(signature))].into() };
+    let named = servable.faces().iter().map(|(name, face)| Ok((name.to_owned(), definition(face)?)));
+    let map = SignatureDefMap { signature_def: named.collect::<Result<_>>()? };
     let any = Any { type_url: TYPE.to_owned(), value: map.encode_to_vec() };
     Ok(GetModelMetadataResponse {
         model_spec: Some(answered(servable.id(), "")),
@@ -43,14 +41,15 @@ pub(super) fn metadata(
     })
 }
 
-fn definition(signature: &Signature) -> SignatureDef {
+fn definition(face: &Face) -> Result<SignatureDef> {
     let infos = |specs: &[Spec]| specs.iter().map(|s| (s.name.clone(), info(s))).collect();
-    SignatureDef {
-        inputs: infos(&signature.inputs),
-        outputs: infos(&signature.outputs),
-        method_name: METHOD.to_owned(),
-        ..SignatureDef::default()
-    }
+    let defaults = face.defaults.iter().map(|(name, tensor)| Ok((name.clone(), encode(tensor, Form::Typed)?)));
+    Ok(SignatureDef {
+        inputs: infos(&face.signature.inputs),
+        outputs: infos(&face.signature.outputs),
+        method_name: face.method.name().to_owned(),
+        defaults: defaults.collect::<Result<_>>()?,
+    })
 }
 
 fn info(spec: &Spec) -> TensorInfo {
@@ -65,7 +64,8 @@ fn info(spec: &Spec) -> TensorInfo {
             TensorShapeProto { dim: dim.collect(), unknown_rank: false }
         }
     };
-    TensorInfo { name: spec.name.clone(), dtype: data_type(spec.dtype).into(), tensor_shape: Some(shape) }
+    // What feeds and fetches are called in TensorFlow's graphs.
+    TensorInfo { name: format!("{}:0", spec.name), dtype: data_type(spec.dtype).into(), tensor_shape: Some(shape) }
 }
 
 /// The inputs and outputs of a signature as a client reads them from a reply, by name.

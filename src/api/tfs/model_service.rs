@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::extract::ConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::proto::serving::model_service_server::ModelService;
@@ -11,8 +12,10 @@ use super::proto::serving::{
     GetModelStatusRequest, GetModelStatusResponse, ModelVersionStatus, ReloadConfigRequest, ReloadConfigResponse,
     StatusProto,
 };
-use super::spec::Wanted;
-use crate::api::observer::{Call, Observer};
+use super::reload::reload;
+use super::spec::wanted;
+use crate::api::admin::{Admin, Peer};
+use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
 use crate::error::{Error, Result};
 use crate::model::{Manager, State, VersionChoice};
@@ -21,11 +24,12 @@ use crate::model::{Manager, State, VersionChoice};
 pub(in crate::api) struct Models {
     pub(in crate::api) manager: Arc<Manager>,
     pub(in crate::api) observer: Arc<dyn Observer>,
+    pub(in crate::api) admin: Admin,
 }
 
 impl Models {
     fn status(&self, request: GetModelStatusRequest) -> Result<GetModelStatusResponse> {
-        let wanted = Wanted::new(request.model_spec)?;
+        let wanted = wanted(request.model_spec)?;
         let version = match &wanted.version {
             VersionChoice::Latest => None,
             VersionChoice::Specific(version) => Some(*version),
@@ -68,6 +72,7 @@ impl ModelService for Models {
         let name = request.model_spec.as_ref().map(|s| s.name.clone()).unwrap_or_default();
         let result = self.status(request);
         self.observer.called(&Call {
+            entrypoint: Entrypoint::Grpc,
             method: "GetModelStatus",
             model: if result.is_ok() { &name } else { "" },
             version: None,
@@ -79,8 +84,27 @@ impl ModelService for Models {
 
     async fn handle_reload_config_request(
         &self,
-        _request: Request<ReloadConfigRequest>,
+        request: Request<ReloadConfigRequest>,
     ) -> Result<Response<ReloadConfigResponse>, Status> {
-        Err(status(&Error::unimplemented("HandleReloadConfigRequest is not supported yet")))
+        let start = Instant::now();
+        let (metadata, extensions, request) = request.into_parts();
+        let peer = extensions.get::<ConnectInfo<Peer>>().map(|info| info.0).unwrap_or_default();
+        let permitted = self.admin.permit(&metadata.into_headers(), peer);
+        let result = match permitted {
+            Ok(()) => reload(&self.manager, &self.admin, request).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &result {
+            tracing::warn!(code = error.code().name(), "a configuration over the wire was refused: {error}");
+        }
+        self.observer.called(&Call {
+            entrypoint: Entrypoint::Grpc,
+            method: "HandleReloadConfigRequest",
+            model: "",
+            version: None,
+            code: result.as_ref().err().map(Error::code),
+            latency: start.elapsed(),
+        });
+        result.map(Response::new).map_err(|error| status(&error))
     }
 }

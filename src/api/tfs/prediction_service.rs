@@ -6,8 +6,9 @@ use std::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::encode::Form;
+use super::infer;
 use super::metadata::metadata;
-use super::predict::Predict;
+use super::predict::predict;
 use super::proto::serving::prediction_service_server::PredictionService;
 use super::proto::serving::{
     ClassificationRequest, ClassificationResponse, GetModelMetadataRequest, GetModelMetadataResponse,
@@ -16,7 +17,8 @@ use super::proto::serving::{
 };
 use crate::api::budget::{Budget, Ledger};
 use crate::api::deadline::deadline;
-use crate::api::observer::{Call, Observer};
+use crate::api::inference::Terms;
+use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
 use crate::error::{Error, Result};
 use crate::model::{Manager, ServableId};
@@ -31,27 +33,20 @@ pub(in crate::api) struct Predictions {
     pub(in crate::api) observer: Arc<dyn Observer>,
     /// Replies hold `tensor_content` unless a request asks otherwise.
     pub(in crate::api) tensor_content: bool,
+    /// Classify and Regress insist on signatures of their own method.
+    pub(in crate::api) check_method: bool,
+}
+
+/// A call before its model is known.
+struct Asking<T> {
+    request: T,
+    form: Form,
+    terms: Terms,
+    start: Instant,
 }
 
 impl Predictions {
-    fn observe<T>(&self, method: &'static str, start: Instant, asked: Option<&ServableId>, result: &Result<T>) {
-        self.observer.called(&Call {
-            method,
-            model: asked.map_or("", |id| &id.name),
-            version: asked.map(|id| id.version),
-            code: result.as_ref().err().map(Error::code),
-            latency: start.elapsed(),
-        });
-    }
-}
-
-fn unsupported(method: &str) -> Status {
-    status(&Error::unimplemented(format!("{method} is not supported yet: use Predict")))
-}
-
-#[tonic::async_trait]
-impl PredictionService for Predictions {
-    async fn predict(&self, request: Request<PredictRequest>) -> Result<Response<PredictResponse>, Status> {
+    fn open<T>(&self, request: Request<T>) -> Asking<T> {
         let start = Instant::now();
         let (metadata, mut extensions, request) = request.into_parts();
         // The layer in front puts it there; calls that come another way open their own.
@@ -63,9 +58,27 @@ impl PredictionService for Predictions {
             _ => Form::Typed,
         };
         let deadline = deadline(&metadata.into_headers(), start);
+        Asking { request, form, terms: Terms { deadline, ledger, check_method: self.check_method }, start }
+    }
+
+    fn observe<T>(&self, method: &'static str, start: Instant, asked: Option<&ServableId>, result: &Result<T>) {
+        self.observer.called(&Call {
+            entrypoint: Entrypoint::Grpc,
+            method,
+            model: asked.map_or("", |id| &id.name),
+            version: asked.map(|id| id.version),
+            code: result.as_ref().err().map(Error::code),
+            latency: start.elapsed(),
+        });
+    }
+}
+
+#[tonic::async_trait]
+impl PredictionService for Predictions {
+    async fn predict(&self, request: Request<PredictRequest>) -> Result<Response<PredictResponse>, Status> {
+        let Asking { request, form, terms, start } = self.open(request);
         let mut asked = None;
-        let predict = Predict { request, deadline, form, ledger };
-        let result = predict.answer(&self.manager, &mut asked).await;
+        let result = predict(&self.manager, request, form, &terms, &mut asked).await;
         self.observe("Predict", start, asked.as_ref(), &result);
         result.map(Response::new).map_err(|error| status(&error))
     }
@@ -83,19 +96,31 @@ impl PredictionService for Predictions {
 
     async fn classify(
         &self,
-        _request: Request<ClassificationRequest>,
+        request: Request<ClassificationRequest>,
     ) -> Result<Response<ClassificationResponse>, Status> {
-        Err(unsupported("Classify"))
+        let Asking { request, terms, start, .. } = self.open(request);
+        let mut asked = None;
+        let result = infer::classify(&self.manager, request, &terms, &mut asked).await;
+        self.observe("Classify", start, asked.as_ref(), &result);
+        result.map(Response::new).map_err(|error| status(&error))
     }
 
-    async fn regress(&self, _request: Request<RegressionRequest>) -> Result<Response<RegressionResponse>, Status> {
-        Err(unsupported("Regress"))
+    async fn regress(&self, request: Request<RegressionRequest>) -> Result<Response<RegressionResponse>, Status> {
+        let Asking { request, terms, start, .. } = self.open(request);
+        let mut asked = None;
+        let result = infer::regress(&self.manager, request, &terms, &mut asked).await;
+        self.observe("Regress", start, asked.as_ref(), &result);
+        result.map(Response::new).map_err(|error| status(&error))
     }
 
     async fn multi_inference(
         &self,
-        _request: Request<MultiInferenceRequest>,
+        request: Request<MultiInferenceRequest>,
     ) -> Result<Response<MultiInferenceResponse>, Status> {
-        Err(unsupported("MultiInference"))
+        let Asking { request, terms, start, .. } = self.open(request);
+        let mut asked = None;
+        let result = infer::multi_inference(&self.manager, request, &terms, &mut asked).await;
+        self.observe("MultiInference", start, asked.as_ref(), &result);
+        result.map(Response::new).map_err(|error| status(&error))
     }
 }

@@ -8,7 +8,7 @@ const STRING: u64 = 80;
 const DIM: u64 = 80;
 /// For a named tensor: its struct, its name and its place in a map.
 const ENTRY: u64 = 1024;
-/// For each byte of other methods' messages, which hold names only.
+/// For each byte of other methods' messages: an example may be empty, and a feature without values nearly so.
 const OTHER: u64 = 64;
 
 /// An upper bound for decoding `message`, the request of the method at `path`.

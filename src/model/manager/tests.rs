@@ -16,11 +16,16 @@ fn folder(versions: &[&str]) -> tempfile::TempDir {
 
 fn add(base: &Path, version: &str) {
     fs::create_dir(base.join(version)).expect("a version's folder");
+    fs::write(base.join(version).join("model.onnx"), version).expect("a model file");
+}
+
+fn options() -> ManagerOptions {
+    ManagerOptions { settle: Duration::ZERO, ..ManagerOptions::default() }
 }
 
 fn start(configs: Vec<ModelConfig>, loader: &Arc<FakeLoader>) -> Manager {
     let context: Context<PausedClock> = context();
-    Manager::start(configs, ManagerOptions::default(), loader.clone(), context).expect("good configuration")
+    Manager::start(configs, options(), loader.clone(), context).expect("good configuration")
 }
 
 fn latest(manager: &Manager, name: &str) -> i64 {
@@ -90,7 +95,7 @@ async fn a_new_version_replaces_the_old_once_it_answers() {
     let base = folder(&["1"]);
     let loader = Arc::new(FakeLoader::default());
     loader.failures.lock().expect("unpoisoned").insert(2, (1, Error::unimplemented("no such operator")));
-    let mut options = ManagerOptions { poll_interval: Some(Duration::from_millis(1)), ..ManagerOptions::default() };
+    let mut options = ManagerOptions { poll_interval: Some(Duration::from_millis(1)), ..options() };
     options.load_threads = 1;
     let configs = vec![ModelConfig::new("m", base.path())];
     let manager = Manager::start(configs, options, loader.clone(), context()).expect("good configuration");
@@ -117,7 +122,7 @@ async fn only_failures_that_may_pass_are_tried_again() {
     loader.failures.lock().expect("unpoisoned").extend([(1, (9, Error::internal("broken"))), (2, (2, reading))]);
     let mut config = ModelConfig::new("m", base.path());
     config.version_policy = VersionPolicy::All;
-    let options = ManagerOptions { load_retry_interval: Duration::ZERO, ..ManagerOptions::default() };
+    let options = ManagerOptions { load_retry_interval: Duration::ZERO, ..options() };
     let manager = Manager::start(vec![config], options, loader.clone(), context()).expect("good configuration");
     let board = manager.settled().await.expect("the manager lives");
     let states: Vec<_> = board.models["m"].versions.values().map(|s| s.state).collect();
@@ -148,4 +153,104 @@ async fn a_new_configuration_unloads_what_it_leaves_out() {
     assert_eq!(latest(&manager, "a"), 1);
     manager.shut_down().await.expect("the manager lives");
     assert!(manager.servable("a", &VersionChoice::Latest).is_err());
+}
+
+#[tokio::test]
+async fn a_failed_version_is_tried_again_when_its_files_change() {
+    let base = folder(&["1"]);
+    let loader = Arc::new(FakeLoader::default());
+    loader.failures.lock().expect("unpoisoned").insert(1, (1, Error::invalid_argument("no model")));
+    let options = ManagerOptions { poll_interval: Some(Duration::from_millis(1)), ..options() };
+    let manager =
+        Manager::start(vec![ModelConfig::new("m", base.path())], options, loader.clone(), context()).expect("good");
+    reaches(&manager, 1, State::End).await;
+    fs::write(base.path().join("1/model.onnx"), "a better one").expect("writable");
+    reaches(&manager, 1, State::Available).await;
+    assert_eq!(loader.loads.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_folder_that_gets_lost_keeps_what_serves() {
+    let base = folder(&["1"]);
+    let manager = start(vec![ModelConfig::new("m", base.path())], &Arc::default());
+    manager.settled().await.expect("the manager lives");
+    for gone in [base.path().join("1"), base.path().to_path_buf()] {
+        fs::remove_dir_all(gone).expect("it was there");
+        let failures = manager.reload(vec![ModelConfig::new("m", base.path())], Duration::from_secs(9)).await;
+        let failures = failures.expect("nothing is wrong with the configuration");
+        assert_eq!((failures[0].0.as_str(), failures[0].1.code()), ("m", Code::NotFound));
+        assert_eq!(latest(&manager, "m"), 1);
+    }
+}
+
+#[tokio::test]
+async fn each_model_of_a_new_configuration_is_applied_by_itself() {
+    let base = folder(&["1", "2"]);
+    let loader = Arc::new(FakeLoader::default());
+    loader.failures.lock().expect("unpoisoned").insert(2, (9, Error::unimplemented("no such operator")));
+    let manager = start(vec![ModelConfig::new("a", base.path())], &loader);
+    let reload = async |configs| manager.reload(configs, Duration::from_secs(9)).await;
+    let specific = |name: &str, version: i64, label: i64| {
+        let mut config = ModelConfig::new(name, base.path());
+        config.version_policy = VersionPolicy::Specific(vec![version]);
+        config.labels = [("stable".to_owned(), label)].into();
+        config
+    };
+    let missing = ModelConfig::new("missing", base.path().join("no"));
+    let configs = vec![specific("good", 1, 1), specific("bad", 2, 2), missing, specific("mislabelled", 1, 3)];
+    let failures = reload(configs).await.expect("nothing is wrong with the configuration");
+    let shown: Vec<_> = failures.iter().map(|(name, error)| format!("{name}: {}", error.code().name())).collect();
+    assert_eq!(shown, ["bad: UNIMPLEMENTED", "missing: NOT_FOUND", "mislabelled: FAILED_PRECONDITION"]);
+    assert_eq!(failures[0].1.message(), "version 2: no such operator");
+    assert_eq!(
+        failures[2].1.message(),
+        "Request to assign label to version 3 of model mislabelled, which is not currently available for inference"
+    );
+    assert_eq!((latest(&manager, "good"), latest(&manager, "mislabelled")), (1, 1));
+    assert!(manager.servable("a", &VersionChoice::Latest).is_err(), "left out, so unloaded");
+    let mut other = specific("good", 1, 1);
+    other.platform = "onnx".into();
+    let error = reload(vec![other]).await.expect_err("another platform");
+    assert_eq!(
+        error.message(),
+        "Illegal to change a model's platform. For model good platform was  and new platform requested is onnx"
+    );
+    assert_eq!(latest(&manager, "mislabelled"), 1, "a refused configuration changes nothing");
+}
+
+#[tokio::test]
+async fn memory_is_saved_by_unloading_first() {
+    let base = folder(&["1"]);
+    let options = ManagerOptions { transition: Transition::SaveMemory, poll_interval: None, ..options() };
+    let configs = || vec![ModelConfig::new("m", base.path())];
+    let manager = Manager::start(configs(), options, Arc::<FakeLoader>::default(), context()).expect("good");
+    manager.settled().await.expect("the manager lives");
+    let pinned = manager.servable("m", &VersionChoice::Latest).expect("version 1");
+    add(base.path(), "2");
+    manager.reconfigure(configs()).await.expect("nothing is wrong with it");
+    assert!(manager.servable("m", &VersionChoice::Latest).is_err(), "nothing serves meanwhile");
+    let states: Vec<_> =
+        manager.status("m", None).expect("two versions").into_iter().map(|(v, s)| (v, s.state)).collect();
+    assert_eq!(states, [(2, State::Start), (1, State::Unloading)]);
+    drop(pinned);
+    reaches(&manager, 2, State::Available).await;
+    assert_eq!(latest(&manager, "m"), 2);
+}
+
+#[tokio::test]
+async fn a_version_of_the_same_number_in_another_folder_takes_its_place() {
+    let (first, second) = (folder(&["1"]), folder(&["1"]));
+    for transition in [Transition::KeepServing, Transition::SaveMemory] {
+        let (options, loader) = (ManagerOptions { transition, ..options() }, Arc::new(FakeLoader::default()));
+        let configs = |base: &Path| vec![ModelConfig::new("m", base)];
+        let manager = Manager::start(configs(first.path()), options, loader.clone(), context()).expect("good");
+        manager.settled().await.expect("the manager lives");
+        for base in [second.path(), second.path()] {
+            let failures = manager.reload(configs(base), Duration::from_secs(9)).await.expect("good");
+            assert!(failures.is_empty(), "{failures:?}");
+        }
+        reaches(&manager, 1, State::Available).await;
+        assert_eq!(latest(&manager, "m"), 1);
+        assert_eq!(loader.loads.load(Ordering::Relaxed), 2, "once from each folder");
+    }
 }

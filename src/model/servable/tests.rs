@@ -5,8 +5,9 @@ use crate::error::Code;
 use crate::model::fake::{Adding, context};
 
 fn serve(model: Adding, parameters: Option<Parameters>) -> (Arc<Servable>, Arc<Adding>, oneshot::Receiver<()>) {
-    let (id, model) = (ServableId { name: "m".into(), version: 1 }, Arc::new(model));
-    let (servable, ended) = Servable::start(id, model.clone(), parameters, &context());
+    let (id, faces, model) = (ServableId { name: "m".into(), version: 1 }, model.faces(), Arc::new(model));
+    let loaded = Loaded { model: model.clone(), faces, batching: parameters };
+    let (servable, ended) = Servable::start(id, loaded, &context());
     (servable, model, ended)
 }
 
@@ -18,9 +19,9 @@ fn batched() -> Option<Parameters> {
     Some(Parameters::default())
 }
 
-fn x(first: f32, rows: usize) -> Vec<(String, Tensor)> {
+fn x(first: f32, rows: usize) -> Vec<Tensor> {
     let values = (0..rows * 3).map(|i| first + i as f32).collect();
-    vec![("x".into(), Tensor::from_vec([rows, 3], values).expect("three a row"))]
+    vec![Tensor::from_vec([rows, 3], values).expect("three a row")]
 }
 
 async fn first_of(servable: &Arc<Servable>, first: f32, rows: usize) -> Result<f32> {
@@ -94,21 +95,19 @@ async fn bad_requests_never_reach_the_engine() {
         let servable = Arc::clone(&servable);
         async move { servable.predict(inputs, None, Box::new(())).await.expect_err("a bad request").message().to_string() }
     };
-    let tensor = |t| vec![("x".to_string(), t)];
     let wide = Tensor::from_vec([1, 4], vec![0.0f32; 4]).expect("four");
-    assert_eq!(refusal(tensor(wide)).await, "node Add: [1,4] does not end with 3");
+    assert_eq!(refusal(vec![wide]).await, "node Add: [1,4] does not end with 3");
     assert_eq!(
-        refusal(tensor(Tensor::scalar(1.0f32))).await,
+        refusal(vec![Tensor::scalar(1.0f32)]).await,
         "Batching Run() input tensors must have at least one dimension"
     );
-    assert_eq!(refusal(tensor(Tensor::scalar(1i32))).await, "Expects arg[0] to be float but int32 is provided");
     assert!(runs(&model).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_in_progress_keeps_the_version() {
     let (servable, _, mut ended) = serve(rows(&[1]), batched());
-    assert!(servable.signature("").is_some() && servable.signature("other").is_none());
+    assert!(servable.face("").is_some() && servable.face("other").is_none());
     let running = tokio::spawn(servable.predict(x(1.0, 1), None, Box::new(())));
     drop(servable);
     tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,0 +1,13 @@
+//! Inference without a protocol: what is asked of which model, and the answer.
+
+mod examples;
+mod serialized;
+mod several;
+mod target;
+mod wanted;
+
+pub(super) use examples::Classified;
+pub(super) use serialized::{row, with_context};
+pub(super) use several::{Inferred, Task, infer_several};
+pub(super) use target::{Target, Terms};
+pub(super) use wanted::Wanted;

@@ -1,0 +1,117 @@
+//! One request to one model.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::wanted::Wanted;
+use crate::api::budget::Ledger;
+use crate::error::{Error, Result};
+use crate::model::{Face, Manager, Method, Servable, ServableId, select_outputs};
+use crate::tensor::Tensor;
+
+/// Bytes held for each byte of an output while it is a tensor, a message and a frame.
+const OUTPUT_COPIES: u64 = 3;
+
+/// What a request comes with besides its inputs.
+#[derive(Clone, Debug)]
+pub(in crate::api) struct Terms {
+    /// When its caller stops waiting.
+    pub(in crate::api) deadline: Option<Instant>,
+    /// What it holds of the memory for requests.
+    pub(in crate::api) ledger: Arc<Ledger>,
+    /// Whether Classify and Regress insist on signatures of their own method.
+    pub(in crate::api) check_method: bool,
+}
+
+/// The loaded version that answers a request; it stays loaded while this is held.
+#[derive(Clone)]
+pub(in crate::api) struct Target {
+    pub(super) servable: Arc<Servable>,
+    /// The signature's name, which the version need not have.
+    pub(in crate::api) signature: String,
+}
+
+impl Target {
+    /// Finds it.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` when no such version is loaded, `INVALID_ARGUMENT` for an unknown label.
+    pub(in crate::api) fn find(manager: &Manager, wanted: &Wanted) -> Result<Self> {
+        let servable = manager.servable(&wanted.name, &wanted.version)?;
+        Ok(Self { servable, signature: wanted.signature.clone() })
+    }
+
+    /// The model and its version.
+    pub(in crate::api) fn id(&self) -> &ServableId {
+        self.servable.id()
+    }
+
+    /// The face that the signature names, if there is one.
+    pub(in crate::api) fn face(&self) -> Option<&Arc<Face>> {
+        self.servable.face(&self.signature)
+    }
+
+    /// The face that Classify (or Regress) is to use.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` or `FAILED_PRECONDITION` when there is none of the name, or it cannot be called so.
+    pub(in crate::api) fn example_face(&self, method: Method, terms: &Terms) -> Result<Arc<Face>> {
+        let face = self.face().ok_or_else(|| {
+            Error::invalid_argument(format!("No signature was found with the name: {}", self.signature))
+        })?;
+        super::examples::check(face, method, terms.check_method)?;
+        Ok(Arc::clone(face))
+    }
+
+    /// Tensors in, tensors out. `filter` names the outputs wanted; all of the signature's when empty.
+    ///
+    /// # Errors
+    /// Those of TensorFlow Serving, with its codes and texts.
+    pub(in crate::api) async fn predict(
+        &self,
+        inputs: Vec<(String, Tensor)>,
+        filter: &[String],
+        terms: &Terms,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let face = self.face().ok_or_else(|| {
+            Error::failed_precondition(format!("Serving signature key \"{}\" not found.", self.signature))
+        })?;
+        let chosen = select_outputs(&face.signature, filter)?;
+        let inputs = if face.takes_examples() {
+            super::examples::parse(face, &super::examples::sent(face, inputs, &terms.ledger)?, &terms.ledger)?
+        } else {
+            face.bind(inputs)?
+        };
+        let outputs = self.run(inputs, terms).await?;
+        let named = chosen.into_iter().map(|at| {
+            let tensor = face.output(at, &outputs)?;
+            terms.ledger.take(size(&tensor).saturating_mul(OUTPUT_COPIES))?;
+            Ok((face.signature.outputs[at].name.clone(), tensor))
+        });
+        named.collect()
+    }
+
+    /// Runs the model: its inputs and outputs, in its order.
+    ///
+    /// # Errors
+    /// What the model gives; `DEADLINE_EXCEEDED` once nobody waits any more.
+    pub(super) async fn run(&self, inputs: Vec<Tensor>, terms: &Terms) -> Result<Vec<Tensor>> {
+        // A merged and padded copy may be twice as long.
+        let bytes: u64 = inputs.iter().map(size).sum();
+        terms.ledger.take(bytes.saturating_mul(2))?;
+        let running = self.servable.predict(inputs, terms.deadline, Box::new(Arc::clone(&terms.ledger)));
+        let answer = match terms.deadline {
+            None => running.await?,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), running)
+                .await
+                .map_err(|_| Error::deadline_exceeded("Timed out waiting for notification"))??,
+        };
+        Ok(answer.outputs)
+    }
+}
+
+/// Bytes that a tensor holds.
+fn size(tensor: &Tensor) -> u64 {
+    let strings: usize = tensor.strings().iter().map(|s| s.len() + 32).sum();
+    (tensor.bytes().len() + strings) as u64
+}

@@ -1,0 +1,170 @@
+//! How a version's requests were batched, and why so: an extension.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::reply::Reply;
+use crate::batch::{BatchReport, Closed, Dropped, Spread, Tally};
+use crate::engine::Merging;
+use crate::model::{Batching, ServableId};
+
+/// A share of padding above which it is worth a remark.
+const PADDING_HIGH: f64 = 0.25;
+
+/// The report as it is now.
+pub(super) fn report(id: &ServableId, batching: &Batching) -> Reply {
+    let Batching { parameters, merging, waiting, tally } = batching;
+    let merging = match merging {
+        None => {
+            json!({"merges": null, "reason": "the declared shapes are open: each is looked at when it first comes"})
+        }
+        Some(Merging::Rows { batch_sizes }) if parameters.is_some() => {
+            json!({"merges": true, "batch_sizes": batch_sizes})
+        }
+        Some(Merging::Rows { .. }) => json!({"merges": false, "reason": "batching is off"}),
+        Some(Merging::Alone { reason }) => json!({"merges": false, "reason": reason}),
+    };
+    let parameters = parameters.as_ref().map(|p| {
+        json!({
+            "max_batch_size": p.max_batch_size,
+            "batch_timeout_micros": micros(p.batch_timeout),
+            "max_enqueued_batches": p.max_enqueued_batches,
+            "num_batch_threads": p.num_batch_threads,
+            "allowed_batch_sizes": p.allowed_batch_sizes,
+            "enable_large_batch_splitting": p.enable_large_batch_splitting,
+            "max_execution_batch_size": p.max_execution_batch_size,
+        })
+    });
+    let sizes = tally.sizes.iter().map(|(rows, of)| {
+        json!({"rows": rows, "batches": of.batches, "requests": of.requests, "padded_rows": of.padded_rows})
+    });
+    let closed = tally.closed.iter().map(|(why, count)| {
+        let entry = json!({"batches": count, "meaning": meaning(*why)});
+        (why.name().to_owned(), entry)
+    });
+    let dropped = tally.dropped.iter().map(|(why, count)| (why.name().to_owned(), json!(count)));
+    let report = json!({
+        "model_spec": {"name": *id.name, "version": id.version.to_string()},
+        "merging": merging,
+        "parameters": parameters,
+        "now": {
+            "waiting_requests": waiting.requests,
+            "waiting_batches": waiting.batches,
+            "batches_in_flight": waiting.in_flight,
+            "batches_in_flight_max": waiting.slots,
+            "hold_micros": micros(waiting.hold),
+        },
+        "batches": tally.batches,
+        "failed": tally.failed,
+        "requests": tally.requests,
+        "rows": tally.rows,
+        "padded_rows": tally.padded_rows,
+        "closed": closed.collect::<Map<_, _>>(),
+        "sizes": sizes.collect::<Vec<_>>(),
+        "oldest_request_waited_micros": spread(&tally.queued),
+        "run_micros": spread(&tally.ran),
+        "dropped": dropped.collect::<Map<_, _>>(),
+        "remarks": remarks(tally),
+        "latest": tally.recent.iter().rev().map(one).collect::<Vec<_>>(),
+    });
+    Reply::json(report.to_string())
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn spread(spread: &Spread) -> Value {
+    json!({
+        "mean": micros(spread.mean()),
+        "p50": micros(spread.quantile(0.5)),
+        "p90": micros(spread.quantile(0.9)),
+        "p99": micros(spread.quantile(0.99)),
+        "max": micros(spread.max()),
+    })
+}
+
+fn one(report: &BatchReport) -> Value {
+    json!({
+        "requests": report.requests,
+        "rows": report.rows,
+        "padded_rows": report.padded_rows,
+        "closed": report.closed.name(),
+        "oldest_request_waited_micros": micros(report.queued),
+        "run_micros": micros(report.ran),
+        "succeeded": report.succeeded,
+    })
+}
+
+fn meaning(why: Closed) -> &'static str {
+    match why {
+        Closed::Full => "the largest size was reached, or the next request did not fit",
+        Closed::Delay => "the oldest request had waited as long as it may",
+        Closed::SlotFree => "the device could take it and nothing said to wait: waiting would only have added latency",
+        Closed::Alone => "its request is one that is not merged",
+    }
+}
+
+/// What stands out, for a person.
+fn remarks(tally: &Tally) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let run = tally.rows + tally.padded_rows;
+    let count = |why: Closed| tally.closed.get(&why).copied().unwrap_or(0);
+    if run > 0 && tally.padded_rows as f64 / run as f64 > PADDING_HIGH {
+        let share = 100 * tally.padded_rows / run;
+        remarks.push(format!("{share} % of all rows are padding: more batch sizes would save work"));
+    }
+    if tally.batches > 0 && count(Closed::SlotFree) * 2 > tally.batches && tally.requests < tally.batches * 2 {
+        remarks.push("most batches hold one request, because the device was free when it came".to_owned());
+    }
+    if tally.batches > 0 && count(Closed::Full) * 2 > tally.batches {
+        remarks.push("most batches are full: larger ones might give more throughput".to_owned());
+    }
+    for (why, advice) in [
+        (Dropped::QueueFull, "the queue was full: more comes than the device can do, or max_enqueued_batches is low"),
+        (Dropped::Expired, "their deadline passed in the queue: it is longer than callers wait"),
+        (Dropped::Cancelled, "their callers went away"),
+    ] {
+        if let Some(count) = tally.dropped.get(&why) {
+            remarks.push(format!("{count} requests were not run, since {advice}"));
+        }
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Parameters, Waiting};
+
+    #[test]
+    fn reports_say_what_happened_and_why() {
+        let mut tally = Tally::default();
+        for (closed, padded_rows) in [(Closed::SlotFree, 3), (Closed::Delay, 0)] {
+            tally.batch(&BatchReport {
+                requests: 1,
+                rows: 1,
+                padded_rows,
+                closed,
+                queued: Duration::from_micros(7),
+                ran: Duration::from_micros(900),
+                succeeded: true,
+            });
+        }
+        tally.dropped(Dropped::Expired);
+        let merging = Some(Merging::Rows { batch_sizes: vec![1, 4] });
+        let batching =
+            Batching { parameters: Some(Parameters::default()), merging, waiting: Waiting::default(), tally };
+        let reply = report(&ServableId { name: "m".into(), version: 3 }, &batching);
+        let json: Value = serde_json::from_slice(&reply.body).expect("JSON");
+        assert_eq!(json["model_spec"], json!({"name": "m", "version": "3"}));
+        assert_eq!(json["merging"], json!({"merges": true, "batch_sizes": [1, 4]}));
+        assert_eq!(json["closed"]["delay"]["batches"], 1);
+        assert_eq!(json["sizes"][1], json!({"rows": 4, "batches": 1, "requests": 1, "padded_rows": 3}));
+        assert_eq!(json["run_micros"]["max"], 900);
+        assert_eq!(json["latest"][0]["closed"], "delay");
+        let remarks = json["remarks"].to_string();
+        assert!(remarks.contains("60 % of all rows are padding") && remarks.contains("1 requests were not run"));
+    }
+}

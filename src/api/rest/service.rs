@@ -1,0 +1,236 @@
+//! The service: one handler for every path of the API, over a manager's models.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+use super::batching::report;
+use super::body::{deflate, drain, gather, takes_gzip};
+use super::examples::{classify, regress};
+use super::json::JsonLimits;
+use super::metadata::signatures;
+use super::predict::predict;
+use super::reply::{Reply, not_found};
+use super::route::{Action, Route, is_ours, route};
+use super::status::{list, status};
+use crate::api::budget::{Budget, Ledger};
+use crate::api::deadline::deadline;
+use crate::api::gather::Held;
+use crate::api::in_flight::{InFlight, Place};
+use crate::api::inference::{Target, Terms, Wanted};
+use crate::api::observer::{Call, Entrypoint, Observer};
+use crate::api::request_id::{self, request_id};
+use crate::error::{Code, Error, Result};
+use crate::model::{Manager, ServableId};
+
+/// What a preflight may be told, and every other caller is.
+const CORS: [(HeaderName, HeaderValue); 3] = [
+    (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+    (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET")),
+    (header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type")),
+];
+
+/// How the service behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct RestOptions {
+    /// Longest that a request takes.
+    pub timeout: Duration,
+    /// Whether pages of other origins may call.
+    pub cors: bool,
+    /// Bytes of one request's body, inflated.
+    pub max_body_bytes: usize,
+    /// Replies of fewer bytes are never compressed; 0: none is.
+    pub gzip_min_bytes: usize,
+    /// Classify and Regress insist on signatures of their own method.
+    pub check_method: bool,
+    /// Bounds on JSON.
+    pub limits: JsonLimits,
+}
+
+/// The service. It answers UNAVAILABLE until it has models, and again when it is closed.
+pub struct Rest {
+    manager: OnceLock<Arc<Manager>>,
+    budget: Arc<Budget>,
+    in_flight: Arc<InFlight>,
+    observer: Arc<dyn Observer>,
+    options: RestOptions,
+    closed: OnceLock<()>,
+}
+
+/// A request on its way through a handler.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) headers: HeaderMap,
+    pub(super) query: Option<String>,
+    pub(super) body: Bytes,
+    pub(super) terms: Terms,
+    pub(super) limits: JsonLimits,
+}
+
+/// What a call is counted as.
+#[derive(Default)]
+struct Counted {
+    action: Option<Action>,
+    /// The version that answered.
+    servable: Option<ServableId>,
+    /// The model asked for, where no version answered.
+    model: Option<String>,
+}
+
+impl Rest {
+    /// A service that has no models yet.
+    pub fn new(
+        budget: Arc<Budget>,
+        in_flight: Arc<InFlight>,
+        observer: Arc<dyn Observer>,
+        options: RestOptions,
+    ) -> Arc<Self> {
+        let (manager, closed) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self { manager, budget, in_flight, observer, options, closed })
+    }
+
+    /// Lets requests at the models of `manager`; only the first call counts.
+    pub fn open(&self, manager: Arc<Manager>) {
+        // A second manager would be another server.
+        let _ = self.manager.set(manager);
+    }
+
+    /// Refuses requests that come from now on.
+    pub fn close(&self) {
+        self.closed.get_or_init(|| ());
+    }
+
+    /// A router that answers whatever path it is asked.
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new().fallback(answer).with_state(Arc::clone(self))
+    }
+
+    fn manager(&self) -> Result<&Arc<Manager>> {
+        if self.closed.get().is_some() {
+            return Err(Error::unavailable("the server is stopping"));
+        }
+        self.manager.get().ok_or_else(|| Error::unavailable("the models are still being loaded"))
+    }
+
+    async fn respond(
+        &self,
+        parts: Parts,
+        body: &mut Body,
+        ledger: &Arc<Ledger>,
+        start: Instant,
+        counted: &mut Counted,
+    ) -> Result<(Reply, Place)> {
+        let place = self.in_flight.enter()?;
+        let Route { action, model, version } = route(&parts.method, parts.uri.path())?;
+        counted.action = Some(action);
+        let manager = self.manager()?;
+        let own = start + self.options.timeout;
+        let deadline = deadline(&parts.headers, start).map_or(own, |theirs| theirs.min(own));
+        let gathering = gather(&parts.headers, body, self.options.max_body_bytes, ledger);
+        let body = tokio::time::timeout_at(deadline.into(), gathering)
+            .await
+            .map_err(|_| Error::deadline_exceeded("the request's body did not come in time"))??;
+        let takes_gzip = takes_gzip(&parts.headers);
+        let mut reply = match action {
+            Action::Predict | Action::Classify | Action::Regress => {
+                let target = Target::find(manager, &Wanted::new(model, version, String::new())?)?;
+                counted.servable = Some(target.id().clone());
+                let (query, headers) = (parts.uri.query().map(str::to_owned), parts.headers);
+                let (ledger, limits) = (Arc::clone(ledger), self.options.limits);
+                let terms = Terms { deadline: Some(deadline), ledger, check_method: self.options.check_method };
+                let asking = Arc::new(Asking { headers, query, body, terms, limits });
+                match action {
+                    Action::Classify => classify(&asking, target).await?,
+                    Action::Regress => regress(&asking, target).await?,
+                    _ => predict(&asking, target).await?,
+                }
+            }
+            Action::Status => {
+                let reply = status(manager, &model, &version)?;
+                counted.model = Some(model);
+                reply
+            }
+            Action::List => list(&manager.watch().borrow()),
+            Action::Metadata => signatures(manager, &model, version, &mut counted.servable)?,
+            Action::Batching => {
+                let servable = manager.servable(&model, &version)?;
+                counted.servable = Some(servable.id().clone());
+                report(servable.id(), &servable.batching())
+            }
+        };
+        let smallest = self.options.gzip_min_bytes;
+        if smallest > 0 && reply.body.len() >= smallest && takes_gzip {
+            reply.body = deflate(reply.body, ledger).await?;
+            reply.headers.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+            reply.headers.push((header::VARY, HeaderValue::from_static("accept-encoding")));
+        }
+        Ok((reply, place))
+    }
+
+    fn observe(&self, start: Instant, counted: &Counted, code: Option<Code>) {
+        self.observer.called(&Call {
+            entrypoint: Entrypoint::Rest,
+            method: counted.action.map_or("Unknown", Action::name),
+            model: counted.servable.as_ref().map(|id| &*id.name).or(counted.model.as_deref()).unwrap_or_default(),
+            version: counted.servable.as_ref().map(|id| id.version),
+            code,
+            latency: start.elapsed(),
+        });
+    }
+
+    async fn answer(self: Arc<Self>, request: Request) -> Response {
+        let start = Instant::now();
+        if !is_ours(request.uri().path()) {
+            return not_found();
+        }
+        let id = request_id(request.headers());
+        let mut response = if *request.method() == Method::OPTIONS {
+            preflight(request.headers()).response().map(Body::new)
+        } else {
+            let ledger = Ledger::open(&self.budget);
+            let mut counted = Counted::default();
+            let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
+            let (parts, mut body) = request.into_parts();
+            let outcome = self.respond(parts, &mut body, &ledger, start, &mut counted).await;
+            let code = outcome.as_ref().err().map(Error::code);
+            self.observe(start, &counted, code);
+            if let Some(path) = path {
+                let (id, code) = (id.to_str().unwrap_or_default(), code.map_or("OK", Code::name));
+                tracing::debug!(request_id = id, path, code, latency = ?start.elapsed(), "answered");
+            }
+            let (reply, place) = match outcome {
+                Ok((reply, place)) => (reply, Some(place)),
+                Err(error) => {
+                    drain(&mut body).await;
+                    (Reply::error(&error), None)
+                }
+            };
+            reply.response().map(|body| Body::new(Held { body, _kept: (ledger, place) }))
+        };
+        if self.options.cors {
+            response.headers_mut().extend(CORS.map(|(name, value)| (Some(name), value)));
+        }
+        response.headers_mut().insert(request_id::NAME, id);
+        response
+    }
+}
+
+async fn answer(State(rest): State<Arc<Rest>>, request: Request) -> Response {
+    rest.answer(request).await
+}
+
+/// Whether a page of another origin may call: one that says where it comes from.
+fn preflight(headers: &HeaderMap) -> Reply {
+    let origin = headers.get(header::ORIGIN).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if origin.contains("http://") || origin.contains("https://") {
+        return Reply::json(Bytes::new());
+    }
+    Reply::error(&Error::failed_precondition("Origin header is missing in CORS preflight"))
+}

@@ -1,0 +1,105 @@
+//! One model of a configuration, whichever way it was written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::proto::serving::servable_version_policy::PolicyChoice;
+use super::proto::serving::{self as wire};
+use crate::error::{Error, Result};
+use crate::model::{ModelConfig, VersionPolicy, check_model_name};
+
+/// What a model's platform may be called; how it is loaded follows from its files.
+const PLATFORMS: [&str; 4] = ["", "tensorflow", "onnx", "onnxruntime_onnx"];
+/// The deprecated `model_type` that says the same as `tensorflow`.
+const TYPE_TENSORFLOW: i32 = 1;
+
+/// What is written of a model, not yet understood.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) base_path: String,
+    pub(super) platform: String,
+    pub(super) policy: VersionPolicy,
+    pub(super) labels: BTreeMap<String, i64>,
+    pub(super) memory_fraction: Option<f64>,
+}
+
+impl From<wire::ModelConfig> for Entry {
+    fn from(model: wire::ModelConfig) -> Self {
+        let is_old = model.model_platform.is_empty() && model.model_type != 0;
+        let platform = match model.model_type {
+            _ if !is_old => model.model_platform,
+            TYPE_TENSORFLOW => "tensorflow".to_owned(),
+            other => format!("of model_type {other}"),
+        };
+        let policy = match model.model_version_policy.and_then(|p| p.policy_choice) {
+            None => VersionPolicy::default(),
+            Some(PolicyChoice::Latest(latest)) => VersionPolicy::Latest(latest.num_versions.max(1) as usize),
+            Some(PolicyChoice::All(_)) => VersionPolicy::All,
+            Some(PolicyChoice::Specific(specific)) => VersionPolicy::Specific(specific.versions),
+        };
+        Self {
+            name: model.name,
+            base_path: model.base_path,
+            platform,
+            policy,
+            labels: model.version_labels.into_iter().collect(),
+            memory_fraction: None,
+        }
+    }
+}
+
+impl Entry {
+    fn understood(self) -> Result<ModelConfig> {
+        check_model_name(&self.name)?;
+        let Self { name, base_path, platform, .. } = &self;
+        let wrong = |what: String| Err(Error::invalid_argument(what));
+        if base_path.is_empty() {
+            return wrong(format!("model {name} has no base_path, expected the folder that holds its versions"));
+        }
+        if !PLATFORMS.contains(&platform.as_str()) {
+            let known = "tensorflow, onnx, onnxruntime_onnx or none";
+            return wrong(format!("Model {name} requests unsupported platform {platform}: expected {known}"));
+        }
+        let path = base_path.strip_prefix("file://").unwrap_or(base_path);
+        if path.contains("://") {
+            return wrong(format!("model {name}: base_path {base_path}, expected a folder of this machine"));
+        }
+        if self.policy == VersionPolicy::Specific(Vec::new()) {
+            return wrong(format!("model {name}: the policy specific names no version, expected one or more"));
+        }
+        if let Some(fraction) = self.memory_fraction.filter(|f| !(0.0..=1.0).contains(f)) {
+            let expected = "expected a number between 0 and 1";
+            return wrong(format!("model {name}: per_process_gpu_memory_fraction {fraction}, {expected}"));
+        }
+        let mut config = ModelConfig::new(name.clone(), PathBuf::from(path));
+        config.platform = self.platform;
+        config.version_policy = self.policy;
+        config.labels = self.labels;
+        // Zero is how TensorFlow says that nothing is said.
+        config.memory_fraction = self.memory_fraction.filter(|f| *f > 0.0);
+        Ok(config)
+    }
+}
+
+/// The models, in their order. `place` says where a model of that name is written.
+///
+/// # Errors
+/// Every mistake.
+pub(super) fn understood(entries: Vec<Entry>, place: impl Fn(&str) -> String) -> Result<Vec<ModelConfig>, Vec<Error>> {
+    let (mut models, mut wrong, mut names): (Vec<ModelConfig>, Vec<Error>, Vec<String>) = Default::default();
+    let placed = |name: &str, e: &Error| Error::new(e.code(), format!("{}{}", place(name), e.message()));
+    for entry in entries {
+        let name = entry.name.clone();
+        match entry.understood() {
+            Ok(model) => models.push(model),
+            Err(error) => wrong.push(placed(&name, &error)),
+        }
+        if names.contains(&name) {
+            let twice = Error::invalid_argument(format!("Illegal to list model {name} multiple times in config list"));
+            wrong.push(placed(&name, &twice));
+        }
+        names.push(name);
+    }
+    if wrong.is_empty() { Ok(models) } else { Err(wrong) }
+}

@@ -1,0 +1,52 @@
+//! A client of HTTP, one connection a request.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+/// What a server answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("text")
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+/// Asks the server at `address`.
+pub(crate) fn ask(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("the HTTP port answers");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += &format!("Content-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).expect("writable");
+    // A server may refuse a body before it has read all of it.
+    let _ = stream.write_all(body);
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("an answer");
+    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a head");
+    let head = std::str::from_utf8(&bytes[..end]).expect("text");
+    let mut lines = head.split("\r\n");
+    let code =
+        lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|c| c.parse().ok()).expect("a status line");
+    let header = |line: &str| line.split_once(": ").map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()));
+    Answer { code, headers: lines.filter_map(header).collect(), body: bytes[end + 4..].to_vec() }
+}

@@ -1,0 +1,2 @@
+2a2bcB
+same_bytes
