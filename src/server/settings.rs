@@ -30,7 +30,7 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, help: &'
 }
 
 impl Setting {
-    const fn as_tensorflow(mut self, default: &'static str) -> Self {
+    const fn under_tensorflow(mut self, default: &'static str) -> Self {
         self.tensorflow = Some(default);
         self
     }
@@ -46,7 +46,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "8501",
         "HTTP port: REST, /healthz, /readyz and /metrics; 0 picks a free one",
     )
-    .as_tensorflow("0"),
+    .under_tensorflow("0"),
     setting("rest_api_timeout_in_ms", Kind::Number, "30000", "longest that a REST request takes, in milliseconds"),
     setting("rest_api_num_threads", Kind::Number, "0", "REST requests answered at a time; 0: any number"),
     setting("grpc_max_threads", Kind::Number, "0", "gRPC requests answered at a time; 0: any number"),
@@ -76,7 +76,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "seconds between looks at that file; 0: never again",
     ),
     setting("enable_batching", Kind::Switch, "true", "merge requests into batches where rows are proven independent")
-        .as_tensorflow("false"),
+        .under_tensorflow("false"),
     setting("batching_parameters_file", Kind::Text, "", "text file that tunes batching (BatchingParameters)"),
     setting(
         "enable_per_model_batching_parameters",
@@ -153,7 +153,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("num_load_threads", Kind::Number, "0", "the same, as TensorFlow Serving calls it; 0: load_threads"),
     setting("max_num_load_retries", Kind::Number, "5", "how often a load that failed on reading files is tried again"),
     setting("load_retry_interval_micros", Kind::Number, "1000000", "microseconds between such tries")
-        .as_tensorflow("60000000"),
+        .under_tensorflow("60000000"),
     setting("version_settle_ms", Kind::Number, "1000", "how long a version's files must be unchanged before it counts"),
     setting(
         "version_transition",
