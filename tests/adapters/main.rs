@@ -59,12 +59,12 @@ fn trials(adapter: &Adapter) -> Vec<Trial> {
             let (lane, profile) = (Arc::clone(&lane), profile.clone());
             trials.push(Trial::test(name, move || net.check(&lane, &profile).map_err(Into::into)));
         }
-        let is_slow = adapter.is_software() && profile.unrolls;
+        let software = adapter.is_software();
         // Numbers of other operators need not fit 16 bits.
         let products = ["MatMul", "Gemm", "Conv", "ConvTranspose"];
         let suits = |case: &case::Case| {
-            (!profile.half_precision || products.contains(&case.operator))
-                && (!is_slow || ["tiles_in_fours", "tiles_odd", "tiles_7x7"].contains(&case.name))
+            let halved = products.contains(&case.operator) && (!software || case.name.starts_with("tiles_"));
+            (!profile.half_precision || halved) && (!software || !profile.unrolls || case.name == "tiles_odd")
         };
         for case in cases::all().into_iter().filter(suits) {
             let name = format!("[{}{mask}] {}/{}", adapter.label(), case.operator.to_lowercase(), case.name);

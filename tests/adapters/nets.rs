@@ -61,8 +61,9 @@ impl Net {
         let given = [Given::Shape(Shape::from(shape))];
         let program = Arc::new(compile(&graph, &given, profile, &Choices::new())?);
         for _ in 0..2 {
+            let tolerance = if profile.half_precision { 1e-2 } else { 1e-4 };
             for (index, (found, expected)) in execute(lane, &program, &inputs)?.iter().zip(&expected).enumerate() {
-                compare(found, expected, 1e-4).map_err(|e| e.at(format!("output {index}")))?;
+                compare(found, expected, tolerance).map_err(|e| e.at(format!("output {index}")))?;
             }
         }
         Ok(())

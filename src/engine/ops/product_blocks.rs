@@ -24,7 +24,7 @@ const PARTS: [u32; 4] = [2, 4, 8, 16];
 /// Terms below which a part is not worth a pass of its own.
 const LEAST_TERMS: u32 = 128;
 /// Ways offered for timing.
-const WAYS_MAX: usize = 6;
+const WAYS_MAX: usize = 4;
 
 /// One way of computing a product.
 #[derive(Clone, Debug)]
