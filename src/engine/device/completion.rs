@@ -40,7 +40,7 @@ pub(super) fn complete(shared: &Shared, flight: Flight, free: Instant) -> Instan
         Landing::Run { mut job, slot, mut times } => {
             // The queue runs submissions in order: until the one before had landed, this one waited.
             times.device = done.duration_since(flight.submitted.max(free));
-            let result = fate.and_then(|()| read_back(&mut job, slot));
+            let result = fate.and_then(|()| read_back(shared, &mut job, slot));
             times.read_back = done.elapsed();
             let tensors = std::mem::take(&mut job.tensors);
             shared.answer(job, result.map(|()| SegmentOutput { tensors, times }));
@@ -50,10 +50,10 @@ pub(super) fn complete(shared: &Shared, flight: Flight, free: Instant) -> Instan
 }
 
 /// The outputs in place of the inputs.
-fn read_back(job: &mut Job, slot: Arc<Slot>) -> Result<()> {
+fn read_back(shared: &Shared, job: &mut Job, slot: Arc<Slot>) -> Result<()> {
     let segment = job.executable.segment(job.segment)?;
     job.tensors.clear();
-    slot.read(&job.executable.program().segments[job.segment].downloads, &mut job.tensors)?;
+    slot.read(&shared.gpu, &job.executable.program().segments[job.segment].downloads, &mut job.tensors)?;
     segment.return_slot(slot);
     Ok(())
 }

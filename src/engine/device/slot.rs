@@ -18,6 +18,8 @@ use crate::tensor::Tensor;
 
 /// Callbacks of work that is done come at once; later than this the driver is broken.
 const CALLBACK_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often they are asked for while they do not come.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Where one tensor crosses.
 #[derive(Debug)]
@@ -78,9 +80,20 @@ impl Landed {
         self.changed.notify_all();
     }
 
-    fn wait(&self) -> bool {
-        let is = self.is.lock().unwrap_or_else(PoisonError::into_inner);
-        *self.changed.wait_timeout_while(is, CALLBACK_TIME_MAX, |is| !*is).unwrap_or_else(PoisonError::into_inner).0
+    /// Whether it came to be. wgpu hangs a callback on the newest submission, which may be another thread's that came between:
+    /// then it is called only when somebody polls after that one.
+    fn wait(&self, gpu: &Gpu) -> bool {
+        let end = Instant::now() + CALLBACK_TIME_MAX;
+        loop {
+            let is = self.is.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = self.changed.wait_timeout_while(is, POLL_INTERVAL, |is| !*is);
+            if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+                return true;
+            }
+            if Instant::now() > end || gpu.device.poll(wgpu::PollType::Poll).is_err() {
+                return false;
+            }
+        }
     }
 }
 
@@ -176,8 +189,8 @@ impl Slot {
     }
 
     /// Appends the outputs of a run that is done to `tensors`. After an error the slot is of no use.
-    pub(super) fn read(&self, ports: &[Port], tensors: &mut Vec<Tensor>) -> Result<()> {
-        if !self.landed.wait() {
+    pub(super) fn read(&self, gpu: &Gpu, ports: &[Port], tensors: &mut Vec<Tensor>) -> Result<()> {
+        if !self.landed.wait(gpu) {
             return Err(Error::unavailable("the device is done but does not give its buffers back"));
         }
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
