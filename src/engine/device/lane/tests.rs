@@ -173,24 +173,3 @@ fn a_lane_that_is_let_go_has_answered_and_ended() {
         assert_eq!(shared.strong_count(), 0);
     }
 }
-
-#[test]
-fn submissions_of_other_threads_hold_up_nobody() {
-    for lane in lanes() {
-        let executable = lane.prepare(&relu(DType::F32, Storage::F32)).expect("it fits");
-        lane.warm(&executable).expect("it runs");
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            let others = scope.spawn(|| {
-                for _ in 0..2000 {
-                    lane.shared.gpu.queue.submit([]);
-                }
-            });
-            for _ in 0..200 {
-                lane.run(&executable, vec![ramp(0.0)]).expect("it runs");
-            }
-            others.join().expect("it ends");
-        });
-        assert!(start.elapsed() < Duration::from_secs(8), "callbacks came late");
-    }
-}
