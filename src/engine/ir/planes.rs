@@ -2,7 +2,7 @@
 
 use crate::tensor::Shape;
 
-/// Vectors that windows may reach before a row: one, of four elements.
+/// Rows and elements that windows may reach outside a plane: those before a row lie in one vector of four.
 pub const BORDER_MAX: usize = 3;
 
 /// How a value of images lies in a buffer: element [n, c, y, x] is number `first + n × image + c × plane + y × row + x`. All of

@@ -37,7 +37,8 @@ impl Movement for Arranged {
 /// What moves elements at once from where they were before the movements that `node` is the last of, if there are several.
 pub(super) fn joined(node: &Node, around: &Surroundings<'_>) -> Option<Fused> {
     let [Some(output)] = node.outputs[..] else { return None };
-    let (source, lies) = around.source(output)?;
+    // A node that does more than move elements is its own source.
+    let (source, lies) = around.source(output).filter(|(source, _)| *source != output)?;
     let shape = around.fact(output)?.shape()?;
     if moves(around, node, source)? < 2 || lies.elements() != shape.elements() || shape.elements() == 0 {
         return None;

@@ -34,10 +34,8 @@ fn shape(around: &Surroundings<'_>, value: ValueId) -> Option<Shape> {
 
 /// The one number that `value` always is.
 fn number(around: &Surroundings<'_>, value: ValueId) -> Option<f64> {
-    match around.constant(value)?.to_f64s().ok()?[..] {
-        [one] => Some(one),
-        _ => None,
-    }
+    let one = around.constant(value).filter(|constant| constant.shape().elements() == 1)?;
+    one.to_f64s().ok()?.first().copied()
 }
 
 /// What `node` multiplies by a number, and the number.
@@ -45,7 +43,7 @@ fn scaled(around: &Surroundings<'_>, node: &Node) -> Option<(ValueId, f64)> {
     let name = is::<Arithmetic>(node)?.name_of();
     let [Some(a), Some(b)] = node.inputs[..] else { return None };
     let found = match (name, number(around, a), number(around, b)) {
-        ("Mul" | "Div", None, Some(factor)) if name == "Mul" => (a, factor),
+        ("Mul", None, Some(factor)) => (a, factor),
         ("Div", None, Some(divisor)) => (a, 1.0 / divisor),
         ("Mul", Some(factor), None) => (b, factor),
         _ => return None,

@@ -89,7 +89,8 @@ impl Op for Gather {
     fn arrangement(&self, _output: usize, inputs: &[Option<&Fact>]) -> Option<Strided> {
         let shape = optional(inputs, 0)?.shape()?;
         let axis = axis_of(self.axis, shape.rank()).ok()?;
-        let [index] = optional(inputs, 1)?.value.as_ref()?.to_i64s().ok()?[..] else { return None };
+        let index = optional(inputs, 1)?.value.as_ref().filter(|index| index.shape().elements() == 1)?;
+        let [index] = index.to_i64s().ok()?[..] else { return None };
         let inner: usize = shape[axis + 1..].iter().product();
         let outer: usize = shape[..axis].iter().product();
         Some(Strided::new(place(index, shape[axis]).ok()? * inner, [(outer, shape[axis] * inner), (inner, 1)]))
