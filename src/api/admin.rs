@@ -106,7 +106,8 @@ fn real(path: &Path) -> Option<PathBuf> {
             return Some(missing.iter().rev().fold(found, |path, name| path.join(name)));
         }
         match there.components().next_back()? {
-            Component::Normal(name) => missing.push(name),
+            // What is there but leads nowhere is a broken link: where it will lead is not known.
+            Component::Normal(name) if there.symlink_metadata().is_err() => missing.push(name),
             _ => return None,
         }
         there = there.parent()?;

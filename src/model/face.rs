@@ -95,26 +95,31 @@ impl Face {
         self.sources == other.sources
     }
 
-    /// The model's inputs, in its order, from a request's.
+    /// The model's inputs, in its order, from a request's. For the bytes that defaults and constants come to `take` is asked first.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` when a name is missing or unknown, or a dtype is not the signature's.
-    pub fn bind(&self, inputs: Vec<(String, Tensor)>) -> Result<Vec<Tensor>> {
+    /// `INVALID_ARGUMENT` when a name is missing or unknown, or a dtype is not the signature's; those of `take`.
+    pub fn bind(&self, inputs: Vec<(String, Tensor)>, take: impl Fn(u64) -> Result<()>) -> Result<Vec<Tensor>> {
         let bound = bind(&self.signature, &self.defaults, inputs)?;
         let rows = bound.iter().find_map(|(tensor, sent)| sent.then(|| tensor.shape().first().copied()).flatten());
+        let filled = |tensor: &Tensor| {
+            let row = tensor.bytes().len() + size_of_val(tensor.strings());
+            take((row as u64).saturating_mul(rows.unwrap_or(1) as u64))?;
+            repeated(tensor, rows)
+        };
         let input = |source: &Source| match source {
             Source::Input(at) => {
                 let (tensor, sent) = &bound[*at];
                 let open = !matches!(self.signature.inputs[*at].dims.as_deref(), Some([Dim::Fixed(_), ..]));
-                if *sent || !open { Ok(tensor.clone()) } else { repeated(tensor, rows) }
+                if *sent || !open { Ok(tensor.clone()) } else { filled(tensor) }
             }
-            Source::Constant(tensor) => repeated(tensor, rows),
+            Source::Constant(tensor) => filled(tensor),
             Source::Feature(spec) => Err(Error::internal(format!("feature {} is no input", spec.key))),
         };
         self.sources.iter().map(input).collect()
     }
 
-    /// Values that [`Face::parse`] makes of these examples, constants aside: saturates.
+    /// Values that [`Face::parse`] makes of these examples: saturates.
     pub fn count(&self, examples: &[Example]) -> usize {
         let counts = self.sources.iter().map(|source| match source {
             Source::Feature(spec) => spec.count(examples),
@@ -223,21 +228,26 @@ mod tests {
             gives: vec![Give::Output(0)],
         };
         let sent = Tensor::from_vec([2, 2], vec![1.0f32, 2.0, 3.0, 4.0]).expect("four numbers");
-        let bound = face.bind(vec![("first".into(), sent.clone())]).expect("one is left out");
+        let bound = face.bind(vec![("first".into(), sent.clone())], |_| Ok(())).expect("one is left out");
         assert_eq!(bound[0], sent);
         assert_eq!(bound[1].values::<f32>().expect("f32").as_ref(), [5.0, 6.0, 5.0, 6.0]);
         assert_eq!(bound[2].shape().dims(), [2, 2]);
-        let error = face.bind(vec![("second".into(), sent.clone())]).expect_err("no default");
+        let error = face.bind(vec![("second".into(), sent.clone())], |_| Ok(())).expect_err("no default");
         assert_eq!(
             error.message(),
             "Signature input alias: first(feed name: first:0) not found in request and no default value provided. Inputs \
              expected to be in the request {second}, or default input alias set: second"
         );
-        let error = face.bind(vec![("first".into(), sent.clone()), ("third".into(), sent)]).expect_err("one too many");
+        let error = face
+            .bind(vec![("first".into(), sent.clone()), ("third".into(), sent.clone())], |_| Ok(()))
+            .expect_err("one too many");
         assert_eq!(
             error.message(),
             "Inputs contains invalid name. Used request inputs: first, request input: first,third"
         );
+        let refuse = |bytes| Err(Error::resource_exhausted(format!("{bytes} bytes")));
+        let error = face.bind(vec![("first".into(), sent)], refuse).expect_err("two rows of two numbers are too much");
+        assert_eq!(error.message(), "16 bytes");
     }
 
     #[test]

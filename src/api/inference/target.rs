@@ -80,7 +80,7 @@ impl Target {
         let inputs = if face.takes_examples() {
             super::examples::parse(face, &super::examples::sent(face, inputs, &terms.ledger)?, &terms.ledger)?
         } else {
-            face.bind(inputs)?
+            face.bind(inputs, |bytes| terms.ledger.take(bytes))?
         };
         let outputs = self.run(inputs, terms).await?;
         let named = chosen.into_iter().map(|at| {

@@ -40,7 +40,7 @@ fn aliases_defaults_and_labels_are_read() {
     assert_eq!((pair.signature.inputs.len(), pair.signature.inputs[0].name.as_str()), (1, "left"));
     assert_eq!(pair.signature.outputs[0].name, "sum");
     let left = Tensor::from_vec([2, 3], vec![0.0f32; 6]).expect("six");
-    let bound = pair.bind(vec![("left".into(), left)]).expect("b is constant");
+    let bound = pair.bind(vec![("left".into(), left)], |_| Ok(())).expect("b is constant");
     assert_eq!(bound[1].values::<i32>().expect("i32").as_ref(), [1, 2, 1, 2]);
     let kind = faces.get("kind").expect("named");
     assert_eq!(kind.method, Method::Classify);
