@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::compile::{optimise, prove_rows, rebatch};
 use super::demand::Limits;
 use super::device::{Adapter, Lane, LaneOptions, Mask};
 use super::ir::{Given, Graph, Precision, Profile};
+use super::lanes::{Keeper, Lanes};
 use super::plans::Plans;
-use super::self_test::self_test;
 use super::session::{Session, declared_shapes};
 use super::tuning::{Tune, Tuning};
 use crate::error::{Error, Result};
@@ -40,6 +40,8 @@ pub struct EngineOptions {
     pub cache: Option<PathBuf>,
     /// Keep bounds checks and loop bounds in kernels.
     pub checked_kernels: bool,
+    /// Work of a device that takes longer is taken to never end: the device is given up.
+    pub hang_time: Duration,
 }
 
 impl Default for EngineOptions {
@@ -56,6 +58,7 @@ impl Default for EngineOptions {
             precision: Precision::Auto,
             cache: None,
             checked_kernels: false,
+            hang_time: LaneOptions::default().hang_time,
         }
     }
 }
@@ -101,12 +104,14 @@ impl Default for LoadOptions {
 pub struct Engine {
     adapter: Adapter,
     profile: Profile,
-    lanes: Vec<Arc<Lane>>,
+    lanes: Arc<Lanes>,
     memory_bytes: Option<u64>,
     precision: Precision,
     tuning: Arc<Tuning>,
     /// Whether it was said that compiled kernels cannot be kept.
     warned: AtomicBool,
+    /// Ends the lanes with the engine.
+    _keeper: Keeper,
 }
 
 impl Engine {
@@ -123,14 +128,22 @@ impl Engine {
             checked: options.checked_kernels,
             cache: options.cache.clone(),
             fragments: profile.fragments.is_some(),
+            hang_time: options.hang_time,
+            ended: None,
         };
-        let lanes = (0..options.lanes.max(1))
-            .map(|index| Lane::open(&adapter, index, &lane_options).map(Arc::new))
-            .collect::<Result<Vec<_>>>()?;
-        self_test(&lanes[0], &profile)?;
+        let (lanes, keeper) = Lanes::open(&adapter, &profile, lane_options, options.lanes)?;
         let tuning = Arc::new(Tuning::open(options.tune, options.cache.as_deref(), &adapter));
         let (memory_bytes, precision) = (options.memory_bytes, options.precision);
-        Ok(Arc::new(Self { adapter, profile, lanes, memory_bytes, precision, tuning, warned: AtomicBool::new(false) }))
+        Ok(Arc::new(Self {
+            adapter,
+            profile,
+            lanes,
+            memory_bytes,
+            precision,
+            tuning,
+            warned: AtomicBool::new(false),
+            _keeper: keeper,
+        }))
     }
 
     /// The adapter in use.
@@ -143,9 +156,19 @@ impl Engine {
         &self.profile
     }
 
-    /// The queues in use.
-    pub fn lanes(&self) -> &[Arc<Lane>] {
-        &self.lanes
+    /// The queues in use, as they are now: one that loses its device is replaced.
+    pub fn lanes(&self) -> Vec<Arc<Lane>> {
+        self.lanes.all()
+    }
+
+    /// Lanes that were replaced so far.
+    pub fn lanes_replaced(&self) -> usize {
+        self.lanes.replaced()
+    }
+
+    /// Returns once devices have hung so often that no other is opened: nothing will run any more.
+    pub async fn hopeless(&self) {
+        self.lanes.hopeless().await;
     }
 
     /// What kernels of a model loaded under `options` may use.
@@ -177,7 +200,7 @@ impl Engine {
             memory_bytes: self.memory_bytes,
         };
         let tuning = Arc::clone(&self.tuning);
-        let plans = Plans::start(Arc::clone(&graph), profile.clone(), self.lanes.clone(), limits, tuning)?;
+        let plans = Plans::start(Arc::clone(&graph), profile.clone(), Arc::clone(&self.lanes), limits, tuning)?;
         plans.times().add("optimising", optimising);
         let single = options.single.then(|| "merging is switched off".to_owned());
         let session = Session::new(Arc::clone(&graph), Arc::clone(&plans), profile.clone(), single);
@@ -213,16 +236,11 @@ impl Engine {
 
     /// Keeps compiled kernels for the next start. All lanes compile the same ones.
     fn keep_pipelines(&self) {
-        if let Err(error) = self.lanes[0].keep_pipelines()
+        let kept = self.lanes.get(0).and_then(|lane| Ok(lane.keep_pipelines()?));
+        if let Err(error) = kept
             && !self.warned.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(%error, "compiled kernels cannot be kept: the next start compiles them again");
         }
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.lanes.drain(..).for_each(Lane::release);
     }
 }

@@ -4,6 +4,7 @@ mod batches;
 mod demand;
 #[allow(clippy::module_inception)]
 mod engine;
+mod lanes;
 mod load_times;
 mod plan;
 mod plans;

@@ -1,9 +1,9 @@
 //! One program of a model and its executables.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use super::device::Executable;
+use super::device::{Executable, Lane};
 use super::ir::{Given, Program};
 use super::plans::Plans;
 use crate::tensor::Shape;
@@ -11,17 +11,45 @@ use crate::tensor::Shape;
 /// What is relied on of each input, in the signature's order.
 pub(super) type Key = Vec<Given>;
 
+/// An executable and the lane that it is on, which goes after it.
+#[derive(Clone, Debug)]
+pub(super) struct Berth {
+    pub(super) executable: Arc<Executable>,
+    pub(super) lane: Arc<Lane>,
+}
+
 /// A program for concrete inputs and its executables, one a lane, each there once that lane is warm.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) program: Arc<Program>,
-    pub(super) executables: Vec<OnceLock<Arc<Executable>>>,
+    pub(super) berths: Vec<RwLock<Option<Berth>>>,
     /// Plans for what follows the program, where something follows.
     pub(super) rest: Option<Arc<Plans>>,
     /// Host steps between segments keep state in the executable: one such run at a time.
     pub(super) exclusive: Mutex<()>,
     pub(super) last_used: Mutex<Instant>,
     pub(super) pinned: bool,
+}
+
+impl Plan {
+    /// Where it can run on lane `index`: nowhere if it was not made there, or the lane is lost.
+    pub(super) fn berth(&self, index: usize) -> Option<Berth> {
+        let berth = self.berths.get(index)?.read().unwrap_or_else(PoisonError::into_inner).clone();
+        berth.filter(|berth| !berth.lane.is_lost())
+    }
+
+    /// Where it can run, by lane.
+    pub(super) fn ready(&self) -> impl Iterator<Item = (usize, Berth)> {
+        (0..self.berths.len()).filter_map(|index| Some((index, self.berth(index)?)))
+    }
+
+    /// It can run there from now on.
+    pub(super) fn settle(&self, index: usize, berth: Berth) {
+        let Some(place) = self.berths.get(index) else { return };
+        let before = place.write().unwrap_or_else(PoisonError::into_inner).replace(berth);
+        // What was there goes when nobody is locked out.
+        drop(before);
+    }
 }
 
 /// `inputs` with `rows` entries along axis 0.

@@ -1,6 +1,6 @@
 //! The executables of one model, by input shapes: compiled on one thread, demands first, background warming after.
 
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -8,20 +8,24 @@ use tokio::sync::oneshot;
 use super::batches::{self, Measured};
 use super::compile::compile;
 use super::demand::{Limits, State, Task};
-use super::device::{Executable, Lane};
+use super::device::Lane;
 use super::ir::{Choices, Given, Graph, Profile, Program};
+use super::lanes::{Lanes, Tenant};
 use super::load_times::LoadTimes;
-use super::plan::{Key, Plan, with_rows};
+use super::plan::{Berth, Key, Plan, with_rows};
 use super::tuning::Tuning;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::tensor::Shape;
+
+/// Lanes that a plan is made on at most, each lost while it was.
+const MAX_ATTEMPTS: usize = 3;
 
 /// The plans of one model.
 #[derive(Debug)]
 pub(super) struct Plans {
     graph: Arc<Graph>,
     profile: Profile,
-    lanes: Vec<Arc<Lane>>,
+    lanes: Arc<Lanes>,
     limits: Limits,
     tuning: Arc<Tuning>,
     times: LoadTimes,
@@ -38,11 +42,13 @@ impl Plans {
     pub(super) fn start(
         graph: Arc<Graph>,
         profile: Profile,
-        lanes: Vec<Arc<Lane>>,
+        lanes: Arc<Lanes>,
         limits: Limits,
         tuning: Arc<Tuning>,
     ) -> Result<Arc<Self>> {
         let plans = Self::nested(graph, profile, lanes, limits, tuning);
+        let tenant: Arc<dyn Tenant> = Arc::clone(&plans) as _;
+        plans.lanes.tell(Arc::downgrade(&tenant));
         let worker = Arc::clone(&plans);
         let name = format!("compile-{}", plans.limits.name);
         std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || worker.work())?;
@@ -53,7 +59,7 @@ impl Plans {
     fn nested(
         graph: Arc<Graph>,
         profile: Profile,
-        lanes: Vec<Arc<Lane>>,
+        lanes: Arc<Lanes>,
         limits: Limits,
         tuning: Arc<Tuning>,
     ) -> Arc<Self> {
@@ -71,7 +77,7 @@ impl Plans {
     }
 
     /// The plan for these inputs on this lane, made now and here if it is not there yet.
-    pub(super) fn follow(&self, key: &[Given], lane: usize) -> Result<(Arc<Plan>, Arc<Executable>)> {
+    pub(super) fn follow(&self, key: &[Given], index: usize, lane: &Arc<Lane>) -> Result<(Arc<Plan>, Berth)> {
         let plan = match self.ready(key) {
             Some(plan) => plan,
             None => {
@@ -81,15 +87,17 @@ impl Plans {
                 Arc::clone(state.ready.entry(key.to_vec()).or_insert(plan))
             }
         };
-        let executable = match plan.executables[lane].get() {
-            Some(executable) => Arc::clone(executable),
+        let there = plan.berth(index).filter(|berth| Arc::ptr_eq(&berth.lane, lane));
+        let berth = match there {
+            Some(berth) => berth,
             None => {
-                let prepared = self.lanes[lane].prepare(&plan.program)?;
-                // Another run may have been quicker: then its executable is used.
-                Arc::clone(plan.executables[lane].get_or_init(|| prepared))
+                // Another run may have been quicker: then its executable is let go.
+                let berth = Berth { executable: lane.prepare(&plan.program)?, lane: Arc::clone(lane) };
+                plan.settle(index, berth.clone());
+                berth
             }
         };
-        Ok((plan, executable))
+        Ok((plan, berth))
     }
 
     /// Where the time of the load goes.
@@ -98,7 +106,7 @@ impl Plans {
     }
 
     /// The lanes that plans run on.
-    pub(super) fn lanes(&self) -> &[Arc<Lane>] {
+    pub(super) fn lanes(&self) -> &Lanes {
         &self.lanes
     }
 
@@ -124,7 +132,7 @@ impl Plans {
     pub(super) fn wait_for_lanes(&self, shapes: &[Given], timeout: Duration) -> Result<()> {
         let waiting = |state: &mut State| {
             let plan = state.ready.get(shapes);
-            plan.is_none_or(|p| p.executables.iter().any(|e| e.get().is_none()))
+            plan.is_none_or(|p| p.ready().count() < p.berths.len())
         };
         let (_state, waited) =
             self.progress.wait_timeout_while(self.state(), timeout, waiting).unwrap_or_else(PoisonError::into_inner);
@@ -228,11 +236,8 @@ impl Plans {
 
     /// The time of a run on zeros.
     fn run_once(&self, plan: &Plan) -> Result<Duration> {
-        let Some((lane, executable)) = plan.executables.iter().enumerate().find_map(|(l, e)| Some((l, e.get()?)))
-        else {
-            return Ok(Duration::ZERO);
-        };
-        self.times.time("first runs", || self.lanes[lane].warm(executable))
+        let Some((_, berth)) = plan.ready().next() else { return Ok(Duration::ZERO) };
+        self.times.time("first runs", || berth.lane.warm(&berth.executable))
     }
 
     /// Measures which kernels are fastest, where that is wanted.
@@ -245,17 +250,22 @@ impl Plans {
             self.check_memory(&program)?;
             Ok(program)
         };
-        self.times.time("tuning", || self.tuning.measure(&self.lanes[self.working_lane()], &compile))
-    }
-
-    fn working_lane(&self) -> usize {
-        (0..self.lanes.len()).find(|l| !self.lanes[*l].is_lost()).unwrap_or(0)
+        let lane = self.lanes.get(self.lanes.working())?;
+        self.times.time("tuning", || self.tuning.measure(&lane, &compile))
     }
 
     /// Compiles, and prepares on the first lane that works, so that the driver has compiled too.
     fn build(&self, key: &[Given], pinned: bool) -> Result<Arc<Plan>> {
         let plan = Arc::new(self.plan(key, pinned)?);
-        self.prepare(&plan, self.working_lane())?;
+        let mut attempts = 1;
+        while let Err(error) = self.prepare(&plan, self.lanes.working()) {
+            // Lanes that were lost come back.
+            if error.code() != Code::Unavailable || attempts == MAX_ATTEMPTS {
+                return Err(error);
+            }
+            self.lanes.wait_for_any()?;
+            attempts += 1;
+        }
         Ok(plan)
     }
 
@@ -268,11 +278,11 @@ impl Plans {
         let rest = program.rest.as_ref().map(|rest| {
             let limits = self.limits.clone();
             let tuning = Arc::clone(&self.tuning);
-            Self::nested(Arc::clone(&rest.graph), self.profile.clone(), self.lanes.clone(), limits, tuning)
+            Self::nested(Arc::clone(&rest.graph), self.profile.clone(), Arc::clone(&self.lanes), limits, tuning)
         });
         Ok(Plan {
             program,
-            executables: self.lanes.iter().map(|_| OnceLock::new()).collect(),
+            berths: (0..self.lanes.count()).map(|_| RwLock::default()).collect(),
             rest,
             exclusive: Mutex::default(),
             last_used: Mutex::new(Instant::now()),
@@ -280,18 +290,19 @@ impl Plans {
         })
     }
 
-    fn prepare(&self, plan: &Plan, lane: usize) -> Result<()> {
-        let executable = self.times.time("preparing", || self.lanes[lane].prepare(&plan.program))?;
-        self.times.time("driver", || self.lanes[lane].touch(&executable))?;
-        // Only this thread and the loading one before it prepare, so the cell is empty.
-        let _ = plan.executables[lane].set(executable);
+    fn prepare(&self, plan: &Plan, index: usize) -> Result<()> {
+        let lane = self.lanes.get(index)?;
+        let executable = self.times.time("preparing", || lane.prepare(&plan.program))?;
+        self.times.time("driver", || lane.touch(&executable))?;
+        plan.settle(index, Berth { executable, lane });
+        self.lanes.say_changed();
         Ok(())
     }
 
     fn check_memory(&self, program: &Program) -> Result<()> {
         let Some(budget) = self.limits.memory_bytes else { return Ok(()) };
-        let lanes = self.lanes.len() as u64;
-        let used: u64 = self.lanes.iter().map(|l| l.memory_bytes()).sum();
+        let lanes = self.lanes.count() as u64;
+        let used: u64 = self.lanes.all().iter().map(|l| l.memory_bytes()).sum();
         let needed = (program.constant_bytes() + program.pool_bytes().iter().sum::<u64>()) * lanes;
         // Weights and arenas that are there already are shared: only what goes beyond them counts.
         let beyond = needed.saturating_sub(used);
@@ -308,7 +319,7 @@ impl Plans {
         let mut state = self.state();
         state.evict();
         state.ready.insert(key.to_vec(), Arc::clone(plan));
-        let others = (0..self.lanes.len()).filter(|lane| plan.executables[*lane].get().is_none());
+        let others = (0..self.lanes.count()).filter(|index| plan.berth(*index).is_none());
         state.background.extend(others.map(|lane| Task::Lane { plan: Arc::clone(plan), lane }));
         drop(state);
         self.wake.notify_one();
@@ -368,6 +379,9 @@ impl Plans {
     fn serve_task(&self, task: Task) {
         match task {
             Task::Lane { plan, lane } => {
+                if plan.berth(lane).is_some() {
+                    return;
+                }
                 if let Err(error) = self.prepare(&plan, lane) {
                     tracing::warn!(model = self.limits.name, lane, %error, "a plan could not be prepared on a lane");
                 }
@@ -386,6 +400,25 @@ impl Plans {
             }
         }
     }
+}
+
+impl Tenant for Plans {
+    /// What was on it is made again: the smallest batch first, before anything else that can wait.
+    fn replaced(&self, index: usize) {
+        let mut state = self.state();
+        let mut plans: Vec<_> = state.ready.iter().map(|(key, plan)| (elements(key), Arc::clone(plan))).collect();
+        plans.sort_by_key(|(elements, _)| *elements);
+        for (_, plan) in plans.into_iter().rev() {
+            state.background.push_front(Task::Lane { plan, lane: index });
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+}
+
+/// Elements of all inputs together.
+fn elements(key: &[Given]) -> usize {
+    key.iter().map(|given| given.shape().elements()).sum()
 }
 
 impl Drop for Plans {

@@ -5,47 +5,71 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::device::{Caller, Executable, Job, Lane, SegmentOutput};
+use super::device::{Caller, Job, SegmentOutput};
 use super::ir::{Given, HostStep, OutputPlace, Program, Rest, Segment};
-use super::plan::Plan;
+use super::lanes::Lanes;
+use super::plan::{Berth, Plan};
 use super::session::{RunOutput, RunStats};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// Runs `plan` on the lane with the least work among those that hold it.
+/// Lanes that a run is given to at most, each lost before it was begun.
+const MAX_ATTEMPTS: usize = 8;
+
+/// Runs `plan` on the lane with the least work among those that hold it. Where all are lost it waits for one; what a lane had
+/// not begun when it was lost goes to another.
 pub(super) async fn run(
-    lanes: &[Arc<Lane>],
+    lanes: &Lanes,
     plan: &Arc<Plan>,
     inputs: Vec<Tensor>,
     deadline: Option<Instant>,
 ) -> Result<RunOutput> {
-    let (index, executable) = pick(lanes, plan)?;
-    let (lane, plan) = (Arc::clone(&lanes[index]), Arc::clone(plan));
-    let (sender, receiver) = oneshot::channel();
-    let run = Run { lane, index, executable, plan, deadline, sender: Reply::new(sender) };
-    if run.plan.program.is_plain() {
-        run.submit_whole(inputs);
-    } else {
-        // Host steps block: such runs have a thread of their own, the lane never waits for them.
-        std::thread::Builder::new().name("host-steps".into()).spawn(move || run.alternate(inputs))?;
+    for _ in 0..MAX_ATTEMPTS {
+        let (index, berth) = lanes.wait_for(deadline, || pick(plan)).await?;
+        let (sender, receiver) = oneshot::channel();
+        let run = Run { berth, index, plan: Arc::clone(plan), deadline, sender: Reply::new(sender) };
+        let inputs = inputs.clone();
+        if run.plan.program.is_plain() {
+            run.submit_whole(inputs);
+        } else {
+            // Host steps block: such runs have a thread of their own, the lane never waits for them.
+            std::thread::Builder::new().name("host-steps".into()).spawn(move || run.alternate(inputs))?;
+        }
+        match receiver.await.map_err(|_| Error::unavailable("the lane stopped before the run was done"))? {
+            Ok(output) => return Ok(output),
+            Err(Halt::Failed(error)) => return Err(error),
+            Err(Halt::NotBegun) => {}
+        }
     }
-    receiver.await.map_err(|_| Error::unavailable("the lane stopped before the run was done"))?
+    Err(Error::unavailable(format!("{MAX_ATTEMPTS} lanes in turn lost their devices")))
 }
 
-fn pick(lanes: &[Arc<Lane>], plan: &Plan) -> Result<(usize, Arc<Executable>)> {
-    let ready = plan.executables.iter().enumerate().filter_map(|(index, cell)| Some((index, cell.get()?)));
-    let usable = ready.filter(|(index, _)| !lanes[*index].is_lost());
-    let least = usable.min_by_key(|(index, _)| lanes[*index].backlog());
-    let (index, executable) = least.ok_or_else(|| Error::unavailable("every lane has lost its device"))?;
-    Ok((index, Arc::clone(executable)))
+fn pick(plan: &Plan) -> Option<(usize, Berth)> {
+    plan.ready().min_by_key(|(_, berth)| berth.lane.backlog())
 }
+
+/// Why there is no output.
+enum Halt {
+    /// For good.
+    Failed(Error),
+    /// The lane was lost before it began: another may do the work, which leaves no traces.
+    NotBegun,
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+type Outcome<T> = std::result::Result<T, Halt>;
 
 /// The caller's end, closed when it gives up.
 #[derive(Clone)]
-struct Reply(Arc<Mutex<Option<oneshot::Sender<Result<RunOutput>>>>>);
+struct Reply(Arc<Mutex<Option<oneshot::Sender<Outcome<RunOutput>>>>>);
 
 impl Reply {
-    fn new(sender: oneshot::Sender<Result<RunOutput>>) -> Self {
+    fn new(sender: oneshot::Sender<Outcome<RunOutput>>) -> Self {
         Self(Arc::new(Mutex::new(Some(sender))))
     }
 
@@ -54,7 +78,7 @@ impl Reply {
         sender.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    fn send(&self, result: Result<RunOutput>) {
+    fn send(&self, result: Outcome<RunOutput>) {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
             // A caller that left needs no answer.
@@ -64,9 +88,8 @@ impl Reply {
 }
 
 struct Run {
-    lane: Arc<Lane>,
+    berth: Berth,
     index: usize,
-    executable: Arc<Executable>,
     plan: Arc<Plan>,
     deadline: Option<Instant>,
     sender: Reply,
@@ -145,7 +168,7 @@ struct Part<F> {
     done: F,
 }
 
-impl<F: FnOnce(&Reply, Result<SegmentOutput>) + Send> Caller for Part<F> {
+impl<F: FnOnce(&Reply, Outcome<SegmentOutput>) + Send> Caller for Part<F> {
     fn refuse(&self) -> Option<Error> {
         if self.reply.abandoned() {
             Some(Error::cancelled("the caller gave up"))
@@ -157,7 +180,11 @@ impl<F: FnOnce(&Reply, Result<SegmentOutput>) + Send> Caller for Part<F> {
     }
 
     fn done(self: Box<Self>, result: Result<SegmentOutput>) {
-        (self.done)(&self.reply, result);
+        (self.done)(&self.reply, result.map_err(Halt::Failed));
+    }
+
+    fn returned(self: Box<Self>, _: Error) {
+        (self.done)(&self.reply, Err(Halt::NotBegun));
     }
 }
 
@@ -173,12 +200,12 @@ impl Run {
         let mut slots = Slots::new(&plan.program, inputs);
         let segment = &plan.program.segments[0];
         if idle(segment) {
-            reply.send(slots.outputs(&plan.program, &[]).map(|outputs| RunOutput { outputs, ..RunOutput::default() }));
-            return;
+            let outputs = slots.outputs(&plan.program, &[]).map_err(Halt::Failed);
+            return reply.send(outputs.map(|outputs| RunOutput { outputs, ..RunOutput::default() }));
         }
         let uploads = match slots.uploads(segment) {
             Ok(uploads) => uploads,
-            Err(error) => return reply.send(Err(error)),
+            Err(error) => return reply.send(Err(error.into())),
         };
         let job = self.job(0, uploads, move |reply, result| {
             let program = &plan.program;
@@ -188,8 +215,8 @@ impl Run {
                 Ok(RunOutput { outputs: slots.outputs(program, &[])?, stats, host_steps: Vec::new() })
             }));
         });
-        if let Err(error) = self.lane.submit(job) {
-            reply.send(Err(error));
+        if let Err(error) = self.berth.lane.submit(job) {
+            reply.send(Err(error.into()));
         }
     }
 
@@ -197,11 +224,11 @@ impl Run {
         &self,
         segment: usize,
         inputs: Vec<Tensor>,
-        done: impl FnOnce(&Reply, Result<SegmentOutput>) + Send + 'static,
+        done: impl FnOnce(&Reply, Outcome<SegmentOutput>) + Send + 'static,
     ) -> Job {
         let (reply, deadline) = (self.sender.clone(), self.deadline);
         Job {
-            executable: Arc::clone(&self.executable),
+            executable: Arc::clone(&self.berth.executable),
             segment,
             tensors: inputs,
             caller: Box::new(Part { reply, deadline, done }),
@@ -216,27 +243,24 @@ impl Run {
         self.sender.send(result.map(|outputs| RunOutput { outputs, ..output }));
     }
 
-    fn stages(&self, inputs: Vec<Tensor>, output: &mut RunOutput) -> Result<Vec<Tensor>> {
+    fn stages(&self, inputs: Vec<Tensor>, output: &mut RunOutput) -> Outcome<Vec<Tensor>> {
         let program = &self.plan.program;
         let slots = {
             let _lease = self.plan.exclusive.lock().unwrap_or_else(PoisonError::into_inner);
             self.segments(program, inputs, output)?
         };
-        let (Some(rest), Some(plans)) = (&program.rest, &self.plan.rest) else { return slots.outputs(program, &[]) };
-        let (tensors, key) = slots.handed_over(rest)?;
-        let (plan, executable) = plans.follow(&key, self.index)?;
-        let next = Run {
-            lane: Arc::clone(&self.lane),
-            index: self.index,
-            executable,
-            plan,
-            deadline: self.deadline,
-            sender: self.sender.clone(),
+        let (Some(rest), Some(plans)) = (&program.rest, &self.plan.rest) else {
+            return Ok(slots.outputs(program, &[])?);
         };
-        slots.outputs(program, &next.stages(tensors, output)?)
+        let (tensors, key) = slots.handed_over(rest)?;
+        let lane = &self.berth.lane;
+        let followed = plans.follow(&key, self.index, lane);
+        let (plan, berth) = followed.map_err(|e| if lane.is_lost() { Halt::NotBegun } else { e.into() })?;
+        let next = Run { berth, index: self.index, plan, deadline: self.deadline, sender: self.sender.clone() };
+        Ok(slots.outputs(program, &next.stages(tensors, output)?)?)
     }
 
-    fn segments(&self, program: &Program, inputs: Vec<Tensor>, output: &mut RunOutput) -> Result<Slots> {
+    fn segments(&self, program: &Program, inputs: Vec<Tensor>, output: &mut RunOutput) -> Outcome<Slots> {
         let mut slots = Slots::new(program, inputs);
         for (position, segment) in program.segments.iter().enumerate() {
             if !idle(segment) {
@@ -245,14 +269,14 @@ impl Run {
                     // The receiver waits below until this is called.
                     let _ = sender.send(result);
                 });
-                self.lane.submit(job)?;
+                self.berth.lane.submit(job)?;
                 let done = receiver.recv().map_err(|_| Error::unavailable("the lane stopped"))??;
                 output.stats.times += done.times;
                 slots.store(segment, done.tensors);
             }
             for step in &segment.host_steps {
                 if self.sender.abandoned() {
-                    return Err(Error::cancelled("the caller gave up"));
+                    return Err(Error::cancelled("the caller gave up").into());
                 }
                 slots.step(step)?;
                 output.host_steps.push(step.describe());

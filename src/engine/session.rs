@@ -148,9 +148,7 @@ impl Session {
     /// `UNAVAILABLE` when a device is lost.
     pub fn profile(&self, shapes: &[Shape], runs: usize) -> Result<Vec<Vec<Profiled>>> {
         let Some(plan) = self.plans.ready(&by_shape(shapes)) else { return Ok(Vec::new()) };
-        let ready =
-            plan.executables.iter().zip(self.plans.lanes()).filter_map(|(cell, lane)| Some((cell.get()?, lane)));
-        ready.map(|(executable, lane)| profile(lane, executable, runs)).collect()
+        plan.ready().map(|(_, berth)| profile(&berth.lane, &berth.executable, runs)).collect()
     }
 
     /// Where the time of the load went so far.

@@ -55,6 +55,8 @@ pub(super) struct Config {
     pub(super) max_message_bytes: usize,
     pub(super) ready: Ready,
     pub(super) drain: Duration,
+    /// Lanes may be broken over HTTP.
+    pub(super) faults: bool,
     pub(super) ports_file: Option<PathBuf>,
     pub(super) json_log: bool,
     pub(super) log_level: String,
@@ -136,6 +138,7 @@ impl Values {
                 tune: wrong.one(self.text("tune").parse()),
                 cache: cache_folder(self.text("cache_dir")),
                 checked_kernels: self.switch("checked_kernels"),
+                hang_time: Duration::from_millis(wrong.one(self.number::<u32>("lane_hang_ms")).max(1).into()),
             },
             manager: self.manager(&mut wrong),
             shapes: ShapeBounds {
@@ -147,6 +150,7 @@ impl Values {
             max_message_bytes: wrong.one(self.number::<u32>("max_message_bytes")) as usize,
             ready: if wrong.one(self.one_of("ready", &["any", "all"])) == 0 { Ready::Any } else { Ready::All },
             drain: seconds(&mut wrong, "drain_s"),
+            faults: self.switch("fault_injection"),
             ports_file: self.path("ports_file"),
             json_log: wrong.one(self.one_of("log_format", &["text", "json"])) == 1,
             log_level: self.text("log_level").to_owned(),

@@ -11,6 +11,7 @@ use axum::routing::get;
 use tokio::sync::watch;
 
 use super::config::Ready;
+use super::faults;
 use super::telemetry::Metrics;
 use crate::api::{Budget, Rest};
 use crate::engine::Engine;
@@ -55,8 +56,9 @@ impl Pages {
 /// Paths that are taken.
 const PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// The router of the HTTP port: these pages, metrics at `also` too, and the REST API for all other paths.
-pub(super) fn router(pages: Arc<Pages>, also: Option<&str>, rest: &Arc<Rest>) -> Router {
+/// The router of the HTTP port: these pages, metrics at `also` too, with `faults` those that break lanes, and the REST API for
+/// all other paths.
+pub(super) fn router(pages: Arc<Pages>, also: Option<&str>, faults: bool, rest: &Arc<Rest>) -> Router {
     let [alive, readiness, numbers] = PATHS;
     let router =
         Router::new().route(alive, get(|| async { "ok\n" })).route(readiness, get(ready)).route(numbers, get(metrics));
@@ -64,6 +66,7 @@ pub(super) fn router(pages: Arc<Pages>, also: Option<&str>, rest: &Arc<Rest>) ->
         Some(path) => router.route(path, get(plain_metrics)),
         None => router,
     };
+    let router = if faults { router.merge(faults::routes()) } else { router };
     router.with_state(pages).merge(rest.router())
 }
 

@@ -3,6 +3,7 @@
 mod args;
 mod config;
 mod connections;
+mod faults;
 mod foreign;
 mod http;
 mod listen;
@@ -16,4 +17,4 @@ mod telemetry;
 mod values;
 
 pub use args::ServeArgs;
-pub use serve::run;
+pub use serve::{Ended, run};

@@ -28,18 +28,28 @@ use crate::error::{Error, Result};
 use crate::formats::onnx::ImportOptions;
 use crate::model::{Board, Context, EngineLoader, Manager, scan};
 
+/// Why the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to, or had done what it was asked.
+    Told,
+    /// Devices hang: another process must take its place.
+    Hopeless,
+}
+
 /// Serves until told to stop; or, with `--print-config`, prints the settings; or, with `--check`, says what is wrong with them.
 ///
 /// # Errors
 /// What kept it from starting: settings, each in a line, a port, the adapter, or that no model could be loaded, naming why.
-pub fn run(args: &ServeArgs) -> Result<()> {
+pub fn run(args: &ServeArgs) -> Result<Ended> {
     let together = |wrong: Vec<Error>| {
         let lines: Vec<_> = wrong.iter().map(Error::message).collect();
         Error::invalid_argument(lines.join("\n"))
     };
     let values = Values::collect(args, |name| std::env::var(name).ok()).map_err(together)?;
     if args.print {
-        return Ok(write!(std::io::stdout(), "{}", values.to_toml())?);
+        write!(std::io::stdout(), "{}", values.to_toml())?;
+        return Ok(Ended::Told);
     }
     let config = values.understand().map_err(together)?;
     if args.check {
@@ -48,7 +58,8 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         if !missing.is_empty() {
             return Err(together(missing));
         }
-        return Ok(writeln!(std::io::stdout(), "the configuration is right: {} models", config.models.len())?);
+        writeln!(std::io::stdout(), "the configuration is right: {} models", config.models.len())?;
+        return Ok(Ended::Told);
     }
     if let Some(folder) = &config.engine.cache {
         keep_driver_cache_in(folder);
@@ -69,7 +80,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     result
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config) -> Result<Ended> {
     let mut stop_signal = Stop::listen()?;
     let pages = Arc::new(Pages {
         metrics: Metrics::new(),
@@ -86,8 +97,10 @@ async fn serve(config: Config) -> Result<()> {
     let rest = Rest::new(budget, Arc::clone(&rest_in_flight), observer, config.rest);
     if let Some(listener) = http_listener {
         // Ends with the process, so that pages answer while requests drain.
-        let ((never, stopping), app) =
-            (watch::channel(false), http::router(Arc::clone(&pages), config.metrics_path.as_deref(), &rest));
+        let ((never, stopping), app) = (
+            watch::channel(false),
+            http::router(Arc::clone(&pages), config.metrics_path.as_deref(), config.faults, &rest),
+        );
         tokio::spawn(async move {
             drop(answer(listener, app, stopping).await);
             drop(never);
@@ -139,7 +152,10 @@ async fn serve(config: Config) -> Result<()> {
     }
     tracing::info!(port, http_port, socket = ?config.socket, "answering requests");
 
-    stop_signal.told().await;
+    let ended = tokio::select! {
+        () = stop_signal.told() => Ended::Told,
+        () = engine.hopeless() => Ended::Hopeless,
+    };
     tracing::info!(drain = ?config.drain, "stopping: running requests may finish");
     pages.open.store(false, Ordering::Release);
     follower.abort();
@@ -155,7 +171,7 @@ async fn serve(config: Config) -> Result<()> {
     if tokio::time::timeout(config.drain, drained).await.is_err() {
         tracing::warn!("some requests were still running and are given up");
     }
-    Ok(())
+    Ok(ended)
 }
 
 /// Opens the adapter and loads every model.

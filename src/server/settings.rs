@@ -101,6 +101,18 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting("lanes", Kind::Number, "1", "queues to open on the adapter, each with its own thread"),
     setting("in_flight", Kind::Number, "2", "submissions in flight on each lane, at least 2"),
     setting(
+        "lane_hang_ms",
+        Kind::Number,
+        "120000",
+        "a device that does not finish its work for so long, in milliseconds, is given up and replaced; the second such ends the process",
+    ),
+    setting(
+        "fault_injection",
+        Kind::Switch,
+        "false",
+        "let anybody break lanes by POST to /faults/lanes/N/lose and /hang: for tests only",
+    ),
+    setting(
         "without",
         Kind::Text,
         "",

@@ -97,6 +97,7 @@ pub(super) struct Metrics {
     lane_backlog: Family<LaneLabels, Gauge>,
     lane_memory: Family<LaneLabels, Gauge>,
     lane_lost: Family<LaneLabels, Gauge>,
+    lanes_replaced: Gauge,
     model_available: Family<ServableLabels, Gauge>,
     folder_unusable: Family<ModelLabels, Gauge>,
 }
@@ -118,6 +119,7 @@ impl Metrics {
             lane_backlog: Family::default(),
             lane_memory: Family::default(),
             lane_lost: Family::default(),
+            lanes_replaced: Gauge::default(),
             model_available: Family::default(),
             folder_unusable: Family::default(),
         };
@@ -141,6 +143,7 @@ impl Metrics {
         r.register("lane_backlog", "Jobs handed over and not done", metrics.lane_backlog.clone());
         let (unit, memory) = (Unit::Bytes, metrics.lane_memory.clone());
         r.register_with_unit("lane_memory", "Device memory allocated", unit, memory);
+        r.register("lanes_replaced", "Devices opened in the place of lost ones", metrics.lanes_replaced.clone());
         r.register("lane_lost", "1 when the lane's device is lost", metrics.lane_lost.clone());
         r.register("model_available", "1 while the version answers requests", metrics.model_available.clone());
         r.register(
@@ -163,6 +166,7 @@ impl Metrics {
             self.lane_memory.get_or_create(&labels).set(bytes);
             self.lane_lost.get_or_create(&labels).set(i64::from(lane.is_lost()));
         }
+        self.lanes_replaced.set(engine.map_or(0, |e| e.lanes_replaced() as i64));
         self.model_available.clear();
         for id in board.in_state(crate::model::State::Available) {
             self.model_available.get_or_create(&servable(&id)).set(1);

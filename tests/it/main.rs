@@ -5,6 +5,7 @@ mod calls;
 mod concurrency;
 mod errors;
 mod examples;
+mod faults;
 mod gzip;
 mod http;
 mod lifecycle;

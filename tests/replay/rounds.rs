@@ -20,6 +20,10 @@ impl Caller for Waiting {
         // The receiver waits until this is called.
         drop(sender.send((self, result)));
     }
+
+    fn returned(self: Box<Self>, loss: Error) {
+        self.done(Err(loss));
+    }
 }
 
 /// See the module.

@@ -1,5 +1,6 @@
 //! The completion thread's work: waits for the oldest submission, reads back, answers.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -25,15 +26,9 @@ pub(super) enum Landing {
 
 /// Waits for `flight`, before which the device was free from `free` on, and answers it. Returns when it landed.
 pub(super) fn complete(shared: &Shared, flight: Flight, free: Instant) -> Instant {
-    let wait = wgpu::PollType::Wait { submission_index: Some(flight.index), timeout: None };
-    let polled = shared.gpu.device.poll(wait);
+    let fate = wait(shared, flight.index);
     let done = Instant::now();
     shared.landed();
-    let fate = match polled {
-        _ if shared.gpu.is_lost() => Err(shared.gpu.loss()),
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::unavailable(format!("waiting for the device failed: {error}"))),
-    };
     match flight.landing {
         // The one who asked may have stopped waiting.
         Landing::Touch(answer) => drop(answer.send(fate)),
@@ -47,6 +42,30 @@ pub(super) fn complete(shared: &Shared, flight: Flight, free: Instant) -> Instan
         }
     }
     done
+}
+
+/// Waits until a submission is done. One that takes too long never ends: the device is given up.
+fn wait(shared: &Shared, index: wgpu::SubmissionIndex) -> Result<()> {
+    let gpu = &shared.gpu;
+    if gpu.is_lost() {
+        return Err(gpu.loss());
+    }
+    let hung = || gpu.hang(&format!("the device did not finish its work within {:?}", shared.hang_time));
+    if shared.hangs.load(Ordering::Acquire) {
+        std::thread::sleep(shared.hang_time);
+        hung();
+        return Err(gpu.loss());
+    }
+    let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(shared.hang_time) };
+    match gpu.device.poll(wait) {
+        _ if gpu.is_lost() => Err(gpu.loss()),
+        Ok(_) => Ok(()),
+        Err(wgpu::PollError::Timeout) => {
+            hung();
+            Err(gpu.loss())
+        }
+        Err(error) => Err(Error::unavailable(format!("waiting for the device failed: {error}"))),
+    }
 }
 
 /// The outputs in place of the inputs.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use super::adapter::Adapter;
 use super::layouts::Layouts;
@@ -23,7 +23,7 @@ pub(super) struct Pipeline {
 }
 
 /// How a device is opened.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct GpuOptions<'a> {
     /// Keep bounds checks and loop bounds in kernels.
     pub(super) checked: bool,
@@ -31,6 +31,8 @@ pub(super) struct GpuOptions<'a> {
     pub(super) cache: Option<&'a Path>,
     /// Enable fragments, where there are some.
     pub(super) fragments: bool,
+    /// Told when it stops working.
+    pub(super) ended: Option<mpsc::Sender<()>>,
 }
 
 /// A device and its queue.
@@ -51,7 +53,10 @@ pub(super) struct Gpu {
 #[derive(Debug, Default)]
 struct Fate {
     lost: AtomicBool,
+    /// Work that was given to it never ends.
+    hung: AtomicBool,
     reason: Mutex<Option<String>>,
+    ended: Option<mpsc::Sender<()>>,
 }
 
 impl Fate {
@@ -59,6 +64,10 @@ impl Fate {
         tracing::error!(reason, "a device stopped working");
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         self.lost.store(true, Ordering::Release);
+        if let Some(ended) = &self.ended {
+            // Nobody listens once the engine has ended.
+            let _ = ended.send(());
+        }
     }
 }
 
@@ -101,7 +110,7 @@ impl Gpu {
         let (device, queue) = pollster::block_on(adapter.raw.request_device(&descriptor)).map_err(|e| {
             Error::unavailable(format!("adapter {:?} gives no device: {e}", adapter.name())).with_source(e)
         })?;
-        let fate = Arc::new(Fate::default());
+        let fate = Arc::new(Fate { ended: options.ended.clone(), ..Fate::default() });
         let (lost, uncaptured) = (Arc::clone(&fate), Arc::clone(&fate));
         device.set_device_lost_callback(move |reason, message| {
             // Dropping the device is no loss.
@@ -135,9 +144,20 @@ impl Gpu {
         Error::unavailable(reason.unwrap_or_else(|| "the device is lost".into()))
     }
 
-    /// Marks the device as lost: fault injection for tests.
+    /// Marks the device as lost.
     pub(super) fn lose(&self, reason: &str) {
         self.fate.record(reason.to_owned());
+    }
+
+    /// Marks the device as one whose work never ends.
+    pub(super) fn hang(&self, reason: &str) {
+        self.fate.hung.store(true, Ordering::Release);
+        self.fate.record(reason.to_owned());
+    }
+
+    /// Whether work that was given to it never ends: then nothing that the driver may still use can be let go.
+    pub(super) fn is_hung(&self) -> bool {
+        self.fate.hung.load(Ordering::Acquire)
     }
 
     /// Runs `make`, turning what the driver refuses in it into an error that names `what`.

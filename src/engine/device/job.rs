@@ -25,8 +25,11 @@ pub trait Caller: Send {
     /// Asked right before the work is submitted; an error ends the job there.
     fn refuse(&self) -> Option<Error>;
 
-    /// Told the outcome, once.
+    /// Told the outcome. Either this is called or [`Caller::returned`], once.
     fn done(self: Box<Self>, result: Result<SegmentOutput>);
+
+    /// Told that the lane lost its device before the work was begun: another may do it.
+    fn returned(self: Box<Self>, loss: Error);
 }
 
 /// What a segment gave.

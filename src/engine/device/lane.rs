@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,11 +33,22 @@ pub struct LaneOptions {
     pub cache: Option<PathBuf>,
     /// Let kernels multiply fragments, an experimental feature, where the adapter has them.
     pub fragments: bool,
+    /// Work that takes longer is taken to never end: the lane gives its device up.
+    pub hang_time: Duration,
+    /// Told when the device stops working.
+    pub ended: Option<mpsc::Sender<()>>,
 }
 
 impl Default for LaneOptions {
     fn default() -> Self {
-        Self { in_flight: 2, checked: false, cache: None, fragments: false }
+        Self {
+            in_flight: 2,
+            checked: false,
+            cache: None,
+            fragments: false,
+            hang_time: Duration::from_secs(120),
+            ended: None,
+        }
     }
 }
 
@@ -48,6 +59,9 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Shared {
     pub(super) gpu: Gpu,
     pub(super) memory: Memory,
+    pub(super) hang_time: Duration,
+    /// Fault injection: what is submitted never ends.
+    pub(super) hangs: AtomicBool,
     backlog: AtomicUsize,
     busy: Mutex<Busy>,
     warmed: Mutex<HashSet<Kernel>>,
@@ -84,6 +98,12 @@ impl Shared {
         self.backlog.fetch_sub(1, Ordering::Relaxed);
         job.caller.done(result);
     }
+
+    /// Tells the caller of a job that it was not begun.
+    pub(super) fn give_back(&self, job: Job) {
+        self.backlog.fetch_sub(1, Ordering::Relaxed);
+        job.caller.returned(self.gpu.loss());
+    }
 }
 
 /// What waits in the lane's queue.
@@ -116,11 +136,17 @@ impl Lane {
     /// # Errors
     /// `UNAVAILABLE` when the driver gives no device.
     pub fn open(adapter: &Adapter, index: usize, options: &LaneOptions) -> Result<Self> {
-        let how =
-            GpuOptions { checked: options.checked, cache: options.cache.as_deref(), fragments: options.fragments };
+        let how = GpuOptions {
+            checked: options.checked,
+            cache: options.cache.as_deref(),
+            fragments: options.fragments,
+            ended: options.ended.clone(),
+        };
         let shared = Arc::new(Shared {
             gpu: Gpu::open(adapter, &how)?,
             memory: Memory::default(),
+            hang_time: options.hang_time,
+            hangs: AtomicBool::new(false),
             backlog: AtomicUsize::new(0),
             busy: Mutex::new(Busy { flying: 0, since: Instant::now(), total: Duration::ZERO }),
             warmed: Mutex::default(),
@@ -163,12 +189,13 @@ impl Lane {
     /// Hands over a job. Its caller is told the outcome whenever this succeeds.
     ///
     /// # Errors
-    /// `UNAVAILABLE` when the lane has lost its device or its queue is full; the caller is not told then.
+    /// `UNAVAILABLE` when the lane's queue is full; the caller is not told then.
     pub fn submit(&self, job: Job) -> Result<()> {
-        if self.is_lost() {
-            return Err(self.shared.gpu.loss());
-        }
         self.shared.backlog.fetch_add(1, Ordering::Relaxed);
+        if self.is_lost() {
+            self.shared.give_back(job);
+            return Ok(());
+        }
         self.orders.try_send(Order::Run(job, Instant::now())).map_err(|_| {
             self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
             Error::unavailable(format!("lane {}: {MAX_QUEUED} jobs wait already", self.index))
@@ -222,9 +249,19 @@ impl Lane {
         self.shared.gpu.is_lost()
     }
 
+    /// Whether work that was given to the device never ended.
+    pub fn is_hung(&self) -> bool {
+        self.shared.gpu.is_hung()
+    }
+
     /// Behaves from now on as if the driver had lost the device: fault injection.
     pub fn simulate_loss(&self) {
         self.shared.gpu.lose("device lost: simulated");
+    }
+
+    /// Behaves from now on as if nothing that is submitted ended: fault injection.
+    pub fn simulate_hang(&self) {
+        self.shared.hangs.store(true, Ordering::Release);
     }
 
     /// Runs a program of one segment and waits for it.
@@ -249,7 +286,7 @@ impl Lane {
     /// Lets go of a lane at the end of a process, once nobody else holds it: drivers crash where a process ends while another
     /// thread still lets go of a device. Whoever keeps holding it is not waited for long.
     pub fn release(lane: Arc<Self>) {
-        wait_for(|| Arc::strong_count(&lane) == 1);
+        wait_for(|| lane.is_hung() || Arc::strong_count(&lane) == 1);
     }
 
     fn forget(&self, kernel: &Kernel) {
@@ -313,6 +350,11 @@ impl Drop for Lane {
     fn drop(&mut self) {
         let (closed, _) = mpsc::sync_channel(0);
         drop(std::mem::replace(&mut self.orders, closed));
+        if self.is_hung() {
+            // The driver still uses the device, and waits for its work when it is let go: it never is.
+            std::mem::forget(Arc::clone(&self.shared));
+            return;
+        }
         let own = std::thread::current().id();
         // The last holder may be a caller that is told its outcome on one of them.
         if self.threads.iter().any(|thread| thread.thread().id() == own) {
@@ -333,6 +375,10 @@ impl Caller for Waiting {
     fn done(self: Box<Self>, result: Result<SegmentOutput>) {
         // The receiver waits until this is called.
         drop(self.0.send(result));
+    }
+
+    fn returned(self: Box<Self>, loss: Error) {
+        drop(self.0.send(Err(loss)));
     }
 }
 

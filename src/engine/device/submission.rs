@@ -52,10 +52,14 @@ impl Submitter {
 
     fn run(&mut self, job: Job, handed_over: Instant) {
         let gpu = &self.shared.gpu;
-        let refusal = if gpu.is_lost() { Some(gpu.loss()) } else { job.caller.refuse() };
+        if gpu.is_lost() {
+            return self.shared.give_back(job);
+        }
         let start = Instant::now();
-        let slot = match refusal.map_or_else(|| upload(&self.shared, &job, &mut self.scratch), Err) {
+        let slot = match job.caller.refuse().map_or_else(|| upload(&self.shared, &job, &mut self.scratch), Err) {
             Ok(slot) => slot,
+            // What fails because the device is gone was not begun.
+            Err(_) if gpu.is_lost() => return self.shared.give_back(job),
             Err(error) => return self.shared.answer(job, Err(error)),
         };
         let executable = Arc::clone(&job.executable);

@@ -79,6 +79,10 @@ impl Caller for Numbered {
     fn done(self: Box<Self>, result: Result<SegmentOutput>) {
         self.sender.send((self.turn, result)).expect("the test listens");
     }
+
+    fn returned(self: Box<Self>, loss: Error) {
+        self.sender.send((self.turn, Err(loss))).expect("the test listens");
+    }
 }
 
 #[test]

@@ -1,0 +1,268 @@
+//! The lanes of an adapter: one that loses its device, or whose work never ends, is replaced by a new one.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::device::{Adapter, Lane, LaneOptions};
+use super::ir::Profile;
+use super::self_test::self_test;
+use crate::error::{Error, Result};
+
+/// Devices whose work never ended after which no other is opened: the driver or the hardware is broken.
+const MAX_HUNG: usize = 2;
+/// Between attempts to open a device in the place of a lost one: the first pause, doubled up to the last.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
+/// How often those who wait for a lane are told to look at the clock.
+const TICK: Duration = Duration::from_millis(100);
+/// How long work without a deadline waits for a lane where none works.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who has executables on lanes.
+pub(super) trait Tenant: Send + Sync {
+    /// Told that lane `index` is a new one: what was on it must be made again.
+    fn replaced(&self, index: usize);
+}
+
+/// The lanes in use.
+pub(super) struct Lanes {
+    adapter: Adapter,
+    profile: Profile,
+    options: LaneOptions,
+    count: usize,
+    /// Empty once the engine has ended.
+    current: RwLock<Vec<Arc<Lane>>>,
+    /// Told of every executable that is made on a lane, and ten times a second while one is lost.
+    changed: watch::Sender<()>,
+    tenants: Mutex<Vec<Weak<dyn Tenant>>>,
+    hung: AtomicUsize,
+    replaced: AtomicUsize,
+    closed: AtomicBool,
+    /// Wakes the keeper.
+    bell: mpsc::Sender<()>,
+}
+
+impl fmt::Debug for Lanes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes").field("current", &self.current).field("hung", &self.hung).finish_non_exhaustive()
+    }
+}
+
+impl Lanes {
+    /// Opens `count` lanes, tests the first, and replaces each that ends, until the handle given beside them is dropped.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the driver gives no device, `INTERNAL` when it computes wrong.
+    pub(super) fn open(
+        adapter: &Adapter,
+        profile: &Profile,
+        options: LaneOptions,
+        count: usize,
+    ) -> Result<(Arc<Self>, Keeper)> {
+        let (bell, rung) = mpsc::channel();
+        let options = LaneOptions { ended: Some(bell.clone()), ..options };
+        let open = |index| Lane::open(adapter, index, &options).map(Arc::new);
+        let current = (0..count.max(1)).map(open).collect::<Result<Vec<_>>>()?;
+        self_test(&current[0], profile)?;
+        let lanes = Arc::new(Self {
+            adapter: adapter.clone(),
+            profile: profile.clone(),
+            options,
+            count: current.len(),
+            current: RwLock::new(current),
+            changed: watch::Sender::new(()),
+            tenants: Mutex::default(),
+            hung: AtomicUsize::new(0),
+            replaced: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            bell,
+        });
+        let kept = Arc::clone(&lanes);
+        let thread = std::thread::Builder::new().name("lane-keeper".into()).spawn(move || kept.keep(&rung))?;
+        Ok((Arc::clone(&lanes), Keeper { lanes, thread: Some(thread) }))
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// All of them, as they are now.
+    pub(super) fn all(&self) -> Vec<Arc<Lane>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lane `index` as it is now.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` once the engine has ended.
+    pub(super) fn get(&self, index: usize) -> Result<Arc<Lane>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.get(index).cloned().ok_or_else(|| Error::unavailable("the engine has ended"))
+    }
+
+    /// The number of one that works, else of the first.
+    pub(super) fn working(&self) -> usize {
+        self.all().iter().position(|lane| !lane.is_lost()).unwrap_or(0)
+    }
+
+    /// Lanes that were replaced so far.
+    pub(super) fn replaced(&self) -> usize {
+        self.replaced.load(Ordering::Relaxed)
+    }
+
+    /// Whether no lane works and none will: so many devices hung that no other is opened.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.hung.load(Ordering::Acquire) >= MAX_HUNG
+    }
+
+    /// Returns once [`Lanes::is_hopeless`].
+    pub(super) async fn hopeless(&self) {
+        // The sender lives in `self`.
+        drop(self.changed.subscribe().wait_for(|()| self.is_hopeless()).await);
+    }
+
+    /// Has `tenant` told of every lane that is replaced.
+    pub(super) fn tell(&self, tenant: Weak<dyn Tenant>) {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.retain(|tenant| tenant.strong_count() > 0);
+        tenants.push(tenant);
+    }
+
+    /// Says that an executable was made on a lane.
+    pub(super) fn say_changed(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Waits until `find` finds something, which is asked again after every change.
+    ///
+    /// # Errors
+    /// `DEADLINE_EXCEEDED` at `deadline`; without one `UNAVAILABLE` after half a minute, or when there is no hope.
+    pub(super) async fn wait_for<T>(&self, deadline: Option<Instant>, find: impl Fn() -> Option<T>) -> Result<T> {
+        let mut changes = self.changed.subscribe();
+        let lost = |what| Error::unavailable(format!("every lane has lost its device, {what}"));
+        let last = deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
+        loop {
+            changes.mark_unchanged();
+            if let Some(found) = find() {
+                return Ok(found);
+            }
+            if self.is_hopeless() {
+                return Err(lost("and no other is opened because devices hang"));
+            }
+            if Instant::now() >= last {
+                return Err(match deadline {
+                    Some(_) => Error::deadline_exceeded("the deadline passed before a lane was there again"),
+                    None => lost("and none was there again in time"),
+                });
+            }
+            if self.closed.load(Ordering::Acquire) || changes.changed().await.is_err() {
+                return Err(Error::unavailable("the engine has ended"));
+            }
+        }
+    }
+
+    /// As [`Lanes::wait_for`] any lane that works, on a thread that may block.
+    pub(super) fn wait_for_any(&self) -> Result<()> {
+        pollster::block_on(self.wait_for(None, || self.all().iter().any(|lane| !lane.is_lost()).then_some(())))
+    }
+
+    /// The keeper's work: replaces lanes that have ended, again and again while that fails.
+    fn keep(&self, rung: &mpsc::Receiver<()>) {
+        let mut counted = vec![false; self.count];
+        let (mut pause, mut next) = (PAUSES[0], Instant::now());
+        loop {
+            if self.all().iter().any(|lane| lane.is_lost()) {
+                // Those who wait look at the clock when they are told.
+                let _ = rung.recv_timeout(TICK);
+            } else {
+                (pause, next) = (PAUSES[0], Instant::now());
+                let _ = rung.recv();
+            }
+            if self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            if Instant::now() >= next {
+                let broken = (0..self.count).filter(|index| !self.mend(*index, &mut counted[*index])).count();
+                if broken > 0 {
+                    next = Instant::now() + pause;
+                    pause = (pause * 2).min(PAUSES[1]);
+                }
+            }
+            self.say_changed();
+        }
+    }
+
+    /// Replaces lane `index` if it has ended. Whether it works then, or must be left as it is. `counted`: whether it is known as
+    /// one that hangs.
+    fn mend(&self, index: usize, counted: &mut bool) -> bool {
+        let Ok(old) = self.get(index) else { return true };
+        if !old.is_lost() {
+            return true;
+        }
+        if old.is_hung() && !std::mem::replace(counted, true) {
+            self.count_hung();
+        }
+        if self.is_hopeless() {
+            return true;
+        }
+        let start = Instant::now();
+        let lane = match self.open_tested(index) {
+            Ok(lane) => lane,
+            Err(error) => {
+                tracing::warn!(lane = index, %error, "no device in the place of the lost one yet");
+                return false;
+            }
+        };
+        if let Some(place) = self.current.write().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+            *place = lane;
+        }
+        *counted = false;
+        self.replaced.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(lane = index, took = ?start.elapsed(), "a new device is in the place of the lost one");
+        let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        tenants.iter().filter_map(Weak::upgrade).for_each(|tenant| tenant.replaced(index));
+        true
+    }
+
+    fn open_tested(&self, index: usize) -> Result<Arc<Lane>> {
+        let lane = Lane::open(&self.adapter, index, &self.options)?;
+        self_test(&lane, &self.profile).inspect_err(|_| {
+            if lane.is_hung() {
+                self.count_hung();
+            }
+        })?;
+        Ok(Arc::new(lane))
+    }
+
+    fn count_hung(&self) {
+        if self.hung.fetch_add(1, Ordering::AcqRel) + 1 == MAX_HUNG {
+            tracing::error!(hung = MAX_HUNG, "devices hang: no other is opened");
+        }
+    }
+}
+
+/// Ends the keeping, and the lanes, when it is dropped.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    lanes: Arc<Lanes>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.lanes.closed.store(true, Ordering::Release);
+        // The keeper listens until it is told so.
+        let _ = self.lanes.bell.send(());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+        let ended = std::mem::take(&mut *self.lanes.current.write().unwrap_or_else(PoisonError::into_inner));
+        self.lanes.say_changed();
+        ended.into_iter().for_each(Lane::release);
+    }
+}
