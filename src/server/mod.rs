@@ -2,17 +2,25 @@
 
 mod args;
 mod config;
+mod connection;
 mod connections;
 mod foreign;
 mod http;
+mod identity;
+mod leaving;
+mod limits;
 mod listen;
 mod memory;
 mod model_file;
+mod open_files;
+mod sealed;
 mod serve;
 mod settings;
 mod stop;
 mod summary;
 mod telemetry;
+mod tls;
+mod token_files;
 mod values;
 
 pub use args::ServeArgs;

@@ -63,6 +63,37 @@ struct RunLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PortLabels {
+    port: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RefusedLabels {
+    port: &'static str,
+    reason: &'static str,
+}
+
+/// Why a connection was not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// There were as many as there may be.
+    Full,
+    /// The TLS handshake failed or took too long.
+    Handshake,
+    /// Its first request did not come in time.
+    Slow,
+}
+
+/// A connection, counted until it is dropped.
+pub(super) struct Opened(Gauge);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LaneLabels {
     lane: u64,
 }
@@ -99,6 +130,8 @@ pub(super) struct Metrics {
     lane_lost: Family<LaneLabels, Gauge>,
     model_available: Family<ServableLabels, Gauge>,
     folder_unusable: Family<ModelLabels, Gauge>,
+    connections: Family<PortLabels, Gauge>,
+    connections_refused: Family<RefusedLabels, Counter>,
 }
 
 impl Metrics {
@@ -120,6 +153,8 @@ impl Metrics {
             lane_lost: Family::default(),
             model_available: Family::default(),
             folder_unusable: Family::default(),
+            connections: Family::default(),
+            connections_refused: Family::default(),
         };
         let mut registry = std::mem::take(&mut metrics.registry);
         let r = &mut registry;
@@ -148,8 +183,28 @@ impl Metrics {
             "1 while a model's folder is missing, unreadable or empty: what serves stays",
             metrics.folder_unusable.clone(),
         );
+        r.register("connections", "Connections that are open", metrics.connections.clone());
+        let refused = metrics.connections_refused.clone();
+        r.register("connections_refused", "Connections closed without an answer, by why", refused);
         metrics.registry = registry;
         Arc::new(metrics)
+    }
+
+    /// Counts a connection of the port as long as what it gives is kept.
+    pub(super) fn opened(&self, port: &'static str) -> Opened {
+        let open = self.connections.get_or_create(&PortLabels { port }).clone();
+        open.inc();
+        Opened(open)
+    }
+
+    /// Counts a connection that was not served.
+    pub(super) fn refused(&self, port: &'static str, why: Refused) {
+        let reason = match why {
+            Refused::Full => "full",
+            Refused::Handshake => "handshake",
+            Refused::Slow => "slow",
+        };
+        self.connections_refused.get_or_create(&RefusedLabels { port, reason }).inc();
     }
 
     /// The metrics in Prometheus' text form, with those that are read off now.

@@ -3,14 +3,21 @@
 mod cache;
 mod calls;
 mod concurrency;
+mod connections;
 mod errors;
 mod examples;
 mod gzip;
+mod health;
 mod http;
+mod identity;
 mod lifecycle;
 mod models;
 mod reload;
 mod rest;
 mod server;
 #[cfg(unix)]
+mod stopping;
+#[cfg(unix)]
 mod tensorflow;
+mod tls;
+mod tokens;

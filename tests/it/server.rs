@@ -48,7 +48,8 @@ pub(crate) fn command(models: &[&str], flags: &[&str]) -> (Command, tempfile::Te
     let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
     command
         .env("CORACLE_CACHE_DIR", "none")
-        .args(["serve", "--host=127.0.0.1", "--port=0", "--rest_api_port=0"])
+        .args(["serve", "--port=0", "--rest_api_port=0"])
+        .args((!flags.iter().any(|flag| flag.starts_with("--host="))).then_some("--host=127.0.0.1"))
         .arg(format!("--model_config_file={}", config.display()))
         .arg(format!("--ports_file={}", folder.path().join("ports").display()))
         .args(flags)

@@ -27,6 +27,7 @@ use crate::api::in_flight::{InFlight, Place};
 use crate::api::inference::{Target, Terms, Wanted};
 use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::request_id::{self, request_id};
+use crate::api::tokens::{Access, Right};
 use crate::error::{Code, Error, Result};
 use crate::model::{Manager, ServableId};
 
@@ -59,6 +60,7 @@ pub struct Rest {
     manager: OnceLock<Arc<Manager>>,
     budget: Arc<Budget>,
     in_flight: Arc<InFlight>,
+    access: Arc<Access>,
     observer: Arc<dyn Observer>,
     options: RestOptions,
     closed: OnceLock<()>,
@@ -89,11 +91,12 @@ impl Rest {
     pub fn new(
         budget: Arc<Budget>,
         in_flight: Arc<InFlight>,
+        access: Arc<Access>,
         observer: Arc<dyn Observer>,
         options: RestOptions,
     ) -> Arc<Self> {
         let (manager, closed) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Self { manager, budget, in_flight, observer, options, closed })
+        Arc::new(Self { manager, budget, in_flight, access, observer, options, closed })
     }
 
     /// Lets requests at the models of `manager`; only the first call counts.
@@ -130,6 +133,7 @@ impl Rest {
         let place = self.in_flight.enter()?;
         let Route { action, model, version } = route(&parts.method, parts.uri.path())?;
         counted.action = Some(action);
+        self.access.permit(right(action), &parts.headers)?;
         let manager = self.manager()?;
         let own = start + self.options.timeout;
         let deadline = deadline(&parts.headers, start).map_or(own, |theirs| theirs.min(own));
@@ -198,7 +202,10 @@ impl Rest {
             let mut counted = Counted::default();
             let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
             let (parts, mut body) = request.into_parts();
-            let outcome = self.respond(parts, &mut body, &ledger, start, &mut counted).await;
+            let outcome = tokio::select! {
+                outcome = self.respond(parts, &mut body, &ledger, start, &mut counted) => outcome,
+                error = self.in_flight.given_up() => Err(error),
+            };
             let code = outcome.as_ref().err().map(Error::code);
             self.observe(start, &counted, code);
             if let Some(path) = path {
@@ -212,13 +219,21 @@ impl Rest {
                     (Reply::error(&error), None)
                 }
             };
-            reply.response().map(|body| Body::new(Held { body, _kept: (ledger, place) }))
+            reply.response().map(|body| Body::new(Held::new(body, (ledger, place))))
         };
         if self.options.cors {
             response.headers_mut().extend(CORS.map(|(name, value)| (Some(name), value)));
         }
         response.headers_mut().insert(request_id::NAME, id);
         response
+    }
+}
+
+/// The right that callers need.
+fn right(action: Action) -> Right {
+    match action {
+        Action::Predict | Action::Classify | Action::Regress => Right::Predict,
+        Action::List | Action::Status | Action::Metadata | Action::Batching => Right::Look,
     }
 }
 
