@@ -18,10 +18,10 @@ use super::gather::{Held, grow, inflate};
 use super::in_flight::{InFlight, Place};
 use super::methods::{method, right};
 use super::observer::{Call, Entrypoint, Observer};
-use super::request_id::{self, request_id};
 use super::status::status;
 use super::tfs::weigh;
 use super::tokens::Access;
+use super::trail::Trail;
 use crate::error::{Code, Error, Result};
 
 /// A flag and the length of what follows.
@@ -84,7 +84,7 @@ where
             if !request.uri().path().starts_with("/tensorflow.serving.") {
                 return inner.call(request).await;
             }
-            let (id, start) = (request_id(request.headers()), Instant::now());
+            let (trail, start) = (Trail::begin(request.headers()), Instant::now());
             let method = method(request.uri().path());
             let answer = async {
                 Ok::<_, Infallible>(match frames.prepare(request).await {
@@ -92,11 +92,14 @@ where
                     Ok((request, kept)) => inner.call(request).await?.map(|body| HttpBody::new(Held::new(body, kept))),
                 })
             };
-            let mut response = tokio::select! {
-                answered = answer => answered?,
-                error = frames.in_flight.given_up() => frames.refuse(&error, method, start),
-            };
-            response.headers_mut().insert(request_id::NAME, id);
+            let answered = trail.around(async {
+                tokio::select! {
+                    answered = answer => answered,
+                    error = frames.in_flight.given_up() => Ok(frames.refuse(&error, method, start)),
+                }
+            });
+            let mut response = answered.await?;
+            trail.mark(response.headers_mut());
             Ok(response)
         })
     }
@@ -105,8 +108,8 @@ where
 impl Frames {
     /// The answer to a call that does not reach its method, or whose method is not waited for any more.
     fn refuse(&self, error: &Error, method: &'static str, start: Instant) -> Response<HttpBody> {
-        let (code, latency) = (Some(error.code()), start.elapsed());
-        self.observer.called(&Call { entrypoint: Entrypoint::Grpc, method, model: "", version: None, code, latency });
+        let (entrypoint, latency) = (Entrypoint::Grpc, start.elapsed());
+        self.observer.called(&Call { entrypoint, method, model: "", version: None, error: Some(error), latency });
         status(error).into_http()
     }
 

@@ -93,3 +93,44 @@ impl health_server::Health for Health {
 pub(super) fn service(health: Health) -> health_server::HealthServer<Health> {
     health_server::HealthServer::from_arc(Arc::new(health))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ModelStatus, State, Status as VersionStatus};
+
+    fn board(models: &[(&str, State)]) -> Board {
+        let model = |(name, state): &(&str, State)| {
+            let versions = [(1, VersionStatus { state: *state, error: None })].into();
+            ((*name).into(), ModelStatus { versions, ..ModelStatus::default() })
+        };
+        Board { models: models.iter().map(model).collect(), ..Board::default() }
+    }
+
+    #[tokio::test]
+    async fn each_change_is_told_once_and_the_end_ends_it() {
+        let (boards, board_now) = watch::channel(board(&[("m", State::Loading)]));
+        let (phases, phase) = watch::channel(Phase::Serving);
+        let health = Health { board: board_now, phase };
+        assert_eq!(health.status(""), Some(ServingStatus::Serving));
+        assert_eq!(health.status("m"), Some(ServingStatus::NotServing));
+        assert_eq!(health.status("n"), None);
+        let (watcher, mut told) = mpsc::channel(1);
+        tokio::spawn(health.clone().tell("m".into(), watcher));
+        let mut next = async || told.recv().await.map(|reply| reply.expect("no error").status());
+        assert_eq!(next().await, Some(ServingStatus::NotServing));
+        boards.send_replace(board(&[("m", State::Available)]));
+        assert_eq!(next().await, Some(ServingStatus::Serving));
+        // What does not change it is not told.
+        boards.send_replace(board(&[("m", State::Available), ("n", State::Available)]));
+        boards.send_replace(board(&[("n", State::Available)]));
+        assert_eq!(next().await, Some(ServingStatus::ServiceUnknown));
+        boards.send_replace(board(&[("m", State::Available)]));
+        assert_eq!(next().await, Some(ServingStatus::Serving));
+        phases.send_replace(Phase::Leaving);
+        assert_eq!(next().await, Some(ServingStatus::NotServing));
+        phases.send_replace(Phase::Over);
+        assert_eq!(next().await, None);
+        assert_eq!(health.status("PredictionService"), Some(ServingStatus::NotServing));
+    }
+}

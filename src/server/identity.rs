@@ -15,6 +15,18 @@ pub(super) struct Identities {
 }
 
 impl Identities {
+    /// Warns when one port has an identity and the other has none.
+    pub(super) fn warn_of_bare_port(&self) {
+        let (covered, bare) = match (&self.grpc, &self.http) {
+            (Some(_), None) => ("gRPC", "HTTP"),
+            (None, Some(_)) => ("HTTP", "gRPC"),
+            _ => return,
+        };
+        tracing::warn!(
+            "the {covered} port has TLS, the {bare} port has none: what goes over it can be read and changed"
+        );
+    }
+
     /// Their files, to be followed.
     pub(super) fn sealed(&self) -> Vec<Sealed> {
         let both = self.grpc.iter().chain(self.http.iter().filter(|http| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::spans::Sending;
 use crate::api::{InFlight, Phase, Rest};
 
 /// How long errors may take to reach those whose requests were given up.
@@ -24,6 +25,8 @@ pub(super) struct Leaving {
     pub(super) servers: JoinSet<()>,
     /// Requests being answered.
     pub(super) in_flight: [Arc<InFlight>; 2],
+    /// What sends spans.
+    pub(super) sending: Option<Sending>,
 }
 
 impl Leaving {
@@ -33,14 +36,16 @@ impl Leaving {
         self.phase.send_replace(Phase::Over);
         self.stop.send_replace(true);
         self.rest.close();
-        if tokio::time::timeout(self.drain, self.ended()).await.is_ok() {
-            return;
+        if tokio::time::timeout(self.drain, self.ended()).await.is_err() {
+            let running: usize = self.in_flight.iter().map(|in_flight| in_flight.now()).sum();
+            tracing::warn!(running, "some requests were still running and are given up");
+            self.in_flight.iter().for_each(|in_flight| in_flight.give_up());
+            // Callers who do not read their answers are not waited for.
+            let _ = tokio::time::timeout(GOODBYE, self.ended()).await;
         }
-        let running: usize = self.in_flight.iter().map(|in_flight| in_flight.now()).sum();
-        tracing::warn!(running, "some requests were still running and are given up");
-        self.in_flight.iter().for_each(|in_flight| in_flight.give_up());
-        // Callers who do not read their answers are not waited for.
-        let _ = tokio::time::timeout(GOODBYE, self.ended()).await;
+        if let Some(sending) = self.sending {
+            sending.finish().await;
+        }
     }
 
     async fn ended(&mut self) {

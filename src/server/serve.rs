@@ -13,6 +13,7 @@ use super::args::ServeArgs;
 use super::config::Config;
 use super::connections::{Port, answer, answer_locally};
 use super::http::{self, Pages};
+use super::journal::Journal;
 use super::leaving::Leaving;
 use super::listen::listen;
 use super::model_file::Follower;
@@ -85,15 +86,13 @@ async fn serve(mut config: Config) -> Result<()> {
     let http_listener = config.http_port.map(|port| listen(&config.host, port)).transpose()?;
     let http_port = http_listener.as_ref().map(|listener| Ok::<_, Error>(listener.local_addr()?.port())).transpose()?;
     let rest_in_flight = InFlight::new(config.rest_requests_max, "rest_api_num_threads");
-    let (budget, observer) = (Arc::clone(&pages.budget), Arc::clone(&pages.metrics) as _);
+    let (journal, sending) = Journal::start(Arc::clone(&pages.metrics), config.otlp.take());
+    let (budget, observer) = (Arc::clone(&pages.budget), Arc::clone(&journal) as _);
     let access = Arc::clone(&config.admin.access);
     let rest = Rest::new(budget, Arc::clone(&rest_in_flight), access, observer, config.rest);
     let (grpc_tls, http_tls) = (config.identities.grpc.clone(), config.identities.http.clone());
-    if config.port.is_some() && config.http_port.is_some() && grpc_tls.is_some() != http_tls.is_some() {
-        let (covered, bare) = if grpc_tls.is_some() { ("gRPC", "HTTP") } else { ("HTTP", "gRPC") };
-        tracing::warn!(
-            "the {covered} port has TLS, the {bare} port has none: what goes over it can be read and changed"
-        );
+    if config.port.is_some() && config.http_port.is_some() {
+        config.identities.warn_of_bare_port();
     }
     let limits = Arc::new(config.limits.clone());
     let port = |name, tls| Port { name, limits: Arc::clone(&limits), tls, metrics: Arc::clone(&pages.metrics) };
@@ -127,7 +126,7 @@ async fn serve(mut config: Config) -> Result<()> {
             check_method: config.check_method,
             max_message_bytes: config.max_message_bytes,
         },
-        observer: Arc::clone(&pages.metrics) as _,
+        observer: journal,
         admin: config.admin.clone(),
         health: Health { board: manager.watch(), phase: phases },
     };
@@ -169,6 +168,7 @@ async fn serve(mut config: Config) -> Result<()> {
         rest,
         servers,
         in_flight: [in_flight, rest_in_flight],
+        sending,
     };
     tokio::select! {
         () = leaving.work() => Ok(()),

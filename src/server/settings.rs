@@ -247,6 +247,19 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     setting("drain_s", Kind::Number, "25", "seconds that running requests then get to finish"),
     setting("ports_file", Kind::Text, "", "file to write the ports to once requests are answered: grpc=…, http=…"),
+    setting(
+        "otlp_endpoint",
+        Kind::Text,
+        "",
+        "http://HOST:PORT of a collector that gets a span for each request, OTLP over gRPC",
+    ),
+    setting(
+        "otlp_sample_fraction",
+        Kind::Fraction,
+        "1.0",
+        "the part of the requests without traceparent that are recorded; for the others their callers decide",
+    ),
+    setting("otlp_service_name", Kind::Text, "coracle", "what the collector calls this server"),
     setting("log_format", Kind::Text, "text", "text or json, on standard error"),
     setting("log_level", Kind::Text, "info", "error, warn, info, debug or trace, or a filter such as coracle=debug"),
 ];

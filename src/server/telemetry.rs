@@ -132,6 +132,7 @@ pub(super) struct Metrics {
     folder_unusable: Family<ModelLabels, Gauge>,
     connections: Family<PortLabels, Gauge>,
     connections_refused: Family<RefusedLabels, Counter>,
+    spans_dropped: Counter,
 }
 
 impl Metrics {
@@ -155,6 +156,7 @@ impl Metrics {
             folder_unusable: Family::default(),
             connections: Family::default(),
             connections_refused: Family::default(),
+            spans_dropped: Counter::default(),
         };
         let mut registry = std::mem::take(&mut metrics.registry);
         let r = &mut registry;
@@ -186,6 +188,7 @@ impl Metrics {
         r.register("connections", "Connections that are open", metrics.connections.clone());
         let refused = metrics.connections_refused.clone();
         r.register("connections_refused", "Connections closed without an answer, by why", refused);
+        r.register("spans_dropped", "Spans that did not reach the collector", metrics.spans_dropped.clone());
         metrics.registry = registry;
         Arc::new(metrics)
     }
@@ -195,6 +198,11 @@ impl Metrics {
         let open = self.connections.get_or_create(&PortLabels { port }).clone();
         open.inc();
         Opened(open)
+    }
+
+    /// Counts spans that are lost.
+    pub(super) fn spans_dropped(&self, count: u64) {
+        self.spans_dropped.inc_by(count);
     }
 
     /// Counts a connection that was not served.
@@ -243,7 +251,7 @@ impl crate::api::Observer for Metrics {
         // Names that no model has would fill memory: they are one.
         let model = if call.model.is_empty() { "_unknown" } else { call.model };
         let version = call.version.unwrap_or(-1);
-        let code = call.code.map_or("OK", crate::error::Code::name);
+        let code = call.code().map_or("OK", crate::error::Code::name);
         let entrypoint = call.entrypoint.name();
         let labels = CallLabels { model: model.to_owned(), version, entrypoint, method: call.method, code };
         self.requests.get_or_create(&labels).inc();

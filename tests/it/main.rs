@@ -21,3 +21,4 @@ mod stopping;
 mod tensorflow;
 mod tls;
 mod tokens;
+mod traces;

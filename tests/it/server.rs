@@ -67,7 +67,8 @@ impl Server {
 
     /// Starts what writes its ports to the file `ports` in `folder`, and waits until it answers.
     pub(crate) fn launch(mut command: Command, folder: tempfile::TempDir) -> Self {
-        let mut process = command.stderr(Stdio::null()).spawn().expect("the binary runs");
+        let log = std::fs::File::create(folder.path().join("log")).expect("writable");
+        let mut process = command.stderr(log).spawn().expect("the binary runs");
         let path = folder.path().join("ports");
         let end = Instant::now() + START_MAX;
         let ports = loop {
@@ -85,6 +86,11 @@ impl Server {
         };
         let (grpc, http) = (port("grpc"), port("http"));
         Self { process, grpc, http, folder }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).expect("readable")
     }
 
     /// The process' number.

@@ -26,9 +26,9 @@ use crate::api::gather::Held;
 use crate::api::in_flight::{InFlight, Place};
 use crate::api::inference::{Target, Terms, Wanted};
 use crate::api::observer::{Call, Entrypoint, Observer};
-use crate::api::request_id::{self, request_id};
 use crate::api::tokens::{Access, Right};
-use crate::error::{Code, Error, Result};
+use crate::api::trail::Trail;
+use crate::error::{Error, Result};
 use crate::model::{Manager, ServableId};
 
 /// What a preflight may be told, and every other caller is.
@@ -178,13 +178,13 @@ impl Rest {
         Ok((reply, place))
     }
 
-    fn observe(&self, start: Instant, counted: &Counted, code: Option<Code>) {
+    fn observe(&self, start: Instant, counted: &Counted, error: Option<&Error>) {
         self.observer.called(&Call {
             entrypoint: Entrypoint::Rest,
             method: counted.action.map_or("Unknown", Action::name),
             model: counted.servable.as_ref().map(|id| &*id.name).or(counted.model.as_deref()).unwrap_or_default(),
             version: counted.servable.as_ref().map(|id| id.version),
-            code,
+            error,
             latency: start.elapsed(),
         });
     }
@@ -194,24 +194,22 @@ impl Rest {
         if !is_ours(request.uri().path()) {
             return not_found();
         }
-        let id = request_id(request.headers());
+        let trail = Trail::begin(request.headers());
         let mut response = if *request.method() == Method::OPTIONS {
             preflight(request.headers()).response().map(Body::new)
         } else {
             let ledger = Ledger::open(&self.budget);
             let mut counted = Counted::default();
-            let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
             let (parts, mut body) = request.into_parts();
-            let outcome = tokio::select! {
-                outcome = self.respond(parts, &mut body, &ledger, start, &mut counted) => outcome,
-                error = self.in_flight.given_up() => Err(error),
+            let answering = async {
+                let outcome = tokio::select! {
+                    outcome = self.respond(parts, &mut body, &ledger, start, &mut counted) => outcome,
+                    error = self.in_flight.given_up() => Err(error),
+                };
+                self.observe(start, &counted, outcome.as_ref().err());
+                outcome
             };
-            let code = outcome.as_ref().err().map(Error::code);
-            self.observe(start, &counted, code);
-            if let Some(path) = path {
-                let (id, code) = (id.to_str().unwrap_or_default(), code.map_or("OK", Code::name));
-                tracing::debug!(request_id = id, path, code, latency = ?start.elapsed(), "answered");
-            }
+            let outcome = trail.around(answering).await;
             let (reply, place) = match outcome {
                 Ok((reply, place)) => (reply, Some(place)),
                 Err(error) => {
@@ -224,7 +222,7 @@ impl Rest {
         if self.options.cors {
             response.headers_mut().extend(CORS.map(|(name, value)| (Some(name), value)));
         }
-        response.headers_mut().insert(request_id::NAME, id);
+        trail.mark(response.headers_mut());
         response
     }
 }
