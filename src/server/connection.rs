@@ -1,7 +1,6 @@
 //! One connection, from its first byte to its end: HTTP/1 and HTTP/2, and the times that it must keep.
 
 use std::convert::Infallible;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,10 +18,11 @@ use tokio::sync::watch;
 use tower::Service as _;
 
 use super::limits::Limits;
-use crate::api::{Held, Peer};
+use super::metered::{Metered, Written};
+use crate::api::{Held, Peer, random};
 
-/// How long a connection that should end may take for its goodbyes.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a connection that should end may do nothing.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// What speaks HTTP/1 and HTTP/2 within the limits.
 pub(super) fn protocols(limits: &Limits) -> Builder<TokioExecutor> {
@@ -131,8 +131,7 @@ pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     limits: &Limits,
     mut stopping: watch::Receiver<bool>,
 ) -> Option<Ending> {
-    let random = std::hash::RandomState::new().build_hasher().finish();
-    let life = Life::new(Instant::now(), limits, random as f64 / u64::MAX as f64);
+    let life = Life::new(Instant::now(), limits, random() as f64 / u64::MAX as f64);
     let entering = Arc::clone(&life);
     let answering = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -140,6 +139,8 @@ pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let answer = app.clone().call(request.map(Body::new));
         async move { Ok::<_, Infallible>(answer.await?.map(|body| Held::new(body, running))) }
     });
+    let written = Written::default();
+    let io = Metered { io, written: written.clone() };
     let mut connection = pin!(protocols.serve_connection(TokioIo::new(io), answering));
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let mut is_timed = true;
@@ -156,20 +157,17 @@ pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     };
     connection.as_mut().graceful_shutdown();
-    let most = match ending {
-        Ending::Slow | Ending::Idle => Some(GOODBYE),
-        Ending::Old => limits.age_grace,
-        // Whoever stops the server bounds it.
-        Ending::Stopping => None,
-    };
-    let Some(most) = most else {
-        let _ = connection.await;
-        return Some(ending);
-    };
-    // A request that came just now is answered all the same.
-    while tokio::time::timeout(most, connection.as_mut()).await.is_err() && ending != Ending::Old && life.is_running() {
+    let last = limits.age_grace.filter(|_| ending == Ending::Old).and_then(|grace| Instant::now().checked_add(grace));
+    loop {
+        let (before, soon) = (written.bytes(), Instant::now() + GOODBYE);
+        let until = last.map_or(soon, |last| last.min(soon));
+        let ended = tokio::time::timeout_at(until.into(), connection.as_mut()).await.is_ok();
+        // A request that came just now is answered all the same, and a caller may take a long reply slowly.
+        let is_busy = life.is_running() || written.bytes() > before;
+        if ended || !is_busy || last.is_some_and(|last| last <= Instant::now()) {
+            return Some(ending);
+        }
     }
-    Some(ending)
 }
 
 /// Returns once the server is told to stop.

@@ -12,6 +12,9 @@ use crate::api::{InFlight, Phase, Rest};
 /// How long errors may take to reach those whose requests were given up.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// What tells servers to stop, and those that end when their connections then have ended.
+pub(super) type Servers = (watch::Sender<bool>, JoinSet<()>);
+
 /// A server that has been told to stop and says so, but still answers.
 pub(super) struct Leaving {
     /// How long it goes on answering, until everybody knows.
@@ -19,10 +22,11 @@ pub(super) struct Leaving {
     /// How long requests that are running then may take.
     pub(super) drain: Duration,
     pub(super) phase: watch::Sender<Phase>,
-    pub(super) stop: watch::Sender<bool>,
     pub(super) rest: Arc<Rest>,
-    /// What answers gRPC; ends by itself when it is told to stop and its connections have ended.
-    pub(super) servers: JoinSet<()>,
+    /// What answers gRPC.
+    pub(super) grpc: Servers,
+    /// What answers HTTP: to the end, for its pages.
+    pub(super) http: Servers,
     /// Requests being answered.
     pub(super) in_flight: [Arc<InFlight>; 2],
     /// What sends spans.
@@ -34,7 +38,7 @@ impl Leaving {
     pub(super) async fn work(mut self) {
         tokio::time::sleep(self.lame_duck).await;
         self.phase.send_replace(Phase::Over);
-        self.stop.send_replace(true);
+        self.grpc.0.send_replace(true);
         self.rest.close();
         if tokio::time::timeout(self.drain, self.ended()).await.is_err() {
             let running: usize = self.in_flight.iter().map(|in_flight| in_flight.now()).sum();
@@ -43,6 +47,10 @@ impl Leaving {
             // Callers who do not read their answers are not waited for.
             let _ = tokio::time::timeout(GOODBYE, self.ended()).await;
         }
+        // The last replies are on their way.
+        let (stop, servers) = &mut self.http;
+        stop.send_replace(true);
+        let _ = tokio::time::timeout(GOODBYE, ended(servers)).await;
         if let Some(sending) = self.sending {
             sending.finish().await;
         }
@@ -50,7 +58,10 @@ impl Leaving {
 
     async fn ended(&mut self) {
         let [_, rest] = &self.in_flight;
-        let servers = async { while self.servers.join_next().await.is_some() {} };
-        tokio::join!(servers, rest.none());
+        tokio::join!(ended(&mut self.grpc.1), rest.none());
     }
+}
+
+async fn ended(servers: &mut JoinSet<()>) {
+    while servers.join_next().await.is_some() {}
 }

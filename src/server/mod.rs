@@ -12,6 +12,7 @@ mod leaving;
 mod limits;
 mod listen;
 mod memory;
+mod metered;
 mod model_file;
 mod open_files;
 mod sealed;

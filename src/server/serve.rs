@@ -97,17 +97,12 @@ async fn serve(mut config: Config) -> Result<()> {
     let limits = Arc::new(config.limits.clone());
     let port = |name, tls| Port { name, limits: Arc::clone(&limits), tls, metrics: Arc::clone(&pages.metrics) };
     tokio::spawn(follow(std::mem::take(&mut config.sealed)));
+    // Its pages answer while requests drain.
+    let (http_stop, http_stopping) = watch::channel(false);
+    let mut http_server = JoinSet::new();
     if let Some(listener) = http_listener {
-        // Ends with the process, so that pages answer while requests drain.
-        let ((never, stopping), app, port) = (
-            watch::channel(false),
-            http::router(Arc::clone(&pages), config.metrics_path.as_deref(), &rest),
-            port("http", http_tls),
-        );
-        tokio::spawn(async move {
-            answer(listener, app, port, stopping).await;
-            drop(never);
-        });
+        let app = http::router(Arc::clone(&pages), config.metrics_path.as_deref(), &rest);
+        http_server.spawn(answer(listener, app, port("http", http_tls), http_stopping));
     }
     let (engine, manager, board) = tokio::select! {
         loaded = load(&config, &pages) => loaded?,
@@ -164,9 +159,9 @@ async fn serve(mut config: Config) -> Result<()> {
         lame_duck: config.lame_duck,
         drain: config.drain,
         phase,
-        stop,
         rest,
-        servers,
+        grpc: (stop, servers),
+        http: (http_stop, http_server),
         in_flight: [in_flight, rest_in_flight],
         sending,
     };
