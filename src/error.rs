@@ -104,6 +104,7 @@ impl Error {
         internal => Internal,
         unavailable => Unavailable,
         data_loss => DataLoss,
+        unauthenticated => Unauthenticated,
     }
 
     /// The same error caused by `source`.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use coracle::cli::{bench, devices, inspect, predict, serve, verify};
 
-/// Serves neural networks over gRPC on any GPU, or on none.
+/// Serves neural networks over gRPC and REST on any GPU, or on none.
 #[derive(Debug, Parser)]
 #[command(name = "coracle", version, propagate_version = true)]
 struct Cli {

@@ -1,11 +1,12 @@
 //! Who may change what is served, and to what.
 
-use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 
+use super::tokens::Access;
 use crate::batch::Parameters;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
@@ -19,36 +20,13 @@ pub struct Peer {
     pub has_certificate: bool,
 }
 
-/// A token that is never shown.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Surrounding white space does not belong to it. `None` when there is nothing else.
-    pub fn new(text: &str) -> Option<Self> {
-        Some(text.trim()).filter(|t| !t.is_empty()).map(|t| Self(t.to_owned()))
-    }
-
-    /// In a time that does not depend on where they differ.
-    fn equals(&self, other: &str) -> bool {
-        let (own, other) = (self.0.as_bytes(), other.as_bytes());
-        own.len() == other.len() && own.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
 /// The rules for changing the configuration over the wire.
 #[derive(Clone, Debug, Default)]
 pub struct Admin {
     /// Anybody may.
     pub open: bool,
-    /// Whoever shows this may: `authorization: Bearer TOKEN`.
-    pub token: Option<Secret>,
+    /// Whoever shows an administrator's token may: `authorization: Bearer TOKEN`.
+    pub access: Arc<Access>,
     /// Folders below which models must lie, canonical.
     pub roots: Vec<PathBuf>,
     /// How long a call waits for its models.
@@ -63,14 +41,12 @@ impl Admin {
     /// # Errors
     /// `PERMISSION_DENIED` saying what would be enough.
     pub(super) fn permit(&self, headers: &HeaderMap, peer: Peer) -> Result<()> {
-        let bearer = headers.get("authorization").and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
-        let has_token = || self.token.as_ref().zip(bearer).is_some_and(|(token, sent)| token.equals(sent.trim()));
-        if self.open || peer.is_local || peer.has_certificate || has_token() {
+        if self.open || peer.is_local || peer.has_certificate || self.access.may_administer(headers) {
             return Ok(());
         }
         Err(Error::permission_denied(
-            "changing the configuration needs the admin token, a client certificate, or a caller on the server's own machine; \
-             --admin_open lets anybody",
+            "changing the configuration needs an admin token (--admin_token_file), a client certificate \
+             (--tls_client_ca_file), or a caller on the server's own machine; --admin_open lets anybody",
         ))
     }
 
@@ -117,11 +93,13 @@ fn real(path: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::tokens::Tokens;
     use crate::error::Code;
 
     #[test]
     fn strangers_need_the_token() {
-        let admin = Admin { token: Secret::new(" s3cret\n"), ..Admin::default() };
+        let tokens = Tokens::read(" s3cret\n", "f").expect("a token");
+        let admin = Admin { access: Access::new(None, Some(tokens)), ..Admin::default() };
         let with = |value: &str| {
             let value = http::HeaderValue::from_str(value).expect("ASCII");
             [(http::header::AUTHORIZATION, value)].into_iter().collect::<HeaderMap>()

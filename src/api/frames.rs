@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
@@ -15,9 +16,12 @@ use tower::{Layer, Service};
 use super::budget::{Budget, Ledger};
 use super::gather::{Held, grow, inflate};
 use super::in_flight::{InFlight, Place};
-use super::request_id::{self, request_id};
+use super::methods::{method, right};
+use super::observer::{Call, Entrypoint, Observer};
 use super::status::status;
 use super::tfs::weigh;
+use super::tokens::Access;
+use super::trail::Trail;
 use crate::error::{Code, Error, Result};
 
 /// A flag and the length of what follows.
@@ -26,7 +30,7 @@ const HEADER: usize = 5;
 const INFLATE_INLINE: usize = 32 << 10;
 
 /// Wraps services whose methods take one message.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Frames {
     /// What requests share.
     pub(super) budget: Arc<Budget>,
@@ -34,6 +38,10 @@ pub(super) struct Frames {
     pub(super) max_message_bytes: usize,
     /// Requests being answered.
     pub(super) in_flight: Arc<InFlight>,
+    /// Who may call.
+    pub(super) access: Arc<Access>,
+    /// Receives statistics of calls that do not reach their method.
+    pub(super) observer: Arc<dyn Observer>,
 }
 
 impl<S> Layer<S> for Frames {
@@ -44,7 +52,7 @@ impl<S> Layer<S> for Frames {
 }
 
 /// A service behind [`Frames`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Framed<S> {
     inner: S,
     frames: Frames,
@@ -76,20 +84,40 @@ where
             if !request.uri().path().starts_with("/tensorflow.serving.") {
                 return inner.call(request).await;
             }
-            let id = request_id(request.headers());
-            let mut response = match frames.prepare(request).await {
-                Err(error) => status(&error).into_http(),
-                Ok((request, kept)) => inner.call(request).await?.map(|body| HttpBody::new(Held { body, _kept: kept })),
+            let (trail, start) = (Trail::begin(request.headers()), Instant::now());
+            let method = method(request.uri().path());
+            let answer = async {
+                Ok::<_, Infallible>(match frames.prepare(request).await {
+                    Err(error) => frames.refuse(&error, method, start),
+                    Ok((request, kept)) => inner.call(request).await?.map(|body| HttpBody::new(Held::new(body, kept))),
+                })
             };
-            response.headers_mut().insert(request_id::NAME, id);
+            let answered = trail.around(async {
+                tokio::select! {
+                    answered = answer => answered,
+                    error = frames.in_flight.given_up() => Ok(frames.refuse(&error, method, start)),
+                }
+            });
+            let mut response = answered.await?;
+            trail.mark(response.headers_mut());
             Ok(response)
         })
     }
 }
 
 impl Frames {
+    /// The answer to a call that does not reach its method, or whose method is not waited for any more.
+    fn refuse(&self, error: &Error, method: &'static str, start: Instant) -> Response<HttpBody> {
+        let (entrypoint, latency) = (Entrypoint::Grpc, start.elapsed());
+        self.observer.called(&Call { entrypoint, method, model: "", version: None, error: Some(error), latency });
+        status(error).into_http()
+    }
+
     /// The request with its message gathered, and what it holds until it is answered.
     async fn prepare(&self, request: Request<HttpBody>) -> Result<(Request<HttpBody>, (Arc<Ledger>, Place))> {
+        if let Some(right) = right(request.uri().path()) {
+            self.access.permit(right, request.headers())?;
+        }
         let place = self.in_flight.enter()?;
         let ledger = Ledger::open(&self.budget);
         let (mut parts, body) = request.into_parts();
@@ -179,12 +207,14 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::api::observer::Silent;
     use crate::error::Code;
 
     fn frames(limit: u64) -> (Frames, Arc<Ledger>) {
         let budget = Budget::new(limit);
         let ledger = Ledger::open(&budget);
-        (Frames { budget, max_message_bytes: 1 << 20, in_flight: InFlight::new(0, "") }, ledger)
+        let (in_flight, access, observer) = (InFlight::new(0, ""), Access::new(None, None), Arc::new(Silent));
+        (Frames { budget, max_message_bytes: 1 << 20, in_flight, access, observer }, ledger)
     }
 
     fn framed(flag: u8, payload: &[u8]) -> Vec<u8> {

@@ -57,9 +57,16 @@ pub(super) fn inflate(
 }
 
 /// A reply's body that keeps something until it is sent: the request's memory, and its place among those being answered.
-pub(super) struct Held<B, K> {
-    pub(super) body: B,
-    pub(super) _kept: K,
+pub struct Held<B, K> {
+    body: B,
+    _kept: K,
+}
+
+impl<B, K> Held<B, K> {
+    /// `body`, which keeps `kept`.
+    pub fn new(body: B, kept: K) -> Self {
+        Self { body, _kept: kept }
+    }
 }
 
 impl<B: http_body::Body<Data = Bytes> + Unpin, K: Unpin> http_body::Body for Held<B, K> {

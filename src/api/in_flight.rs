@@ -1,7 +1,7 @@
 //! Requests being answered: how many there may be, and when there are none left.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -14,13 +14,16 @@ pub struct InFlight {
     bound: Option<(usize, &'static str)>,
     now: AtomicUsize,
     left: Notify,
+    is_given_up: AtomicBool,
+    given_up: Notify,
 }
 
 impl InFlight {
     /// At most `most` at a time, as the setting called `setting` says; 0: any number.
     pub fn new(most: usize, setting: &'static str) -> Arc<Self> {
         let bound = Some((most, setting)).filter(|(most, _)| *most > 0);
-        Arc::new(Self { bound, now: AtomicUsize::new(0), left: Notify::new() })
+        let (is_given_up, given_up) = (AtomicBool::new(false), Notify::new());
+        Arc::new(Self { bound, now: AtomicUsize::new(0), left: Notify::new(), is_given_up, given_up })
     }
 
     /// A place among them.
@@ -41,6 +44,22 @@ impl InFlight {
     /// How many there are now.
     pub fn now(&self) -> usize {
         self.now.load(Ordering::Acquire)
+    }
+
+    /// Has those that are running, and those that come, answered with an error.
+    pub fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Release);
+        self.given_up.notify_waiters();
+    }
+
+    /// Waits until requests are given up; gives the error that they are answered with: `UNAVAILABLE`.
+    pub(super) async fn given_up(&self) -> Error {
+        // The future is made before the flag is read, so that a change in between still wakes it.
+        let given_up = self.given_up.notified();
+        if !self.is_given_up.load(Ordering::Acquire) {
+            given_up.await;
+        }
+        Error::unavailable("the server is stopping and gives up what has not been answered in time")
     }
 
     /// Waits until there are none.
@@ -83,6 +102,10 @@ mod tests {
         drop(places);
         two.none().await;
         drop(two.enter().expect("there is room again"));
+        let waiting = two.given_up();
+        two.give_up();
+        assert_eq!(waiting.await.code(), Code::Unavailable);
+        assert_eq!(two.given_up().await.code(), Code::Unavailable, "those who come later are told too");
         let any = InFlight::new(0, "threads");
         let held: Vec<_> = (0..100).map(|_| any.enter().expect("no bound")).collect();
         assert_eq!(held.len(), 100);

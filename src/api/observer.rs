@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Code;
+use crate::error::{Code, Error};
 
 /// Which protocol a call came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,9 +35,16 @@ pub struct Call<'a> {
     /// The version that answered.
     pub version: Option<i64>,
     /// `None` for success.
-    pub code: Option<Code>,
+    pub error: Option<&'a Error>,
     /// From the request's arrival to its reply being ready.
     pub latency: Duration,
+}
+
+impl Call<'_> {
+    /// The error's code.
+    pub fn code(&self) -> Option<Code> {
+        self.error.map(Error::code)
+    }
 }
 
 /// Receives statistics of calls; must be quick and never block.

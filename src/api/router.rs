@@ -8,6 +8,7 @@ use tonic::service::Routes;
 use super::admin::Admin;
 use super::budget::Budget;
 use super::frames::Frames;
+use super::health::{self, Health};
 use super::in_flight::InFlight;
 use super::observer::Observer;
 use super::tfs::serving::model_service_server::ModelServiceServer;
@@ -46,31 +47,22 @@ pub struct Services {
     pub options: Options,
     /// Receives statistics of calls.
     pub observer: Arc<dyn Observer>,
-    /// Who may change what is served.
+    /// Who may change what is served, and who may call at all.
     pub admin: Admin,
+    /// Tells how the server and its models are.
+    pub health: Health,
 }
 
-/// The router, with reflection; `health` is added as it is.
+/// The router, with health and reflection.
 ///
 /// # Errors
 /// `INTERNAL` when the embedded descriptors are damaged.
-pub fn router<H>(services: Services, health: H) -> Result<axum::Router>
-where
-    H: tower::Service<
-            http::Request<tonic::body::Body>,
-            Response = http::Response<tonic::body::Body>,
-            Error = std::convert::Infallible,
-        > + tonic::server::NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    H::Future: Send + 'static,
-{
-    let Services { manager, budget, in_flight, options, observer, admin } = services;
+pub fn router(services: Services) -> Result<axum::Router> {
+    let Services { manager, budget, in_flight, options, observer, admin, health } = services;
     // Clients ask for either version of the reflection protocol.
     let reflection = reflection_builder().build_v1().map_err(|e| damaged(&e))?;
     let reflection_alpha = reflection_builder().build_v1alpha().map_err(|e| damaged(&e))?;
+    let (access, counted) = (Arc::clone(&admin.access), Arc::clone(&observer));
     let models = Models { manager: Arc::clone(&manager), observer: Arc::clone(&observer), admin };
     let predictions = Predictions {
         manager,
@@ -86,12 +78,13 @@ where
         .accept_compressed(Gzip)
         .send_compressed(Gzip);
     let models = ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip);
-    let frames = Frames { budget, max_message_bytes: options.max_message_bytes, in_flight };
+    let max_message_bytes = options.max_message_bytes;
+    let frames = Frames { budget, max_message_bytes, in_flight, access, observer: counted };
     let routes = Routes::new(predictions)
         .add_service(models)
         .add_service(reflection)
         .add_service(reflection_alpha)
-        .add_service(health);
+        .add_service(health::service(health));
     Ok(routes.prepare().into_axum_router().layer(frames))
 }
 

@@ -12,6 +12,7 @@ use super::id::ServableId;
 use super::settings::Settings;
 use super::signatures::faces;
 use crate::batch::Parameters;
+use crate::engine::ir::Graph;
 use crate::engine::{Engine, LoadOptions, Merging, RunOutput, Session};
 use crate::error::{Error, Result};
 use crate::formats::onnx::{self, ImportOptions};
@@ -134,19 +135,24 @@ impl EngineLoader {
     }
 }
 
+/// The graph in the version's folder (or file) `path`.
+pub(super) fn graph(path: &Path, import: ImportOptions) -> Result<Graph> {
+    if path.is_file() {
+        onnx::import_with(path, import)
+    } else if path.join("model.onnx").is_file() {
+        onnx::import_with(&path.join("model.onnx"), import)
+    } else if path.join("saved_model.pb").is_file() {
+        Err(Error::unimplemented(format!("{}: SavedModel is not supported yet", path.display())))
+    } else {
+        let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no model.onnx in the folder");
+        Err(Error::from(missing).at(path.display()))
+    }
+}
+
 impl Loader for EngineLoader {
     fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded> {
         let start = Instant::now();
-        let graph = if path.is_file() {
-            onnx::import_with(path, self.import)?
-        } else if path.join("model.onnx").is_file() {
-            onnx::import_with(&path.join("model.onnx"), self.import)?
-        } else if path.join("saved_model.pb").is_file() {
-            return Err(Error::unimplemented(format!("{}: SavedModel is not supported yet", path.display())));
-        } else {
-            let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "no model.onnx in the folder");
-            return Err(Error::from(missing).at(path.display()));
-        };
+        let graph = graph(path, self.import)?;
         let imported = start.elapsed();
         let settings = Settings::beside(path)?;
         let batching = self.batching(path, config)?;

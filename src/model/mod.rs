@@ -3,6 +3,7 @@
 mod aspired;
 mod attempt;
 mod binding;
+mod check;
 mod config;
 mod example;
 mod face;
@@ -22,6 +23,7 @@ mod signatures;
 mod state;
 
 pub use binding::{bind, dtype_name, select_outputs};
+pub use check::check_versions;
 pub use config::{ModelConfig, Transition, VersionPolicy, check_model_name};
 pub use example::{Example, Feature, FeatureForm, FeatureKind, FeatureSpec};
 pub use face::{DEFAULT_SIGNATURE, EXAMPLES_INPUT, Face, Faces, Method};

@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
 
 /// The file's name.
-const FILE: &str = "signatures.toml";
+pub(super) const FILE: &str = "signatures.toml";
 /// Bytes that such a file may have.
 const MAX_BYTES: u64 = 1 << 20;
 /// Names of outputs, as TensorFlow's exporters have them.

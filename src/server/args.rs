@@ -33,21 +33,30 @@ fn valued(arg: Arg, kind: Kind) -> Arg {
     }
 }
 
+/// What follows the flags of `coracle serve`, and of a binary called as TensorFlow Serving's.
 const AFTER: &str =
-    "Every flag may also be a variable (CORACLE_PORT=9000) or a key of the TOML file that --config names \
-(port = 9000); flags win over variables, variables over the file.
+    "Port 0 is one that is free. Every flag may also be a variable (CORACLE_PORT=9000) or a key of the TOML file that \
+--config names (port = 9000); flags win over variables, variables over the file.
 
 Examples:
   coracle serve --model_name=digits --model_base_path=$PWD/models/digits
   coracle serve --model_config_file=models.config --lanes=2 --port=9000
   coracle serve --config coracle.toml --print-config";
+const AFTER_TENSORFLOW: &str =
+    "Port 0 is no port. Every flag may also be a variable (CORACLE_PORT=9000) or a key of the TOML file that --config \
+names (port = 9000); flags win over variables, variables over the file. Flags of TensorFlow Serving's that are not \
+listed are taken too, and the log says what becomes of them.
+
+Examples:
+  tensorflow_model_server --port=8500 --rest_api_port=8501 --model_name=digits --model_base_path=/models/digits
+  tensorflow_model_server --model_config_file=models.config --enable_batching";
 
 impl ServeArgs {
     /// The arguments of a binary that is called `tensorflow_model_server`; ends the process on `--help`, `--version` and
     /// mistakes.
     pub fn of_tensorflow_model_server() -> Self {
         let command = Command::new("tensorflow_model_server").version(env!("CARGO_PKG_VERSION"));
-        let matches = <Self as clap::Args>::augment_args(command).get_matches();
+        let matches = arguments(command, true).get_matches();
         let mut args = Self { is_tensorflow: true, ..Self::default() };
         // Reading what has been parsed cannot fail.
         let _ = clap::FromArgMatches::update_from_arg_matches(&mut args, &matches);
@@ -55,36 +64,42 @@ impl ServeArgs {
     }
 }
 
+/// The command with the flags; `is_tensorflow` says under which name, and so with which defaults.
+fn arguments(command: Command, is_tensorflow: bool) -> Command {
+    let command = command
+        .about("Serves models over gRPC and REST, as TensorFlow Serving does")
+        .after_help(if is_tensorflow { AFTER_TENSORFLOW } else { AFTER })
+        .arg(Arg::new("config").long("config").value_name("FILE").help("TOML file of settings"))
+        .arg(
+            Arg::new("print-config")
+                .long("print-config")
+                .alias("print_config")
+                .action(ArgAction::SetTrue)
+                .help("Print the effective settings as a TOML file, with where each comes from, and end"),
+        );
+    let command = command.arg(
+        Arg::new("check")
+            .long("check")
+            .action(ArgAction::SetTrue)
+            .help("Read every configuration file, print all that is wrong with them, and end"),
+    );
+    let command = FOREIGN
+        .iter()
+        .fold(command, |command, flag| command.arg(valued(Arg::new(flag.name).long(flag.name), flag.kind).hide(true)));
+    SETTINGS.iter().fold(command, |command, setting| {
+        let default = setting.tensorflow.filter(|_| is_tensorflow).unwrap_or(setting.default);
+        let default = if default.is_empty() { "empty" } else { default };
+        let arg = Arg::new(setting.name)
+            .long(setting.name)
+            .alias(setting.name.replace('_', "-"))
+            .help(format!("{} [{default}]", setting.help));
+        command.arg(valued(arg, setting.kind))
+    })
+}
+
 impl clap::Args for ServeArgs {
     fn augment_args(command: Command) -> Command {
-        let command = command
-            .about("Serves models over gRPC, as TensorFlow Serving does")
-            .after_help(AFTER)
-            .arg(Arg::new("config").long("config").value_name("FILE").help("TOML file of settings"))
-            .arg(
-                Arg::new("print-config")
-                    .long("print-config")
-                    .alias("print_config")
-                    .action(ArgAction::SetTrue)
-                    .help("Print the effective settings as a TOML file, with where each comes from, and end"),
-            );
-        let command = command.arg(
-            Arg::new("check")
-                .long("check")
-                .action(ArgAction::SetTrue)
-                .help("Read every configuration file, print all that is wrong with them, and end"),
-        );
-        let command = FOREIGN.iter().fold(command, |command, flag| {
-            command.arg(valued(Arg::new(flag.name).long(flag.name), flag.kind).hide(true))
-        });
-        SETTINGS.iter().fold(command, |command, setting| {
-            let default = if setting.default.is_empty() { "empty" } else { setting.default };
-            let arg = Arg::new(setting.name)
-                .long(setting.name)
-                .alias(setting.name.replace('_', "-"))
-                .help(format!("{} [{default}]", setting.help));
-            command.arg(valued(arg, setting.kind))
-        })
+        arguments(command, false)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -110,5 +125,22 @@ impl clap::FromArgMatches for ServeArgs {
         self.foreign.extend(FOREIGN.iter().filter_map(|flag| Some((flag.name, given(flag.name)?))));
         self.given.extend(SETTINGS.iter().filter_map(|setting| Some((setting.name, given(setting.name)?))));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_shows_the_defaults_that_hold_under_either_name() {
+        let help = |is_tensorflow| {
+            let text = arguments(Command::new("x"), is_tensorflow).render_help().to_string();
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let (own, theirs) = (help(false), help(true));
+        assert!(own.contains("/readyz and /metrics [8501]") && own.contains("Port 0 is one that is free"), "{own}");
+        assert!(theirs.contains("/readyz and /metrics [0]") && theirs.contains("Port 0 is no port"), "{theirs}");
+        assert!(theirs.contains("proven independent [false]"), "{theirs}");
     }
 }

@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tonic::transport::Endpoint;
+
+use super::identity::Identities;
+use super::limits::Limits;
 use super::memory::{available_bytes, default_request_memory_bytes};
 use super::model_file::{batching, models, roots};
+use super::sealed::Sealed;
 use super::values::Values;
 use crate::api::config::metrics_path;
-use crate::api::{Admin, JsonLimits, RestOptions, Secret};
+use crate::api::{Admin, Collector, JsonLimits, RestOptions};
 use crate::engine::{EngineOptions, Precision, cache_folder};
 use crate::error::{Error, Result};
 use crate::model::{ManagerOptions, ModelConfig, ReadParameters, ShapeBounds, Transition};
@@ -38,6 +43,10 @@ pub(super) struct Config {
     /// The file that names them and the time between looks at it, if it is to be followed.
     pub(super) followed: Option<(PathBuf, Duration)>,
     pub(super) admin: Admin,
+    pub(super) limits: Limits,
+    pub(super) identities: Identities,
+    /// Files to be read again when they change.
+    pub(super) sealed: Vec<Sealed>,
     /// How versions' own batching parameters are read, if they are.
     pub(super) own_parameters: Option<ReadParameters>,
     pub(super) tensor_content: bool,
@@ -54,12 +63,25 @@ pub(super) struct Config {
     pub(super) request_memory_bytes: u64,
     pub(super) max_message_bytes: usize,
     pub(super) ready: Ready,
+    /// From being told to stop to refusing requests.
+    pub(super) lame_duck: Duration,
     pub(super) drain: Duration,
     /// Lanes may be broken over HTTP.
     pub(super) faults: bool,
     pub(super) ports_file: Option<PathBuf>,
+    /// Where spans go.
+    pub(super) otlp: Option<Otlp>,
     pub(super) json_log: bool,
     pub(super) log_level: String,
+}
+
+/// Where spans go, and which.
+#[derive(Clone, Debug)]
+pub(super) struct Otlp {
+    pub(super) address: Endpoint,
+    pub(super) service: String,
+    /// The part of the requests without a trace of their callers' that is recorded.
+    pub(super) fraction: f64,
 }
 
 /// Takes note of what is wrong, so that all of it can be told at once.
@@ -102,9 +124,12 @@ impl Values {
         if port.is_none() && socket.is_none() {
             wrong.0.push(Error::invalid_argument("port is 0 and there is no grpc_socket_path, expected one of them"));
         }
+        let (access, mut sealed) = wrong.all(self.access(|name| std::env::var(name).ok()));
+        let identities = wrong.all(self.identities());
+        sealed.extend(identities.sealed());
         let admin = Admin {
             open: self.switch("admin_open"),
-            token: wrong.one(self.admin_token()),
+            access,
             roots: wrong.one(roots(self, &models)),
             timeout: seconds(&mut wrong, "reload_timeout_s"),
             batching,
@@ -118,6 +143,9 @@ impl Values {
             models,
             followed: self.path("model_config_file").zip(Some(follow).filter(|every| !every.is_zero())),
             admin,
+            limits: wrong.one(self.limits()),
+            identities,
+            sealed,
             own_parameters: (self.switch("enable_batching") && self.switch("enable_per_model_batching_parameters"))
                 .then_some(crate::api::config::batching_parameters as ReadParameters),
             tensor_content: self.switch("enable_serialization_as_tensor_content"),
@@ -149,9 +177,11 @@ impl Values {
             request_memory_bytes,
             max_message_bytes: wrong.one(self.number::<u32>("max_message_bytes")) as usize,
             ready: if wrong.one(self.one_of("ready", &["any", "all"])) == 0 { Ready::Any } else { Ready::All },
+            lame_duck: Duration::from_millis(wrong.one(self.number("lame_duck_ms"))),
             drain: seconds(&mut wrong, "drain_s"),
             faults: self.switch("fault_injection"),
             ports_file: self.path("ports_file"),
+            otlp: wrong.one(self.otlp()),
             json_log: wrong.one(self.one_of("log_format", &["text", "json"])) == 1,
             log_level: self.text("log_level").to_owned(),
         };
@@ -170,6 +200,16 @@ impl Values {
                 elements_max: wrong.one(self.number("rest_api_json_elements")),
             },
         }
+    }
+
+    fn otlp(&self) -> Result<Option<Otlp>> {
+        let text = self.text("otlp_endpoint");
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let address = Collector::address(text).ok_or_else(|| self.wrong("otlp_endpoint", "http://HOST:PORT"))?;
+        let service = self.text("otlp_service_name").to_owned();
+        Ok(Some(Otlp { address, service, fraction: self.number("otlp_sample_fraction")? }))
     }
 
     fn metrics_path(&self) -> Result<Option<String>> {
@@ -235,20 +275,6 @@ impl Values {
         match self.one_of("mixed_precision", &["", "bfloat16"])? {
             1 if !self.is_given("precision") => Ok(Precision::F16),
             _ => self.text("precision").parse(),
-        }
-    }
-
-    /// From a file or a variable, never from a flag.
-    fn admin_token(&self) -> Result<Option<Secret>> {
-        let text = match self.path("admin_token_file") {
-            Some(path) => std::fs::read_to_string(&path).map_err(|e| Error::from(e).at(path.display()))?,
-            None => std::env::var("CORACLE_ADMIN_TOKEN").unwrap_or_default(),
-        };
-        match Secret::new(&text) {
-            None if self.path("admin_token_file").is_some() => {
-                Err(self.wrong("admin_token_file", "a file with a token in it"))
-            }
-            token => Ok(token),
         }
     }
 }

@@ -1,65 +1,165 @@
-//! Answering the connections of a listener, each with what is known of its other end.
+//! Accepting the connections of a listener: as many as there may be, each answered by itself.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use hyper_util::rt::TokioExecutor;
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
-use crate::api::Peer;
+use super::connection::{Ending, protocols, serve, stopped};
+use super::limits::Limits;
+use super::telemetry::{Metrics, Refused};
+use super::tls::{Tls, has_certificate};
+use crate::api::{Peer, Seldom};
 use crate::error::{Error, Result};
 
-/// Connections over TCP. Replies are small and awaited: they must not wait for company.
-struct Hurrying(TcpListener);
+/// How long accepting rests after the system could not give a connection: files may be closed meanwhile.
+const REST: Duration = Duration::from_millis(50);
 
-impl Listener for Hurrying {
+/// A port: what it is called, what its connections may take, who we are there.
+#[derive(Clone, Debug)]
+pub(super) struct Port {
+    /// As metrics and logs name it.
+    pub(super) name: &'static str,
+    pub(super) limits: Arc<Limits>,
+    /// `None`: in the clear.
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Gives connections.
+trait Listen {
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    async fn next(&self) -> std::io::Result<(Self::Io, Peer)>;
+}
+
+impl Listen for TcpListener {
     type Io = TcpStream;
-    type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        let (connection, address) = Listener::accept(&mut self.0).await;
-        // A connection without the option still works.
+    async fn next(&self) -> std::io::Result<(TcpStream, Peer)> {
+        let (connection, address): (TcpStream, SocketAddr) = self.accept().await?;
+        // Replies are small and awaited: they must not wait for company. A connection without the option still works.
         drop(connection.set_nodelay(true));
-        (connection, address)
+        let is_local = address.ip().to_canonical().is_loopback();
+        Ok((connection, Peer { is_local, has_certificate: false }))
     }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-impl Connected<IncomingStream<'_, Hurrying>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Hurrying>) -> Self {
-        let is_local = stream.remote_addr().ip().to_canonical().is_loopback();
-        Self { is_local, has_certificate: false }
-    }
-}
-
-/// Answers what comes over TCP until told to stop; then what is running may finish.
-///
-/// # Errors
-/// Those of the listener.
-pub(super) async fn answer(listener: TcpListener, app: Router, stopping: watch::Receiver<bool>) -> Result<()> {
-    let app = app.into_make_service_with_connect_info::<Peer>();
-    Ok(axum::serve(Hurrying(listener), app).with_graceful_shutdown(stopped(stopping)).await?)
-}
-
-async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // An error means that the sender is gone, which ends the server too.
-    drop(stopping.wait_for(|stop| *stop).await);
 }
 
 #[cfg(unix)]
-impl Connected<IncomingStream<'_, tokio::net::UnixListener>> for Peer {
-    fn connect_info(_: IncomingStream<'_, tokio::net::UnixListener>) -> Self {
-        Self { is_local: true, has_certificate: false }
+impl Listen for tokio::net::UnixListener {
+    type Io = tokio::net::UnixStream;
+
+    async fn next(&self) -> std::io::Result<(Self::Io, Peer)> {
+        let (connection, _) = self.accept().await?;
+        Ok((connection, Peer { is_local: true, has_certificate: false }))
     }
 }
 
-/// Listens at `path` and answers what comes there, as [`answer`].
+/// Answers what comes over TCP until told to stop; then what is running may finish. Dropping the future breaks it off.
+pub(super) async fn answer(listener: TcpListener, app: Router, port: Port, stopping: watch::Receiver<bool>) {
+    accept(listener, app, port, stopping).await;
+}
+
+async fn accept<L: Listen>(listener: L, app: Router, port: Port, mut stopping: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(port.limits.connections_max.min(Semaphore::MAX_PERMITS)));
+    let shared = Arc::new((protocols(&port.limits), port));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.next() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = stopped(&mut stopping) => break,
+        };
+        let port = &shared.1;
+        let (io, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_the_callers(&error) => continue,
+            Err(error) => {
+                if let Some(left_out) = NO_CONNECTION.pass(port.name) {
+                    tracing::warn!(port = port.name, left_out, "a connection cannot be accepted: {error}");
+                }
+                tokio::time::sleep(REST).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            port.metrics.refused(port.name, Refused::Full);
+            if let Some(left_out) = FULL.pass(port.name) {
+                let most = port.limits.connections_max;
+                tracing::warn!(
+                    port = port.name,
+                    left_out,
+                    "{most} connections are open (max_connections), more are closed"
+                );
+            }
+            continue;
+        };
+        let (shared, app, stopping) = (Arc::clone(&shared), app.clone(), stopping.clone());
+        connections.spawn(async move {
+            let (protocols, port) = &*shared;
+            let _open = port.metrics.opened(port.name);
+            port.connect(io, peer, app, protocols, stopping).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+static NO_CONNECTION: Seldom<&str> = Seldom::new();
+static FULL: Seldom<&str> = Seldom::new();
+static HANDSHAKE: Seldom<&str> = Seldom::new();
+
+/// Whether a failure concerns only the connection that would have come.
+fn is_the_callers(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+impl Port {
+    async fn connect<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        io: I,
+        peer: Peer,
+        app: Router,
+        protocols: &Builder<TokioExecutor>,
+        stopping: watch::Receiver<bool>,
+    ) {
+        let ending = match &self.tls {
+            None => serve(io, peer, app, protocols, &self.limits, stopping).await,
+            Some(tls) => {
+                let shaken = tokio::time::timeout(self.limits.handshake, tls.accept(io)).await;
+                let shaken = shaken.unwrap_or_else(|_| Err(std::io::Error::other("it took too long")));
+                match shaken {
+                    Ok(io) => {
+                        let peer = Peer { has_certificate: has_certificate(&io), ..peer };
+                        serve(io, peer, app, protocols, &self.limits, stopping).await
+                    }
+                    Err(error) => {
+                        self.metrics.refused(self.name, Refused::Handshake);
+                        if let Some(left_out) = HANDSHAKE.pass(self.name) {
+                            tracing::info!(port = self.name, left_out, "a TLS handshake failed: {error}");
+                        }
+                        None
+                    }
+                }
+            }
+        };
+        if ending == Some(Ending::Slow) {
+            self.metrics.refused(self.name, Refused::Slow);
+        }
+    }
+}
+
+/// Listens at `path` and answers what comes there, as [`answer`]; never with TLS.
 ///
 /// # Errors
 /// `UNAVAILABLE` when the socket cannot be made: something that is no socket lies there, or a server answers there.
@@ -67,8 +167,9 @@ impl Connected<IncomingStream<'_, tokio::net::UnixListener>> for Peer {
 pub(super) fn answer_locally(
     path: &Path,
     app: Router,
+    port: Port,
     stopping: watch::Receiver<bool>,
-) -> Result<impl Future<Output = Result<()>> + use<>> {
+) -> Result<impl Future<Output = ()> + use<>> {
     use std::os::unix::fs::FileTypeExt as _;
 
     let failed = |e: std::io::Error| Error::unavailable(format!("cannot listen at {}: {e}", path.display()));
@@ -79,11 +180,10 @@ pub(super) fn answer_locally(
         std::fs::remove_file(path).map_err(failed)?;
     }
     let listener = tokio::net::UnixListener::bind(path).map_err(failed)?;
-    let (app, path) = (app.into_make_service_with_connect_info::<Peer>(), path.to_path_buf());
+    let (port, path) = (Port { tls: None, ..port }, path.to_path_buf());
     Ok(async move {
-        let served = axum::serve(listener, app).with_graceful_shutdown(stopped(stopping)).await;
+        accept(listener, app, port, stopping).await;
         drop(std::fs::remove_file(path));
-        Ok(served?)
     })
 }
 
@@ -95,8 +195,9 @@ pub(super) fn answer_locally(
 pub(super) fn answer_locally(
     path: &Path,
     _: Router,
+    _: Port,
     _: watch::Receiver<bool>,
-) -> Result<impl Future<Output = Result<()>> + use<>> {
+) -> Result<impl Future<Output = ()> + use<>> {
     let what = format!("grpc_socket_path {}: there are no unix sockets on this system", path.display());
-    Err::<std::future::Ready<Result<()>>, _>(Error::unimplemented(what))
+    Err::<std::future::Ready<()>, _>(Error::unimplemented(what))
 }

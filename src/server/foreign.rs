@@ -52,18 +52,6 @@ pub(super) const FOREIGN: &[Foreign] = &[
         "platforms are not configured; --batching_parameters_file takes the batching parameters",
     ),
     ignored("saved_model_tags", Kind::Text, "serve", "ONNX models have no tags"),
-    ignored(
-        "grpc_channel_arguments",
-        Kind::Text,
-        "",
-        "HTTP/2 runs with its defaults, and a port is bound again at once after a restart",
-    ),
-    refused(
-        "ssl_config_file",
-        Kind::Text,
-        "",
-        "TLS is not supported yet, and nothing is served in the clear in its place",
-    ),
     refused("use_alts_credentials", Kind::Switch, "false", "Google's ALTS is not supported"),
     ignored(
         "enable_model_warmup",
@@ -112,10 +100,6 @@ pub(super) fn foreign(name: &str, value: &str) -> Result<Fate> {
     };
     match &flag.answer {
         _ if is_default => Ok(Fate::Silent),
-        // One item without an equals sign makes TensorFlow Serving fail too.
-        Answer::Ignore(_) if name == "grpc_channel_arguments" && value.split(',').any(|item| !item.contains('=')) => {
-            Err(expected("a list of key=value"))
-        }
         Answer::Ignore(why) => Ok(Fate::Ignored(why)),
         Answer::Refuse(why) => Err(Error::unimplemented(format!("--{name}: {why}"))),
     }
@@ -134,8 +118,6 @@ mod tests {
         let error = foreign("use_alts_credentials", "true").expect_err("not kept");
         assert!(error.message().starts_with("--use_alts_credentials: "), "{error}");
         assert!(foreign("enable_profiler", "perhaps").is_err());
-        assert!(foreign("grpc_channel_arguments", "grpc.so_reuseaddr=1").is_ok());
-        assert!(foreign("grpc_channel_arguments", "grpc.so_reuseaddr").is_err());
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) struct Pages {
     pub(super) engine: OnceLock<Arc<Engine>>,
     pub(super) board: OnceLock<watch::Receiver<Board>>,
     pub(super) ready: Ready,
-    /// Whether the gRPC port answers.
+    /// Whether requests are answered, and will be for a while.
     pub(super) open: AtomicBool,
 }
 
@@ -37,7 +37,7 @@ impl Pages {
     /// Whether requests may come, and if not, why.
     fn readiness(&self) -> Result<(), String> {
         if !self.open.load(Ordering::Acquire) {
-            return Err("the gRPC port is closed".into());
+            return Err("the server is starting or stopping".into());
         }
         if self.engine.get().is_some_and(|e| e.lanes().iter().all(|l| l.is_lost())) {
             return Err("every lane has lost its device".into());

@@ -2,18 +2,29 @@
 
 mod args;
 mod config;
+mod connection;
 mod connections;
 mod faults;
 mod foreign;
 mod http;
+mod identity;
+mod journal;
+mod leaving;
+mod limits;
 mod listen;
 mod memory;
+mod metered;
 mod model_file;
+mod open_files;
+mod sealed;
 mod serve;
 mod settings;
+mod spans;
 mod stop;
 mod summary;
 mod telemetry;
+mod tls;
+mod token_files;
 mod values;
 
 pub use args::ServeArgs;

@@ -1,6 +1,5 @@
 //! The daemon's life: listen, load, serve, drain.
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,25 +7,28 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::args::ServeArgs;
 use super::config::Config;
-use super::connections::{answer, answer_locally};
+use super::connections::{Port, answer, answer_locally};
 use super::http::{self, Pages};
+use super::journal::Journal;
+use super::leaving::Leaving;
 use super::listen::listen;
 use super::model_file::Follower;
+use super::open_files::raise_open_files_limit;
+use super::sealed::follow;
 use super::stop::Stop;
 use super::summary::summary;
 use super::telemetry::{Metrics, start_logging};
 use super::values::Values;
-use crate::api::{Budget, InFlight, Options, Rest, SERVICES, Services, router};
+use crate::api::{Budget, Health, InFlight, Options, Phase, Rest, Services, router};
 use crate::batch::SystemClock;
 use crate::engine::{Engine, keep_driver_cache_in};
 use crate::error::{Error, Result};
 use crate::formats::onnx::ImportOptions;
-use crate::model::{Board, Context, EngineLoader, Manager, scan};
+use crate::model::{Board, Context, EngineLoader, Manager, check_versions};
 
 /// Why the daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +55,11 @@ pub fn run(args: &ServeArgs) -> Result<Ended> {
     }
     let config = values.understand().map_err(together)?;
     if args.check {
-        let missing = config.models.iter().filter_map(|model| scan(&model.base_path).err());
-        let missing: Vec<Error> = missing.collect();
-        if !missing.is_empty() {
-            return Err(together(missing));
+        let import = ImportOptions { strict_paths: config.strict_paths };
+        let wrong: Vec<Error> =
+            config.models.iter().flat_map(|model| check_versions(&model.base_path, import)).collect();
+        if !wrong.is_empty() {
+            return Err(together(wrong));
         }
         writeln!(std::io::stdout(), "the configuration is right: {} models", config.models.len())?;
         return Ok(Ended::Told);
@@ -65,7 +68,8 @@ pub fn run(args: &ServeArgs) -> Result<Ended> {
         keep_driver_cache_in(folder);
     }
     start_logging(&config.log_level, config.json_log)?;
-    values.notes.iter().for_each(|note| tracing::info!("{note}"));
+    values.notes.iter().chain(&values.unused_channel_arguments()).for_each(|note| tracing::info!("{note}"));
+    raise_open_files_limit();
     for model in config.models.iter().filter(|model| model.memory_fraction.is_some()) {
         tracing::info!(model = model.name, "a model's own memory fraction has no effect: the process's has");
     }
@@ -80,7 +84,7 @@ pub fn run(args: &ServeArgs) -> Result<Ended> {
     result
 }
 
-async fn serve(config: Config) -> Result<Ended> {
+async fn serve(mut config: Config) -> Result<Ended> {
     let mut stop_signal = Stop::listen()?;
     let pages = Arc::new(Pages {
         metrics: Metrics::new(),
@@ -93,49 +97,54 @@ async fn serve(config: Config) -> Result<Ended> {
     let http_listener = config.http_port.map(|port| listen(&config.host, port)).transpose()?;
     let http_port = http_listener.as_ref().map(|listener| Ok::<_, Error>(listener.local_addr()?.port())).transpose()?;
     let rest_in_flight = InFlight::new(config.rest_requests_max, "rest_api_num_threads");
-    let (budget, observer) = (Arc::clone(&pages.budget), Arc::clone(&pages.metrics) as _);
-    let rest = Rest::new(budget, Arc::clone(&rest_in_flight), observer, config.rest);
+    let (journal, sending) = Journal::start(Arc::clone(&pages.metrics), config.otlp.take());
+    let (budget, observer) = (Arc::clone(&pages.budget), Arc::clone(&journal) as _);
+    let access = Arc::clone(&config.admin.access);
+    let rest = Rest::new(budget, Arc::clone(&rest_in_flight), access, observer, config.rest);
+    let (grpc_tls, http_tls) = (config.identities.grpc.clone(), config.identities.http.clone());
+    if config.port.is_some() && config.http_port.is_some() {
+        config.identities.warn_of_bare_port();
+    }
+    let limits = Arc::new(config.limits.clone());
+    let port = |name, tls| Port { name, limits: Arc::clone(&limits), tls, metrics: Arc::clone(&pages.metrics) };
+    tokio::spawn(follow(std::mem::take(&mut config.sealed)));
+    // Its pages answer while requests drain.
+    let (http_stop, http_stopping) = watch::channel(false);
+    let mut http_server = JoinSet::new();
     if let Some(listener) = http_listener {
-        // Ends with the process, so that pages answer while requests drain.
-        let ((never, stopping), app) = (
-            watch::channel(false),
-            http::router(Arc::clone(&pages), config.metrics_path.as_deref(), config.faults, &rest),
-        );
-        tokio::spawn(async move {
-            drop(answer(listener, app, stopping).await);
-            drop(never);
-        });
+        let app = http::router(Arc::clone(&pages), config.metrics_path.as_deref(), config.faults, &rest);
+        http_server.spawn(answer(listener, app, port("http", http_tls), http_stopping));
     }
     let (engine, manager, board) = tokio::select! {
         loaded = load(&config, &pages) => loaded?,
         () = stop_signal.told() => return Err(Error::cancelled("told to stop while models were loading")),
     };
     let listener = config.port.map(|port| listen(&config.host, port)).transpose()?;
-    let port = listener.as_ref().map(|listener| Ok::<_, Error>(listener.local_addr()?.port())).transpose()?;
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let grpc_port = listener.as_ref().map(|listener| Ok::<_, Error>(listener.local_addr()?.port())).transpose()?;
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let in_flight = InFlight::new(config.grpc_requests_max, "grpc_max_threads");
     let services = Services {
         manager: Arc::clone(&manager),
         budget: Arc::clone(&pages.budget),
-        in_flight: InFlight::new(config.grpc_requests_max, "grpc_max_threads"),
+        in_flight: Arc::clone(&in_flight),
         options: Options {
             tensor_content: config.tensor_content,
             check_method: config.check_method,
             max_message_bytes: config.max_message_bytes,
         },
-        observer: Arc::clone(&pages.metrics) as _,
+        observer: journal,
         admin: config.admin.clone(),
+        health: Health { board: manager.watch(), phase: phases },
     };
-    let app = router(services, health_service)?;
-    report_services(&health, ServingStatus::Serving).await;
-    let follower = tokio::spawn(follow_models(manager.watch(), health.clone()));
-    write!(std::io::stdout(), "{}", summary(&engine, &manager, &board, port, http_port))?;
+    let app = router(services)?;
+    write!(std::io::stdout(), "{}", summary(&engine, &manager, &board, grpc_port, http_port))?;
     let (stop, stopping) = watch::channel(false);
-    let mut servers = tokio::task::JoinSet::new();
+    let mut servers = JoinSet::new();
     if let Some(listener) = listener {
-        servers.spawn(answer(listener, app.clone(), stopping.clone()));
+        servers.spawn(answer(listener, app.clone(), port("grpc", grpc_tls), stopping.clone()));
     }
     if let Some(path) = &config.socket {
-        servers.spawn(answer_locally(path, app, stopping)?);
+        servers.spawn(answer_locally(path, app, port("socket", None), stopping)?);
     }
     let followed = config.followed.map(|(path, every)| Follower {
         path,
@@ -148,30 +157,32 @@ async fn serve(config: Config) -> Result<Ended> {
     rest.open(Arc::clone(&manager));
     pages.open.store(true, Ordering::Release);
     if let Some(path) = &config.ports_file {
-        write_ports(path, port, http_port)?;
+        write_ports(path, grpc_port, http_port)?;
     }
-    tracing::info!(port, http_port, socket = ?config.socket, "answering requests");
+    tracing::info!(port = grpc_port, http_port, socket = ?config.socket, "answering requests");
 
     let ended = tokio::select! {
         () = stop_signal.told() => Ended::Told,
         () = engine.hopeless() => Ended::Hopeless,
     };
-    tracing::info!(drain = ?config.drain, "stopping: running requests may finish");
+    tracing::info!(lame_duck = ?config.lame_duck, drain = ?config.drain, "stopping: running requests may finish");
     pages.open.store(false, Ordering::Release);
-    follower.abort();
-    config_follower.inspect(tokio::task::JoinHandle::abort);
-    report_services(&health, ServingStatus::NotServing).await;
-    for name in manager.watch().borrow().models.keys().cloned().collect::<Vec<_>>() {
-        health.set_service_status(name.as_ref(), ServingStatus::NotServing).await;
+    phase.send_replace(Phase::Leaving);
+    config_follower.inspect(JoinHandle::abort);
+    let leaving = Leaving {
+        lame_duck: config.lame_duck,
+        drain: config.drain,
+        phase,
+        rest,
+        grpc: (stop, servers),
+        http: (http_stop, http_server),
+        in_flight: [in_flight, rest_in_flight],
+        sending,
+    };
+    tokio::select! {
+        () = leaving.work() => Ok(ended),
+        () = stop_signal.told() => Err(Error::cancelled("told to stop again: what was running is given up")),
     }
-    // The receiver lives in the server's task.
-    let _ = stop.send(true);
-    rest.close();
-    let drained = async { tokio::join!(servers.join_all(), rest_in_flight.none()) };
-    if tokio::time::timeout(config.drain, drained).await.is_err() {
-        tracing::warn!("some requests were still running and are given up");
-    }
-    Ok(ended)
 }
 
 /// Opens the adapter and loads every model.
@@ -207,32 +218,6 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
         return Err(Error::failed_precondition(format!("no model could be loaded: {}", reasons.join("; "))));
     }
     Ok((engine, manager, board))
-}
-
-async fn report_services(health: &HealthReporter, status: ServingStatus) {
-    health.set_service_status("", status).await;
-    for name in SERVICES {
-        health.set_service_status(name, status).await;
-    }
-}
-
-/// Health by model name; models that are no longer configured do not serve.
-async fn follow_models(mut board: watch::Receiver<Board>, health: HealthReporter) {
-    let mut told: BTreeSet<Arc<str>> = BTreeSet::new();
-    loop {
-        let now = board.borrow_and_update().clone();
-        told.extend(now.models.keys().cloned());
-        for name in &told {
-            let is_available = now.models.get(name).is_some_and(|model| model.is_available());
-            let status = if is_available { ServingStatus::Serving } else { ServingStatus::NotServing };
-            health.set_service_status(name.as_ref(), status).await;
-        }
-        // Names that come and go must not fill memory.
-        told.retain(|name| now.models.contains_key(name));
-        if board.changed().await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Writes beside the target and renames: whoever reads the file reads all of it.

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 
-/// Hears SIGTERM and Ctrl-C from the moment it is made: one that comes while nobody waits is kept.
+/// Hears the system's ways to end a process from the moment it is made: one that comes while nobody waits is kept.
 #[derive(Debug)]
 pub(super) struct Stop {
     #[cfg(unix)]
@@ -11,6 +11,12 @@ pub(super) struct Stop {
     interrupt: tokio::signal::unix::Signal,
     #[cfg(windows)]
     interrupt: tokio::signal::windows::CtrlC,
+    #[cfg(windows)]
+    stop: tokio::signal::windows::CtrlBreak,
+    #[cfg(windows)]
+    close: tokio::signal::windows::CtrlClose,
+    #[cfg(windows)]
+    shutdown: tokio::signal::windows::CtrlShutdown,
 }
 
 impl Stop {
@@ -25,10 +31,13 @@ impl Stop {
             Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
         }
         #[cfg(windows)]
-        Ok(Self { interrupt: tokio::signal::windows::ctrl_c()? })
+        {
+            use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
+            Ok(Self { interrupt: ctrl_c()?, stop: ctrl_break()?, close: ctrl_close()?, shutdown: ctrl_shutdown()? })
+        }
     }
 
-    /// Returns once the process has been told.
+    /// Returns once the process has been told, and again when it is told again.
     pub(super) async fn told(&mut self) {
         #[cfg(unix)]
         tokio::select! {
@@ -36,7 +45,12 @@ impl Stop {
             _ = self.interrupt.recv() => {}
         }
         #[cfg(windows)]
-        let _ = self.interrupt.recv().await;
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.stop.recv() => {}
+            _ = self.close.recv() => {}
+            _ = self.shutdown.recv() => {}
+        }
     }
 }
 
@@ -47,9 +61,11 @@ mod tests {
     #[tokio::test]
     async fn a_signal_that_nobody_waits_for_is_kept() {
         let mut stop = Stop::listen().expect("signals can be heard");
-        let told = std::process::Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status();
-        if told.is_ok_and(|status| status.success()) {
-            stop.told().await;
+        for _ in 0..2 {
+            let told = std::process::Command::new("kill").args(["-TERM", &std::process::id().to_string()]).status();
+            if told.is_ok_and(|status| status.success()) {
+                stop.told().await;
+            }
         }
     }
 }

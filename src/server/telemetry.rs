@@ -63,6 +63,37 @@ struct RunLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PortLabels {
+    port: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RefusedLabels {
+    port: &'static str,
+    reason: &'static str,
+}
+
+/// Why a connection was not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// There were as many as there may be.
+    Full,
+    /// The TLS handshake failed or took too long.
+    Handshake,
+    /// Its first request did not come in time.
+    Slow,
+}
+
+/// A connection, counted until it is dropped.
+pub(super) struct Opened(Gauge);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LaneLabels {
     lane: u64,
 }
@@ -100,6 +131,9 @@ pub(super) struct Metrics {
     lanes_replaced: Gauge,
     model_available: Family<ServableLabels, Gauge>,
     folder_unusable: Family<ModelLabels, Gauge>,
+    connections: Family<PortLabels, Gauge>,
+    connections_refused: Family<RefusedLabels, Counter>,
+    spans_dropped: Counter,
 }
 
 impl Metrics {
@@ -122,6 +156,9 @@ impl Metrics {
             lanes_replaced: Gauge::default(),
             model_available: Family::default(),
             folder_unusable: Family::default(),
+            connections: Family::default(),
+            connections_refused: Family::default(),
+            spans_dropped: Counter::default(),
         };
         let mut registry = std::mem::take(&mut metrics.registry);
         let r = &mut registry;
@@ -151,8 +188,34 @@ impl Metrics {
             "1 while a model's folder is missing, unreadable or empty: what serves stays",
             metrics.folder_unusable.clone(),
         );
+        r.register("connections", "Connections that are open", metrics.connections.clone());
+        let refused = metrics.connections_refused.clone();
+        r.register("connections_refused", "Connections closed without an answer, by why", refused);
+        r.register("spans_dropped", "Spans that did not reach the collector", metrics.spans_dropped.clone());
         metrics.registry = registry;
         Arc::new(metrics)
+    }
+
+    /// Counts a connection of the port as long as what it gives is kept.
+    pub(super) fn opened(&self, port: &'static str) -> Opened {
+        let open = self.connections.get_or_create(&PortLabels { port }).clone();
+        open.inc();
+        Opened(open)
+    }
+
+    /// Counts spans that are lost.
+    pub(super) fn spans_dropped(&self, count: u64) {
+        self.spans_dropped.inc_by(count);
+    }
+
+    /// Counts a connection that was not served.
+    pub(super) fn refused(&self, port: &'static str, why: Refused) {
+        let reason = match why {
+            Refused::Full => "full",
+            Refused::Handshake => "handshake",
+            Refused::Slow => "slow",
+        };
+        self.connections_refused.get_or_create(&RefusedLabels { port, reason }).inc();
     }
 
     /// The metrics in Prometheus' text form, with those that are read off now.
@@ -192,7 +255,7 @@ impl crate::api::Observer for Metrics {
         // Names that no model has would fill memory: they are one.
         let model = if call.model.is_empty() { "_unknown" } else { call.model };
         let version = call.version.unwrap_or(-1);
-        let code = call.code.map_or("OK", crate::error::Code::name);
+        let code = call.code().map_or("OK", crate::error::Code::name);
         let entrypoint = call.entrypoint.name();
         let labels = CallLabels { model: model.to_owned(), version, entrypoint, method: call.method, code };
         self.requests.get_or_create(&labels).inc();

@@ -1,6 +1,6 @@
 //! A client of HTTP, one connection a request.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 /// What a server answered.
@@ -31,22 +31,36 @@ impl Answer {
 
 /// Asks the server at `address`.
 pub(crate) fn ask(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(address).expect("the HTTP port answers");
+    let stream = TcpStream::connect(address).expect("the HTTP port answers");
+    exchange(stream, method, path, headers, body).expect("an answer")
+}
+
+/// Asks over a connection, which the server then closes.
+///
+/// # Errors
+/// Those of the connection.
+pub(crate) fn exchange(
+    mut stream: impl Read + Write,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
     head += &format!("Content-Length: {}\r\n\r\n", body.len());
-    stream.write_all(head.as_bytes()).expect("writable");
+    stream.write_all(head.as_bytes())?;
     // A server may refuse a body before it has read all of it.
     let _ = stream.write_all(body);
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).expect("an answer");
-    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a head");
+    stream.read_to_end(&mut bytes)?;
+    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
     let head = std::str::from_utf8(&bytes[..end]).expect("text");
     let mut lines = head.split("\r\n");
     let code =
         lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|c| c.parse().ok()).expect("a status line");
     let header = |line: &str| line.split_once(": ").map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()));
-    Answer { code, headers: lines.filter_map(header).collect(), body: bytes[end + 4..].to_vec() }
+    Ok(Answer { code, headers: lines.filter_map(header).collect(), body: bytes[end + 4..].to_vec() })
 }

@@ -7,7 +7,7 @@ use coracle::tensor::Tensor;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::server::{Server, command, has_adapter};
+use crate::server::{Server, command, has_adapter, model};
 
 /// What dashboards are built on, after `coracle_`, once a request was answered. (`dropped` is shown after the first.)
 const METRICS: [&str; 13] = [
@@ -112,4 +112,28 @@ fn the_printed_configuration_is_a_configuration() {
     assert!(!unknown.status.success());
     let text = String::from_utf8_lossy(&unknown.stderr);
     assert!(text.contains("--prot"), "{text}");
+}
+
+#[test]
+fn the_check_reads_what_stands_beside_models() {
+    let base = tempfile::tempdir().expect("a temporary folder");
+    let version = base.path().join("1");
+    std::fs::create_dir(&version).expect("writable");
+    std::fs::copy(model("half_plus_two").join("1/model.onnx"), version.join("model.onnx")).expect("readable");
+    let check = |signatures: &str, settings: &str| {
+        std::fs::write(version.join("signatures.toml"), signatures).expect("writable");
+        std::fs::write(version.join("coracle.toml"), settings).expect("writable");
+        let (mut command, folder) = command(&[], &["--check"]);
+        let config = format!("model_config_list {{ config {{ name: 'm' base_path: '{}' }} }}", base.path().display());
+        std::fs::write(folder.path().join("models.config"), config).expect("writable");
+        let output = command.output().expect("the binary runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let right = "[half]\nmethod = \"predict\"\ninputs = { number = \"x\" }\n";
+    let (is_right, text) = check(right, "precision = \"f32\"\n");
+    assert!(is_right, "{text}");
+    let (is_right, text) = check(&right.replace("\"x\"", "\"z\""), "");
+    assert!(!is_right && text.contains("signatures.toml:3: signature half: the model has no input \"z\""), "{text}");
+    let (is_right, text) = check(right, "precison = \"f32\"\n");
+    assert!(!is_right && text.contains("coracle.toml"), "{text}");
 }

@@ -3,15 +3,23 @@
 mod cache;
 mod calls;
 mod concurrency;
+mod connections;
 mod errors;
 mod examples;
 mod faults;
 mod gzip;
+mod health;
 mod http;
+mod identity;
 mod lifecycle;
 mod models;
 mod reload;
 mod rest;
 mod server;
 #[cfg(unix)]
+mod stopping;
+#[cfg(unix)]
 mod tensorflow;
+mod tls;
+mod tokens;
+mod traces;

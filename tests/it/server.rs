@@ -48,7 +48,8 @@ pub(crate) fn command(models: &[&str], flags: &[&str]) -> (Command, tempfile::Te
     let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
     command
         .env("CORACLE_CACHE_DIR", "none")
-        .args(["serve", "--host=127.0.0.1", "--port=0", "--rest_api_port=0"])
+        .args(["serve", "--port=0", "--rest_api_port=0"])
+        .args((!flags.iter().any(|flag| flag.starts_with("--host="))).then_some("--host=127.0.0.1"))
         .arg(format!("--model_config_file={}", config.display()))
         .arg(format!("--ports_file={}", folder.path().join("ports").display()))
         .args(flags)
@@ -66,7 +67,8 @@ impl Server {
 
     /// Starts what writes its ports to the file `ports` in `folder`, and waits until it answers.
     pub(crate) fn launch(mut command: Command, folder: tempfile::TempDir) -> Self {
-        let mut process = command.stderr(Stdio::null()).spawn().expect("the binary runs");
+        let log = std::fs::File::create(folder.path().join("log")).expect("writable");
+        let mut process = command.stderr(log).spawn().expect("the binary runs");
         let path = folder.path().join("ports");
         let end = Instant::now() + START_MAX;
         let ports = loop {
@@ -84,6 +86,11 @@ impl Server {
         };
         let (grpc, http) = (port("grpc"), port("http"));
         Self { process, grpc, http, folder }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).expect("readable")
     }
 
     /// The process' number.

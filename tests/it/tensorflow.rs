@@ -55,7 +55,8 @@ async fn an_articles_command_and_file_work_as_they_stand() {
 fn flags_that_would_not_be_kept_are_refused() {
     let cases = [
         (&["--use_alts_credentials=true"][..], "--use_alts_credentials: "),
-        (&["--ssl_config_file=tls.pbtxt"], "--ssl_config_file: TLS is not supported yet"),
+        (&["--ssl_config_file=tls.pbtxt"], "tls.pbtxt"),
+        (&["--grpc_channel_arguments=grpc.so_reuseaddr"], "expected a list of key=value"),
         (&["--prefer_tflite_model"], "--prefer_tflite_model: "),
         (&["--batching_parameters_file=b.pbtxt"], "batching_parameters_file is set without enable_batching"),
         (&["--port=0"], "port is 0 and there is no grpc_socket_path"),

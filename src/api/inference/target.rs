@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::wanted::Wanted;
 use crate::api::budget::Ledger;
+use crate::api::trail::note;
 use crate::error::{Error, Result};
 use crate::model::{Face, Manager, Method, Servable, ServableId, select_outputs};
 use crate::tensor::Tensor;
@@ -106,6 +107,7 @@ impl Target {
                 .await
                 .map_err(|_| Error::deadline_exceeded("Timed out waiting for notification"))??,
         };
+        note(&self.signature, answer.timing);
         Ok(answer.outputs)
     }
 }

@@ -35,7 +35,9 @@ impl Reply {
         body.push(b'}');
         let status = status(error.code());
         let wait = matches!(error.code(), Code::ResourceExhausted | Code::Unavailable);
+        let asks = error.code() == Code::Unauthenticated;
         let headers = wait.then(|| (header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER)));
+        let headers = headers.or(asks.then_some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))));
         Self { status, body: body.into(), headers: headers.into_iter().collect() }
     }
 

@@ -26,8 +26,9 @@ use crate::api::gather::Held;
 use crate::api::in_flight::{InFlight, Place};
 use crate::api::inference::{Target, Terms, Wanted};
 use crate::api::observer::{Call, Entrypoint, Observer};
-use crate::api::request_id::{self, request_id};
-use crate::error::{Code, Error, Result};
+use crate::api::tokens::{Access, Right};
+use crate::api::trail::Trail;
+use crate::error::{Error, Result};
 use crate::model::{Manager, ServableId};
 
 /// What a preflight may be told, and every other caller is.
@@ -59,6 +60,7 @@ pub struct Rest {
     manager: OnceLock<Arc<Manager>>,
     budget: Arc<Budget>,
     in_flight: Arc<InFlight>,
+    access: Arc<Access>,
     observer: Arc<dyn Observer>,
     options: RestOptions,
     closed: OnceLock<()>,
@@ -89,11 +91,12 @@ impl Rest {
     pub fn new(
         budget: Arc<Budget>,
         in_flight: Arc<InFlight>,
+        access: Arc<Access>,
         observer: Arc<dyn Observer>,
         options: RestOptions,
     ) -> Arc<Self> {
         let (manager, closed) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Self { manager, budget, in_flight, observer, options, closed })
+        Arc::new(Self { manager, budget, in_flight, access, observer, options, closed })
     }
 
     /// Lets requests at the models of `manager`; only the first call counts.
@@ -130,6 +133,7 @@ impl Rest {
         let place = self.in_flight.enter()?;
         let Route { action, model, version } = route(&parts.method, parts.uri.path())?;
         counted.action = Some(action);
+        self.access.permit(right(action), &parts.headers)?;
         let manager = self.manager()?;
         let own = start + self.options.timeout;
         let deadline = deadline(&parts.headers, start).map_or(own, |theirs| theirs.min(own));
@@ -174,13 +178,13 @@ impl Rest {
         Ok((reply, place))
     }
 
-    fn observe(&self, start: Instant, counted: &Counted, code: Option<Code>) {
+    fn observe(&self, start: Instant, counted: &Counted, error: Option<&Error>) {
         self.observer.called(&Call {
             entrypoint: Entrypoint::Rest,
             method: counted.action.map_or("Unknown", Action::name),
             model: counted.servable.as_ref().map(|id| &*id.name).or(counted.model.as_deref()).unwrap_or_default(),
             version: counted.servable.as_ref().map(|id| id.version),
-            code,
+            error,
             latency: start.elapsed(),
         });
     }
@@ -190,21 +194,22 @@ impl Rest {
         if !is_ours(request.uri().path()) {
             return not_found();
         }
-        let id = request_id(request.headers());
+        let trail = Trail::begin(request.headers());
         let mut response = if *request.method() == Method::OPTIONS {
             preflight(request.headers()).response().map(Body::new)
         } else {
             let ledger = Ledger::open(&self.budget);
             let mut counted = Counted::default();
-            let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
             let (parts, mut body) = request.into_parts();
-            let outcome = self.respond(parts, &mut body, &ledger, start, &mut counted).await;
-            let code = outcome.as_ref().err().map(Error::code);
-            self.observe(start, &counted, code);
-            if let Some(path) = path {
-                let (id, code) = (id.to_str().unwrap_or_default(), code.map_or("OK", Code::name));
-                tracing::debug!(request_id = id, path, code, latency = ?start.elapsed(), "answered");
-            }
+            let answering = async {
+                let outcome = tokio::select! {
+                    outcome = self.respond(parts, &mut body, &ledger, start, &mut counted) => outcome,
+                    error = self.in_flight.given_up() => Err(error),
+                };
+                self.observe(start, &counted, outcome.as_ref().err());
+                outcome
+            };
+            let outcome = trail.around(answering).await;
             let (reply, place) = match outcome {
                 Ok((reply, place)) => (reply, Some(place)),
                 Err(error) => {
@@ -212,13 +217,21 @@ impl Rest {
                     (Reply::error(&error), None)
                 }
             };
-            reply.response().map(|body| Body::new(Held { body, _kept: (ledger, place) }))
+            reply.response().map(|body| Body::new(Held::new(body, (ledger, place))))
         };
         if self.options.cors {
             response.headers_mut().extend(CORS.map(|(name, value)| (Some(name), value)));
         }
-        response.headers_mut().insert(request_id::NAME, id);
+        trail.mark(response.headers_mut());
         response
+    }
+}
+
+/// The right that callers need.
+fn right(action: Action) -> Right {
+    match action {
+        Action::Predict | Action::Classify | Action::Regress => Right::Predict,
+        Action::List | Action::Status | Action::Metadata | Action::Batching => Right::Look,
     }
 }
 

@@ -14,14 +14,23 @@ use crate::model::ModelConfig;
 
 /// `text` as the message `name`; mistakes are told with `file` and their line.
 fn parse<T: prost::Message + Default>(name: &str, text: &str, file: &str) -> Result<T> {
+    parse_or(name, text, |line, what| {
+        Error::invalid_argument(format!("{file}:{line}: Error parsing text-format {name}: {what}"))
+    })
+}
+
+/// As [`parse`], but `mistake` tells of a mistake, whose line and text it gets.
+pub(super) fn parse_or<T: prost::Message + Default>(
+    name: &str,
+    text: &str,
+    mistake: impl FnOnce(usize, &dyn std::fmt::Display) -> Error,
+) -> Result<T> {
     let pool = DescriptorPool::decode(DESCRIPTORS)
         .map_err(|e| Error::internal(format!("the embedded descriptors are damaged: {e}")))?;
     let descriptor = pool.get_message_by_name(name);
     let descriptor = descriptor.ok_or_else(|| Error::internal(format!("{name} is not described")))?;
-    let message = DynamicMessage::parse_text_format(descriptor.clone(), text).map_err(|e| {
-        let line = line_of(&descriptor, text, &e.to_string());
-        Error::invalid_argument(format!("{file}:{line}: Error parsing text-format {name}: {e}"))
-    })?;
+    let message = DynamicMessage::parse_text_format(descriptor.clone(), text)
+        .map_err(|e| mistake(line_of(&descriptor, text, &e.to_string()), &e))?;
     message.transcode_to().map_err(|e| Error::internal(format!("{name}: {e}")))
 }
 

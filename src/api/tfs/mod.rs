@@ -13,6 +13,7 @@ mod prediction_service;
 mod proto;
 mod reload;
 mod spec;
+mod ssl_config;
 mod weigh;
 
 pub(super) use decode::decode;
@@ -23,4 +24,5 @@ pub(super) use model_service::Models;
 pub(super) use prediction_service::Predictions;
 pub(super) use proto::serving;
 pub use proto::tensorflow as wire;
+pub use ssl_config::{Pem, PemText, pem_of_ssl_config};
 pub(super) use weigh::weigh;

@@ -17,7 +17,7 @@ use super::spec::wanted;
 use crate::api::admin::{Admin, Peer};
 use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Manager, State, VersionChoice};
 
 /// The service over a manager's models.
@@ -76,7 +76,7 @@ impl ModelService for Models {
             method: "GetModelStatus",
             model: if result.is_ok() { &name } else { "" },
             version: None,
-            code: result.as_ref().err().map(Error::code),
+            error: result.as_ref().err(),
             latency: start.elapsed(),
         });
         result.map(Response::new).map_err(|error| status(&error))
@@ -102,7 +102,7 @@ impl ModelService for Models {
             method: "HandleReloadConfigRequest",
             model: "",
             version: None,
-            code: result.as_ref().err().map(Error::code),
+            error: result.as_ref().err(),
             latency: start.elapsed(),
         });
         result.map(Response::new).map_err(|error| status(&error))

@@ -20,7 +20,7 @@ use crate::api::deadline::deadline;
 use crate::api::inference::Terms;
 use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Manager, ServableId};
 
 /// Our request metadata key: `1` asks for `tensor_content` in the reply.
@@ -67,7 +67,7 @@ impl Predictions {
             method,
             model: asked.map_or("", |id| &id.name),
             version: asked.map(|id| id.version),
-            code: result.as_ref().err().map(Error::code),
+            error: result.as_ref().err(),
             latency: start.elapsed(),
         });
     }

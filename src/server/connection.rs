@@ -1,0 +1,228 @@
+//! One connection, from its first byte to its end: HTTP/1 and HTTP/2, and the times that it must keep.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tower::Service as _;
+
+use super::limits::Limits;
+use super::metered::{Metered, Written};
+use crate::api::{Held, Peer, random};
+
+/// How long a connection that should end may do nothing.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What speaks HTTP/1 and HTTP/2 within the limits.
+pub(super) fn protocols(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    // The times of HTTP/1 are kept by `Life`: hyper's own does not tell a slow caller from an idle one.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_max)
+        .keep_alive_interval(limits.keepalive)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}
+
+/// Why a connection is ended by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// No request came.
+    Slow,
+    /// No request came any more.
+    Idle,
+    /// It has lasted long enough.
+    Old,
+    /// The server stops.
+    Stopping,
+}
+
+/// What a connection has carried so far.
+#[derive(Debug)]
+struct Life {
+    start: Instant,
+    /// When it is old.
+    old_at: Option<Instant>,
+    requests: AtomicU64,
+    running: AtomicUsize,
+    /// When the last request was answered, in milliseconds from the start.
+    quiet_since_ms: AtomicU64,
+}
+
+/// What is to be done with a connection.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// To look again then; `None`: nothing will come of looking.
+    Stay(Option<Instant>),
+    End(Ending),
+}
+
+impl Life {
+    /// `jitter` is a number from 0 to 1: connections of one moment do not all end in one.
+    fn new(start: Instant, limits: &Limits, jitter: f64) -> Arc<Self> {
+        let old_at = limits.age.and_then(|age| start.checked_add(age.mul_f64(0.9 + 0.2 * jitter)));
+        let (requests, quiet_since_ms) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { start, old_at, requests, running: AtomicUsize::new(0), quiet_since_ms })
+    }
+
+    fn enter(self: &Arc<Self>) -> Running {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.running.fetch_add(1, Ordering::AcqRel);
+        Running(Arc::clone(self))
+    }
+
+    fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire) > 0
+    }
+
+    fn verdict(&self, limits: &Limits, now: Instant) -> Verdict {
+        let (quiet_at, ending) = if self.requests.load(Ordering::Relaxed) == 0 {
+            (self.start.checked_add(limits.first_request), Ending::Slow)
+        } else if self.is_running() {
+            // It may be quiet from now on, at the earliest.
+            (limits.idle.and_then(|idle| now.checked_add(idle)), Ending::Idle)
+        } else {
+            let since = self.start + Duration::from_millis(self.quiet_since_ms.load(Ordering::Acquire));
+            (limits.idle.and_then(|idle| since.checked_add(idle)), Ending::Idle)
+        };
+        let is_past = |at: &Instant| *at <= now;
+        if self.old_at.as_ref().is_some_and(is_past) {
+            Verdict::End(Ending::Old)
+        } else if quiet_at.as_ref().is_some_and(is_past) {
+            Verdict::End(ending)
+        } else {
+            Verdict::Stay(quiet_at.into_iter().chain(self.old_at).min())
+        }
+    }
+}
+
+/// A request on its way; when it is dropped its answer has been sent, or nobody wants it.
+struct Running(Arc<Life>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let since = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.quiet_since_ms.store(since, Ordering::Release);
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Answers what comes over `io` with `app`, until the caller hangs up, a time is over, or the server stops; running requests may
+/// then finish. `None`: the caller ended it.
+pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    io: I,
+    peer: Peer,
+    app: Router,
+    protocols: &Builder<TokioExecutor>,
+    limits: &Limits,
+    mut stopping: watch::Receiver<bool>,
+) -> Option<Ending> {
+    let life = Life::new(Instant::now(), limits, random() as f64 / u64::MAX as f64);
+    let entering = Arc::clone(&life);
+    let answering = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let running = entering.enter();
+        let answer = app.clone().call(request.map(Body::new));
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| Held::new(body, running))) }
+    });
+    let written = Written::default();
+    let io = Metered { io, written: written.clone() };
+    let mut connection = pin!(protocols.serve_connection(TokioIo::new(io), answering));
+    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut is_timed = true;
+    let ending = loop {
+        tokio::select! {
+            // How a connection ends is the caller's business.
+            _ = connection.as_mut() => return None,
+            () = stopped(&mut stopping) => break Ending::Stopping,
+            () = timer.as_mut(), if is_timed => match life.verdict(limits, Instant::now()) {
+                Verdict::End(ending) => break ending,
+                Verdict::Stay(Some(until)) => timer.as_mut().reset(until.into()),
+                Verdict::Stay(None) => is_timed = false,
+            },
+        }
+    };
+    connection.as_mut().graceful_shutdown();
+    let last = limits.age_grace.filter(|_| ending == Ending::Old).and_then(|grace| Instant::now().checked_add(grace));
+    loop {
+        let (before, soon) = (written.bytes(), Instant::now() + GOODBYE);
+        let until = last.map_or(soon, |last| last.min(soon));
+        let ended = tokio::time::timeout_at(until.into(), connection.as_mut()).await.is_ok();
+        // A request that came just now is answered all the same, and a caller may take a long reply slowly.
+        let is_busy = life.is_running() || written.bytes() > before;
+        if ended || !is_busy || last.is_some_and(|last| last <= Instant::now()) {
+            return Some(ending);
+        }
+    }
+}
+
+/// Returns once the server is told to stop.
+pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which ends the server too.
+    drop(stopping.wait_for(|stop| *stop).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            connections_max: 1,
+            handshake: Duration::from_secs(1),
+            first_request: Duration::from_secs(10),
+            idle: Some(Duration::from_secs(100)),
+            age: Some(Duration::from_secs(1000)),
+            age_grace: None,
+            keepalive: None,
+            keepalive_timeout: Duration::from_secs(1),
+            streams_max: 1,
+        }
+    }
+
+    #[test]
+    fn connections_end_when_nothing_comes_and_when_they_are_old() {
+        let (limits, start) = (limits(), Instant::now());
+        let life = Life::new(start, &limits, 0.5);
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        assert_eq!(life.verdict(&limits, at(9)), Verdict::Stay(Some(at(10))));
+        assert_eq!(life.verdict(&limits, at(10)), Verdict::End(Ending::Slow));
+        let running = life.enter();
+        assert_eq!(life.verdict(&limits, at(500)), Verdict::Stay(Some(at(600))));
+        assert_eq!(life.verdict(&limits, at(950)), Verdict::Stay(life.old_at));
+        drop(running);
+        life.quiet_since_ms.store(500_000, Ordering::Release);
+        assert_eq!(life.verdict(&limits, at(599)), Verdict::Stay(Some(at(600))));
+        assert_eq!(life.verdict(&limits, at(600)), Verdict::End(Ending::Idle));
+        assert_eq!(life.verdict(&limits, at(1001)), Verdict::End(Ending::Old));
+    }
+
+    #[test]
+    fn ages_differ_by_a_tenth() {
+        let (limits, start) = (limits(), Instant::now());
+        let old = |jitter| Life::new(start, &limits, jitter).old_at.expect("there is a bound") - start;
+        assert_eq!((old(0.0).as_secs(), old(1.0).as_secs()), (900, 1100));
+    }
+
+    #[test]
+    fn without_bounds_nothing_is_looked_at() {
+        let limits = Limits { idle: None, age: None, ..limits() };
+        let life = Life::new(Instant::now(), &limits, 0.5);
+        drop(life.enter());
+        assert_eq!(life.verdict(&limits, Instant::now() + Duration::from_secs(1 << 20)), Verdict::Stay(None));
+    }
+}
