@@ -12,7 +12,7 @@ use super::in_flight::InFlight;
 use super::observer::Observer;
 use super::tfs::serving::model_service_server::ModelServiceServer;
 use super::tfs::serving::prediction_service_server::PredictionServiceServer;
-use super::tfs::{Models, Predictions};
+use super::tfs::{Models, Predictions, RequestLog};
 use crate::error::{Error, Result};
 use crate::model::Manager;
 
@@ -48,6 +48,8 @@ pub struct Services {
     pub observer: Arc<dyn Observer>,
     /// Who may change what is served.
     pub admin: Admin,
+    /// Where requests are written down, if they are.
+    pub log: Option<Arc<RequestLog>>,
 }
 
 /// The router, with reflection; `health` is added as it is.
@@ -67,7 +69,7 @@ where
         + 'static,
     H::Future: Send + 'static,
 {
-    let Services { manager, budget, in_flight, options, observer, admin } = services;
+    let Services { manager, budget, in_flight, options, observer, admin, log } = services;
     // Clients ask for either version of the reflection protocol.
     let reflection = reflection_builder().build_v1().map_err(|e| damaged(&e))?;
     let reflection_alpha = reflection_builder().build_v1alpha().map_err(|e| damaged(&e))?;
@@ -78,6 +80,7 @@ where
         observer,
         tensor_content: options.tensor_content,
         check_method: options.check_method,
+        log,
     };
     // The layer in front has bounded and inflated the message already.
     let predictions = PredictionServiceServer::new(predictions)

@@ -5,6 +5,7 @@ mod demand;
 #[allow(clippy::module_inception)]
 mod engine;
 mod load_times;
+mod memory;
 mod plan;
 mod plans;
 mod profiled;
@@ -23,10 +24,11 @@ pub mod ir;
 pub mod kernels;
 pub mod ops;
 
-pub use device::{cache_folder, keep_driver_cache_in};
+pub use device::{Account, AccountUse, MemoryUse, NoRoom, cache_folder, keep_driver_cache_in};
 pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use ir::Precision;
 pub use load_times::LoadTimes;
+pub use memory::{MemoryBound, MemoryShare, MemoryTotal};
 pub use profiled::Profiled;
 pub use session::{Merging, RunOutput, RunStats, Session};
 pub use tuning::Tune;

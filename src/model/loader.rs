@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
 use super::config::ModelConfig;
 use super::face::Faces;
 use super::id::ServableId;
@@ -35,6 +37,11 @@ pub trait Model: Send + Sync + 'static {
     fn check_shapes(&self, shapes: &[Shape]) -> Result<()>;
     /// Runs; a dropped or late run is not executed unless it has begun.
     fn run(&self, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Running;
+    /// Ends when the model is gone and its device memory given back; `None` where nothing is to be waited for, and for all but
+    /// the first caller.
+    fn released(&self) -> Option<oneshot::Receiver<()>> {
+        None
+    }
 }
 
 impl Model for Session {
@@ -56,6 +63,10 @@ impl Model for Session {
 
     fn run(&self, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Running {
         Box::pin(self.run(inputs, deadline))
+    }
+
+    fn released(&self) -> Option<oneshot::Receiver<()>> {
+        self.released()
     }
 }
 
@@ -83,6 +94,8 @@ pub trait Loader: Send + Sync + 'static {
     /// # Errors
     /// Whatever keeps it from running. Those caused by reading files are tried again.
     fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded>;
+    /// Takes up what another configuration says of a model that may be loaded.
+    fn configured(&self, _config: &ModelConfig) {}
 }
 
 /// Bounds on the shapes that requests may make the engine compile.
@@ -135,8 +148,15 @@ impl EngineLoader {
 }
 
 impl Loader for EngineLoader {
+    fn configured(&self, config: &ModelConfig) {
+        if let Err(error) = self.engine.share_anew(&config.name, config.memory) {
+            tracing::warn!(model = config.name, "its memory stays as it was: {error}");
+        }
+    }
+
     fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded> {
         let start = Instant::now();
+        let account = self.engine.account(&id.name, config.memory)?;
         let graph = if path.is_file() {
             onnx::import_with(path, self.import)?
         } else if path.join("model.onnx").is_file() {
@@ -161,6 +181,7 @@ impl Loader for EngineLoader {
             warm: true,
             max_shapes_per_minute: self.bounds.per_minute_max,
             max_waiting: self.bounds.waiting_max,
+            account: Some(account),
             ..LoadOptions::default()
         };
         let faces = faces(path, &graph.signature)?;

@@ -12,7 +12,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::args::ServeArgs;
-use super::config::Config;
+use super::config::{Config, Followed};
 use super::connections::{answer, answer_locally};
 use super::http::{self, Pages};
 use super::listen::listen;
@@ -21,7 +21,7 @@ use super::stop::Stop;
 use super::summary::summary;
 use super::telemetry::{Metrics, start_logging};
 use super::values::Values;
-use crate::api::{Budget, InFlight, Options, Rest, SERVICES, Services, router};
+use crate::api::{Budget, InFlight, Options, Replay, RequestLog, Rest, SERVICES, Services, router};
 use crate::batch::SystemClock;
 use crate::engine::{Engine, keep_driver_cache_in};
 use crate::error::{Error, Result};
@@ -55,9 +55,6 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     }
     start_logging(&config.log_level, config.json_log)?;
     values.notes.iter().for_each(|note| tracing::info!("{note}"));
-    for model in config.models.iter().filter(|model| model.memory_fraction.is_some()) {
-        tracing::info!(model = model.name, "a model's own memory fraction has no effect: the process's has");
-    }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.host_threads {
         builder.worker_threads(threads).max_blocking_threads(threads);
@@ -83,7 +80,8 @@ async fn serve(config: Config) -> Result<()> {
     let http_port = http_listener.as_ref().map(|listener| Ok::<_, Error>(listener.local_addr()?.port())).transpose()?;
     let rest_in_flight = InFlight::new(config.rest_requests_max, "rest_api_num_threads");
     let (budget, observer) = (Arc::clone(&pages.budget), Arc::clone(&pages.metrics) as _);
-    let rest = Rest::new(budget, Arc::clone(&rest_in_flight), observer, config.rest);
+    let log = request_log(&config, &pages)?;
+    let rest = Rest::new(budget, Arc::clone(&rest_in_flight), observer, config.rest, log.clone());
     if let Some(listener) = http_listener {
         // Ends with the process, so that pages answer while requests drain.
         let ((never, stopping), app) =
@@ -111,6 +109,7 @@ async fn serve(config: Config) -> Result<()> {
         },
         observer: Arc::clone(&pages.metrics) as _,
         admin: config.admin.clone(),
+        log: log.clone(),
     };
     let app = router(services, health_service)?;
     report_services(&health, ServingStatus::Serving).await;
@@ -124,9 +123,10 @@ async fn serve(config: Config) -> Result<()> {
     if let Some(path) = &config.socket {
         servers.spawn(answer_locally(path, app, stopping)?);
     }
-    let followed = config.followed.map(|(path, every)| Follower {
+    let followed = config.followed.map(|Followed { path, every, text }| Follower {
         path,
         every,
+        last: text,
         batching: config.admin.batching.clone(),
         timeout: config.admin.timeout,
         manager: Arc::clone(&manager),
@@ -155,7 +155,18 @@ async fn serve(config: Config) -> Result<()> {
     if tokio::time::timeout(config.drain, drained).await.is_err() {
         tracing::warn!("some requests were still running and are given up");
     }
+    if let Some(log) = log {
+        // Writing may take a moment, as answering requests did.
+        drop(tokio::time::timeout(config.drain, tokio::task::spawn_blocking(move || log.finish())).await);
+    }
     Ok(())
+}
+
+/// What writes requests down, where that is wanted.
+fn request_log(config: &Config, pages: &Pages) -> Result<Option<Arc<RequestLog>>> {
+    let observer = Arc::clone(&pages.metrics) as _;
+    let log = config.request_log.clone().map(|(folder, bytes_max)| RequestLog::start(folder, bytes_max, observer));
+    log.transpose()
 }
 
 /// Opens the adapter and loads every model.
@@ -176,6 +187,14 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
         slots: engine.lanes().len() * config.engine.in_flight,
         clock: Arc::new(SystemClock::start()?),
         observer: Arc::clone(&pages.metrics) as _,
+        warm_up: (config.warm_up > 0).then(|| {
+            Arc::new(Replay {
+                iterations: config.warm_up,
+                budget: Arc::clone(&pages.budget),
+                check_method: config.check_method,
+                record_bytes_max: config.max_message_bytes as u64,
+            }) as _
+        }),
     };
     let import = ImportOptions { strict_paths: config.strict_paths };
     let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), config.shapes, import, config.own_parameters));

@@ -15,6 +15,7 @@ use super::proto::serving::{
     MultiInferenceRequest, MultiInferenceResponse, PredictRequest, PredictResponse, RegressionRequest,
     RegressionResponse,
 };
+use super::request_log::RequestLog;
 use crate::api::budget::{Budget, Ledger};
 use crate::api::deadline::deadline;
 use crate::api::inference::Terms;
@@ -35,6 +36,8 @@ pub(in crate::api) struct Predictions {
     pub(in crate::api) tensor_content: bool,
     /// Classify and Regress insist on signatures of their own method.
     pub(in crate::api) check_method: bool,
+    /// Where requests are written down, if they are.
+    pub(in crate::api) log: Option<Arc<RequestLog>>,
 }
 
 /// A call before its model is known.
@@ -58,7 +61,8 @@ impl Predictions {
             _ => Form::Typed,
         };
         let deadline = deadline(&metadata.into_headers(), start);
-        Asking { request, form, terms: Terms { deadline, ledger, check_method: self.check_method }, start }
+        let terms = Terms { deadline, ledger, check_method: self.check_method, log: self.log.clone() };
+        Asking { request, form, terms, start }
     }
 
     fn observe<T>(&self, method: &'static str, start: Instant, asked: Option<&ServableId>, result: &Result<T>) {
