@@ -12,7 +12,8 @@ use super::session::{RunOutput, RunStats};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// Runs `plan` on the lane with the least work among those that hold it.
+/// Runs `plan` on the lane with the least work among those that hold it; not where something is being warmed, if there is
+/// another.
 pub(super) async fn run(
     lanes: &[Arc<Lane>],
     plan: &Arc<Plan>,
@@ -35,7 +36,7 @@ pub(super) async fn run(
 fn pick(lanes: &[Arc<Lane>], plan: &Plan) -> Result<(usize, Arc<Executable>)> {
     let ready = plan.executables.iter().enumerate().filter_map(|(index, cell)| Some((index, cell.get()?)));
     let usable = ready.filter(|(index, _)| !lanes[*index].is_lost());
-    let least = usable.min_by_key(|(index, _)| lanes[*index].backlog());
+    let least = usable.min_by_key(|(index, _)| (lanes[*index].is_warming(), lanes[*index].backlog()));
     let (index, executable) = least.ok_or_else(|| Error::unavailable("every lane has lost its device"))?;
     Ok((index, Arc::clone(executable)))
 }

@@ -263,12 +263,13 @@ impl<C: Clock> Reconciler<C> {
 
     /// Takes up an event; whether the folders must be read again because of it.
     fn heed(&mut self, event: Event) -> bool {
-        let mut wanted_again = false;
+        let mut came_back = false;
         match event {
             Event::Loaded(id, Ok(loaded)) => self.serve(id, loaded),
             Event::Loaded(id, Err(error)) => {
                 if self.make_room(&id, &error) {
                     self.publish();
+                    // It is tried again when something has gone or come.
                     return false;
                 }
                 tracing::error!(model = %id.name, version = id.version, code = error.code().name(), "not loaded: {error}");
@@ -288,15 +289,15 @@ impl<C: Clock> Reconciler<C> {
                 if let Some(entry) = gone {
                     entry.stale.remove(&id.version);
                     entry.advance(id.version, State::End);
-                    // It came back while its last requests were being answered, or others wait for its memory.
-                    wanted_again = entry.status.aspired.contains(&id.version) && !entry.is_idle(id.version)
-                        || entry.status.versions.values().any(|status| status.state == State::Start);
+                    // Perhaps while its last requests were being answered.
+                    came_back = entry.status.aspired.contains(&id.version) && !entry.is_idle(id.version);
                 }
-                wanted_again |= self.retry_for_room();
+                self.retry_for_room();
             }
         }
         self.publish();
-        wanted_again
+        // Others may have waited for this one's memory.
+        came_back || self.any_in(State::Start)
     }
 
     /// Makes a loaded version answer requests, unless it is no longer wanted.

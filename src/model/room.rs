@@ -36,15 +36,16 @@ impl<C: Clock> Reconciler<C> {
         if !self.options.unload_idle || !wanted || !needs_room(error) {
             return false;
         }
-        let is_leaving = |status: &Status| status.state == State::Unloading;
-        let leaving = self.models.values().any(|entry| entry.status.versions.values().any(is_leaving));
-        if !leaving && !self.unload_least_used(id) {
-            return false;
-        }
         if let Some(entry) = self.models.get_mut(&id.name) {
             entry.advance(id.version, State::Start);
         }
-        true
+        // Who is on the way out makes room; who is on the way in may have to, but not before it serves.
+        self.any_in(State::Unloading) || self.unload_least_used(id) || self.any_in(State::Loading)
+    }
+
+    /// Whether any version, of whatever model, is in this state.
+    pub(super) fn any_in(&self, state: State) -> bool {
+        self.models.values().any(|entry| entry.status.versions.values().any(|status| status.state == state))
     }
 
     fn unload_least_used(&mut self, newcomer: &ServableId) -> bool {
@@ -64,9 +65,8 @@ impl<C: Clock> Reconciler<C> {
         true
     }
 
-    /// Tries those again that failed for want of memory, now that some was given back. Whether there are any.
-    pub(super) fn retry_for_room(&mut self) -> bool {
-        let mut waiting = false;
+    /// Tries those again that failed for want of memory, now that some was given back.
+    pub(super) fn retry_for_room(&mut self) {
         for entry in self.models.values_mut() {
             let failed = |status: &Status| {
                 status.state == State::End && !status.idle && status.error.as_ref().is_some_and(needs_room)
@@ -81,9 +81,7 @@ impl<C: Clock> Reconciler<C> {
             for version in again {
                 entry.set(version, State::Start, None);
             }
-            waiting |= entry.status.versions.values().any(|status| status.state == State::Start);
         }
-        waiting
     }
 
     /// Has a version loaded again that was unloaded to make room. Whether there is something to load.

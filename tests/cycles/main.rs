@@ -40,7 +40,7 @@ struct Usage {
 impl Usage {
     fn now(engine: &Engine) -> Self {
         let device = engine.lanes().iter().map(|lane| lane.memory_bytes()).sum();
-        assert_eq!(engine.memory().accounts, [], "an account was left behind");
+        assert!(engine.memory().accounts.is_empty(), "an account was left behind");
         Self { heap: live::bytes(), resident: resident(), device }
     }
 }

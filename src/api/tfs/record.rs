@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::error::Code;
 
-    fn file(records: &[&[u8]]) -> Vec<u8> {
+    fn framed(records: &[&[u8]]) -> Vec<u8> {
         let mut file = Vec::new();
         records.iter().for_each(|record| frame(record, &mut file));
         file
@@ -125,18 +125,18 @@ mod tests {
     #[test]
     fn records_read_as_they_were_written() {
         let written: [&[u8]; 3] = [b"one", b"", &[7; 1000]];
-        let file = file(&written);
+        let file = framed(&written);
         assert_eq!(file.len() as u64, written.iter().map(|r| framed_bytes(r.len())).sum::<u64>());
         assert_eq!(read(&file, 1000).expect("three records"), written);
         assert!(read(&[], 0).expect("none").is_empty());
         // As TensorFlow writes a record of one byte.
         let known = [1, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22, b'a'];
-        assert!(super::tests::file(&[b"a"]).starts_with(&known));
+        assert!(framed(&[b"a"]).starts_with(&known));
     }
 
     #[test]
     fn cuts_and_changes_are_told_with_their_place() {
-        let file = file(&[b"first", b"second"]);
+        let file = framed(&[b"first", b"second"]);
         let second = framed_bytes(5) as usize;
         for length in 1..file.len() {
             let outcome = read(&file[..length], 100);
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn long_records_are_refused_before_they_are_read() {
-        let file = file(&[&[0; 100]]);
+        let file = framed(&[&[0; 100]]);
         assert_eq!(read(&file, 99).expect_err("too long").code(), Code::ResourceExhausted);
         let mut records = Records::new(file.as_slice(), 100);
         let refused = records.next(|bytes| Err(Error::resource_exhausted(format!("{bytes} bytes"))));

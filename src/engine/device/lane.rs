@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) gpu: Gpu,
     pub(super) memory: Memory,
     backlog: AtomicUsize,
+    /// Executables being warmed.
+    warming: AtomicUsize,
     busy: Mutex<Busy>,
     warmed: Mutex<HashSet<Kernel>>,
 }
@@ -123,6 +125,7 @@ impl Lane {
             gpu: Gpu::open(adapter, &how)?,
             memory: Memory::default(),
             backlog: AtomicUsize::new(0),
+            warming: AtomicUsize::new(0),
             busy: Mutex::new(Busy { flying: 0, since: Instant::now(), total: Duration::ZERO }),
             warmed: Mutex::default(),
         });
@@ -192,6 +195,11 @@ impl Lane {
     /// Jobs handed over and not done.
     pub fn backlog(&self) -> usize {
         self.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Whether kernels are being compiled or executables tried on it: what can run on another lane should.
+    pub fn is_warming(&self) -> bool {
+        self.shared.warming.load(Ordering::Relaxed) > 0
     }
 
     /// Time with at least one submission in flight.
@@ -276,6 +284,7 @@ impl Lane {
     /// # Errors
     /// Those of the submissions.
     pub fn touch(&self, executable: &Arc<Executable>) -> Result<()> {
+        let _warming = Warming::begin(&self.shared);
         for (segment, prepared) in executable.segments().iter().enumerate() {
             for (dispatch, work) in prepared.dispatches.iter().enumerate() {
                 let mut warmed = self.shared.warmed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -301,6 +310,7 @@ impl Lane {
     /// # Errors
     /// Those of the runs.
     pub fn warm(&self, executable: &Arc<Executable>) -> Result<Duration> {
+        let _warming = Warming::begin(&self.shared);
         self.touch(executable)?;
         let start = Instant::now();
         for (index, segment) in executable.program().segments.iter().enumerate() {
@@ -311,6 +321,22 @@ impl Lane {
             self.run_segment(executable, index, zeros.collect::<Result<Vec<_>>>()?)?;
         }
         Ok(start.elapsed())
+    }
+}
+
+/// Counts among what is being warmed while it lives.
+struct Warming<'a>(&'a Shared);
+
+impl<'a> Warming<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.warming.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Warming<'_> {
+    fn drop(&mut self) {
+        self.0.warming.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
