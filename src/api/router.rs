@@ -80,7 +80,7 @@ where
         observer,
         tensor_content: options.tensor_content,
         check_method: options.check_method,
-        log,
+        log: log.map(|log| log as _),
     };
     // The layer in front has bounded and inflated the message already.
     let predictions = PredictionServiceServer::new(predictions)

@@ -71,7 +71,7 @@ async fn recorded() -> Vec<u8> {
     service.multi_inference(MultiInferenceRequest { tasks, input: input() }).await.expect("an answer");
     let request = RegressionRequest { model_spec: spec("regress_x_to_y"), input: input() };
     service.regress(request).await.expect("an answer");
-    let body = br#"{"signature_name": "renamed", "instances": [{"left": [3.0]}]}"#;
+    let body = br#"{"signature_name": "renamed", "instances": [{"left": [3.0], "right": [1.0]}]}"#;
     let answer = http::ask(&server.http, "POST", "/v1/models/examples:predict", &[], body);
     assert_eq!(answer.code, 200, "{}", answer.text());
     drop((client, service));

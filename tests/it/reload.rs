@@ -263,7 +263,8 @@ async fn new_versions_are_seen_without_looking_again_and_again() {
     let serves = async |version: i64| {
         let end = Instant::now() + CHANGE_MAX;
         let x = || Tensor::from_vec([1], vec![1.0f32]).expect("one number");
-        while client.predict("m", "", &[("x".to_owned(), x())], &[]).await.expect("it serves").version != Some(version) {
+        while client.predict("m", "", &[("x".to_owned(), x())], &[]).await.expect("it serves").version != Some(version)
+        {
             assert!(Instant::now() < end, "version {version} was not seen within {CHANGE_MAX:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -1,12 +1,12 @@
 //! A request with its answer, for whoever writes them down.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::examples::Classified;
 use super::several::Inferred;
 use super::target::{Target, Terms};
-use crate::api::tfs::RequestLog;
-use crate::model::{Example, Feature, Logging, Method};
+use crate::model::{Example, Feature, Logging, Method, ServableId};
 use crate::tensor::Tensor;
 
 /// A request that was answered, and how.
@@ -55,9 +55,17 @@ fn held(examples: &[Example]) -> u64 {
     examples.iter().flatten().map(|(name, feature)| (128 + name.len() + bytes(feature)) as u64).sum()
 }
 
-/// The log that a request was drawn for.
+/// Writes requests down; must be quick and never block.
+pub(in crate::api) trait Recorder: fmt::Debug + Send + Sync {
+    /// Whether the next request is among those written down.
+    fn draws(&self, logging: &Logging) -> bool;
+    /// Takes a request that was answered.
+    fn offer(&self, id: &ServableId, logging: Arc<Logging>, answered: Answered);
+}
+
+/// Where a request goes that was drawn.
 pub(super) struct Drawn {
-    log: Arc<RequestLog>,
+    log: Arc<dyn Recorder>,
     logging: Arc<Logging>,
 }
 

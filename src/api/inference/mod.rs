@@ -7,7 +7,7 @@ mod several;
 mod target;
 mod wanted;
 
-pub(super) use answered::Answered;
+pub(super) use answered::{Answered, Recorder};
 pub(super) use examples::Classified;
 pub(super) use serialized::{example, row, with_context};
 pub(super) use several::{Inferred, Task, infer_several};

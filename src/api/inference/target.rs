@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::answered::Answered;
+use super::answered::{Answered, Recorder};
 use super::wanted::Wanted;
 use crate::api::budget::Ledger;
-use crate::api::tfs::RequestLog;
 use crate::error::{Error, Result};
 use crate::model::{Face, Manager, Method, Servable, ServableId, select_outputs};
 use crate::tensor::Tensor;
@@ -24,7 +23,7 @@ pub(in crate::api) struct Terms {
     /// Whether Classify and Regress insist on signatures of their own method.
     pub(in crate::api) check_method: bool,
     /// Where requests are written down, if they are.
-    pub(in crate::api) log: Option<Arc<RequestLog>>,
+    pub(in crate::api) log: Option<Arc<dyn Recorder>>,
 }
 
 /// The loaded version that answers a request; it stays loaded while this is held.

@@ -24,7 +24,7 @@ use crate::api::budget::{Budget, Ledger};
 use crate::api::deadline::deadline;
 use crate::api::gather::Held;
 use crate::api::in_flight::{InFlight, Place};
-use crate::api::inference::{Target, Terms, Wanted};
+use crate::api::inference::{Recorder, Target, Terms, Wanted};
 use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::request_id::{self, request_id};
 use crate::api::tfs::RequestLog;
@@ -62,7 +62,7 @@ pub struct Rest {
     in_flight: Arc<InFlight>,
     observer: Arc<dyn Observer>,
     options: RestOptions,
-    log: Option<Arc<RequestLog>>,
+    log: Option<Arc<dyn Recorder>>,
     closed: OnceLock<()>,
 }
 
@@ -96,6 +96,7 @@ impl Rest {
         log: Option<Arc<RequestLog>>,
     ) -> Arc<Self> {
         let (manager, closed) = (OnceLock::new(), OnceLock::new());
+        let log = log.map(|log| log as _);
         Arc::new(Self { manager, budget, in_flight, observer, options, log, closed })
     }
 

@@ -15,10 +15,9 @@ use super::proto::serving::{
     MultiInferenceRequest, MultiInferenceResponse, PredictRequest, PredictResponse, RegressionRequest,
     RegressionResponse,
 };
-use super::request_log::RequestLog;
 use crate::api::budget::{Budget, Ledger};
 use crate::api::deadline::deadline;
-use crate::api::inference::Terms;
+use crate::api::inference::{Recorder, Terms};
 use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
 use crate::error::{Error, Result};
@@ -37,7 +36,7 @@ pub(in crate::api) struct Predictions {
     /// Classify and Regress insist on signatures of their own method.
     pub(in crate::api) check_method: bool,
     /// Where requests are written down, if they are.
-    pub(in crate::api) log: Option<Arc<RequestLog>>,
+    pub(in crate::api) log: Option<Arc<dyn Recorder>>,
 }
 
 /// A call before its model is known.

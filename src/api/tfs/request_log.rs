@@ -22,7 +22,7 @@ use super::proto::serving::{
     PredictRequest, PredictResponse, PredictionLog, RegressLog, RegressionRequest, RegressionResponse, SamplingConfig,
 };
 use super::spec::answered;
-use crate::api::inference::{Answered, example};
+use crate::api::inference::{Answered, Recorder, example};
 use crate::api::observer::{Logged, Observer};
 use crate::error::{Error, Result};
 use crate::model::{Example, Logging, ServableId};
@@ -88,16 +88,24 @@ impl RequestLog {
         }))
     }
 
-    /// Whether the next request is among those written down.
-    pub(in crate::api) fn draws(&self, logging: &Logging) -> bool {
+    /// Takes no more and writes what it holds.
+    pub fn finish(&self) {
+        drop(self.entries.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // One that panicked has written what it could.
+        drop(thread.map(JoinHandle::join));
+    }
+}
+
+impl Recorder for RequestLog {
+    fn draws(&self, logging: &Logging) -> bool {
         // Each number's hash is as good as a random number.
         let number = self.drawn.fetch_add(1, Ordering::Relaxed);
         let fraction = (xxhash_rust::xxh3::xxh3_64(&number.to_le_bytes()) >> 11) as f64 / (1u64 << 53) as f64;
         fraction < logging.sampling_rate
     }
 
-    /// Hands over a request that was answered.
-    pub(in crate::api) fn offer(&self, id: &ServableId, logging: Arc<Logging>, answered: Answered) {
+    fn offer(&self, id: &ServableId, logging: Arc<Logging>, answered: Answered) {
         let bytes = ENTRY_BYTES + answered.bytes();
         let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         let entry = Entry { id: id.clone(), logging, answered, bytes, at: SystemTime::now() };
@@ -108,14 +116,6 @@ impl RequestLog {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.observer.logged(id, Logged::Dropped);
         }
-    }
-
-    /// Takes no more and writes what it holds.
-    pub fn finish(&self) {
-        drop(self.entries.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // One that panicked has written what it could.
-        drop(thread.map(JoinHandle::join));
     }
 }
 

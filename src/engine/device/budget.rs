@@ -300,6 +300,7 @@ mod tests {
         assert_eq!(budget.in_use().accounts[0].held, 20);
         drop((own, rest, a));
         assert_eq!(budget.in_use().accounts.len(), 1);
+        b.bound(None, 0).expect("no cap");
         drop(b.take(100).expect("the reserve went with its account"));
     }
 }
