@@ -101,7 +101,7 @@ mod tests {
 
     fn board(models: &[(&str, State)]) -> Board {
         let model = |(name, state): &(&str, State)| {
-            let versions = [(1, VersionStatus { state: *state, error: None })].into();
+            let versions = [(1, VersionStatus { state: *state, error: None, idle: false })].into();
             ((*name).into(), ModelStatus { versions, ..ModelStatus::default() })
         };
         Board { models: models.iter().map(model).collect(), ..Board::default() }

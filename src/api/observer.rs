@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Code, Error};
+use crate::model::ServableId;
 
 /// Which protocol a call came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,10 +48,34 @@ impl Call<'_> {
     }
 }
 
+/// What became of a request that was to be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logged {
+    /// It was.
+    Written,
+    /// Too many waited already.
+    Dropped,
+    /// The file could not be written.
+    Failed,
+}
+
+impl Logged {
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Logged::Written => "written",
+            Logged::Dropped => "dropped",
+            Logged::Failed => "failed",
+        }
+    }
+}
+
 /// Receives statistics of calls; must be quick and never block.
 pub trait Observer: Send + Sync + 'static {
     /// A call has ended.
     fn called(&self, call: &Call<'_>);
+    /// A request to `id` was to be written down.
+    fn logged(&self, id: &ServableId, outcome: Logged);
 }
 
 /// Keeps no statistics.
@@ -59,4 +84,5 @@ pub struct Silent;
 
 impl Observer for Silent {
     fn called(&self, _: &Call<'_>) {}
+    fn logged(&self, _: &ServableId, _: Logged) {}
 }

@@ -13,7 +13,7 @@ use super::in_flight::InFlight;
 use super::observer::Observer;
 use super::tfs::serving::model_service_server::ModelServiceServer;
 use super::tfs::serving::prediction_service_server::PredictionServiceServer;
-use super::tfs::{Models, Predictions};
+use super::tfs::{Models, Predictions, RequestLog};
 use crate::error::{Error, Result};
 use crate::model::Manager;
 
@@ -51,6 +51,8 @@ pub struct Services {
     pub admin: Admin,
     /// Tells how the server and its models are.
     pub health: Health,
+    /// Where requests are written down, if they are.
+    pub log: Option<Arc<RequestLog>>,
 }
 
 /// The router, with health and reflection.
@@ -58,7 +60,7 @@ pub struct Services {
 /// # Errors
 /// `INTERNAL` when the embedded descriptors are damaged.
 pub fn router(services: Services) -> Result<axum::Router> {
-    let Services { manager, budget, in_flight, options, observer, admin, health } = services;
+    let Services { manager, budget, in_flight, options, observer, admin, health, log } = services;
     // Clients ask for either version of the reflection protocol.
     let reflection = reflection_builder().build_v1().map_err(|e| damaged(&e))?;
     let reflection_alpha = reflection_builder().build_v1alpha().map_err(|e| damaged(&e))?;
@@ -70,6 +72,7 @@ pub fn router(services: Services) -> Result<axum::Router> {
         observer,
         tensor_content: options.tensor_content,
         check_method: options.check_method,
+        log: log.map(|log| log as _),
     };
     // The layer in front has bounded and inflated the message already.
     let predictions = PredictionServiceServer::new(predictions)

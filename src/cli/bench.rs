@@ -16,7 +16,8 @@ use super::bench_server;
   coracle bench bert.onnx --shape input_ids=1,128 --shape attention_mask=1,128 --json
   coracle bench models/digits --lanes 2 --in-flight 4 --batch 1
   coracle bench resnet50.onnx --profile --trace run.json
-  coracle bench digits --server localhost:8500 --concurrency 64 --seconds 10")]
+  coracle bench digits --server localhost:8500 --concurrency 64 --seconds 10
+  coracle bench digits --server localhost:8500 --concurrency 256 --rate 1000")]
 pub struct Args {
     /// An .onnx file, a folder with model.onnx or BASE/VERSION; with --server, the served model's name.
     #[arg(required_unless_present = "ceilings")]
@@ -59,6 +60,10 @@ pub struct Args {
     /// Requests in flight against the server.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub concurrency: u32,
+    /// Requests a second against the server, sent when their time comes whether others are answered or not; times count from
+    /// then. Without it the next is sent when one is answered.
+    #[arg(long, value_name = "N", requires = "server", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
     /// Print one JSON line.
     #[arg(long)]
     pub json: bool,

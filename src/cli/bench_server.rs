@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::bench::{Args, quantile};
 use super::bench_inputs;
@@ -87,14 +89,20 @@ async fn drive(args: &Args, model: &str, address: &str) -> anyhow::Result<Report
         done: AtomicUsize::new(0),
         errors: AtomicUsize::new(0),
     });
-    let tasks: Vec<_> = (0..callers)
-        .map(|caller| tokio::spawn(call(clients[caller % clients.len()].clone(), Arc::clone(&load))))
-        .collect();
     let progress = tokio::spawn(show_progress(Arc::clone(&load), start));
-    let mut latencies = Vec::new();
-    for task in tasks {
-        latencies.extend(task.await?);
-    }
+    let mut latencies = match args.rate {
+        Some(rate) => paced(&clients, &load, callers, rate).await?,
+        None => {
+            let client = |caller: usize| clients[caller % clients.len()].clone();
+            let tasks: Vec<_> =
+                (0..callers).map(|caller| tokio::spawn(call(client(caller), Arc::clone(&load)))).collect();
+            let mut latencies = Vec::new();
+            for task in tasks {
+                latencies.extend(task.await?);
+            }
+            latencies
+        }
+    };
     let elapsed = start.elapsed().as_secs_f64();
     progress.abort();
     latencies.sort_by(f64::total_cmp);
@@ -124,6 +132,37 @@ async fn call(client: Client, load: Arc<Load>) -> Vec<f64> {
         load.done.fetch_add(1, Ordering::Relaxed);
     }
     latencies
+}
+
+/// Requests at `rate` a second, at most `callers` at a time. Returns the latencies of those that succeeded, from when they were
+/// due.
+async fn paced(clients: &[Client], load: &Arc<Load>, callers: usize, rate: u32) -> anyhow::Result<Vec<f64>> {
+    let (start, places) = (Instant::now(), Arc::new(Semaphore::new(callers)));
+    let mut tasks = JoinSet::new();
+    let mut latencies = Vec::new();
+    for number in 0u32.. {
+        let due = start + Duration::from_secs_f64(f64::from(number) / f64::from(rate));
+        if due >= load.end {
+            break;
+        }
+        tokio::time::sleep_until(due.into()).await;
+        let place = Arc::clone(&places).acquire_owned().await?;
+        let (client, load) = (clients[number as usize % clients.len()].clone(), Arc::clone(load));
+        tasks.spawn(async move {
+            let answer = client.predict(&load.model, "serving_default", &load.inputs, &[]).await;
+            load.done.fetch_add(1, Ordering::Relaxed);
+            drop(place);
+            let failed = answer.is_err().then(|| load.errors.fetch_add(1, Ordering::Relaxed));
+            failed.is_none().then(|| due.elapsed().as_secs_f64() * 1e6)
+        });
+        while let Some(done) = tasks.try_join_next() {
+            latencies.extend(done?);
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        latencies.extend(done?);
+    }
+    Ok(latencies)
 }
 
 /// One line on standard error, written over every second.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::batches::Measured;
+use super::device::Account;
 use super::plan::{Key, Plan};
 use crate::error::{Error, Result};
 
@@ -21,8 +22,8 @@ pub(super) struct Limits {
     pub(super) max_shapes_per_minute: usize,
     /// Requests waiting for compiles at a time.
     pub(super) max_waiting: usize,
-    /// Device memory of the whole process, in bytes.
-    pub(super) memory_bytes: Option<u64>,
+    /// Whose device memory it takes.
+    pub(super) account: Arc<Account>,
 }
 
 /// Who waits for a plan.

@@ -1,15 +1,17 @@
 //! The engine: the chosen adapter's lanes, and models made runnable on them.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::compile::{optimise, prove_rows, rebatch};
 use super::demand::Limits;
-use super::device::{Adapter, Lane, LaneOptions, Mask};
+use super::device::{Account, Adapter, Lane, LaneOptions, Mask, MemoryBudget, MemoryUse};
 use super::ir::{Given, Graph, Precision, Profile};
 use super::lanes::{Keeper, Lanes};
+use super::memory::{MemoryBound, MemoryShare, part};
 use super::plans::Plans;
 use super::session::{Session, declared_shapes};
 use super::tuning::{Tune, Tuning};
@@ -30,8 +32,8 @@ pub struct EngineOptions {
     pub with: Vec<String>,
     /// `software` or `gpu`, to override what the adapter's kind suggests.
     pub family: Option<String>,
-    /// Device memory that models may use in all, in bytes; `None` for no bound.
-    pub memory_bytes: Option<u64>,
+    /// Device memory that models may use in all.
+    pub memory: MemoryBound,
     /// How the choice among kernels is made.
     pub tune: Tune,
     /// How the floats of models are stored whose settings do not say.
@@ -53,7 +55,7 @@ impl Default for EngineOptions {
             without: Vec::new(),
             with: Vec::new(),
             family: None,
-            memory_bytes: None,
+            memory: MemoryBound::default(),
             tune: Tune::Off,
             precision: Precision::Auto,
             cache: None,
@@ -82,6 +84,8 @@ pub struct LoadOptions {
     pub precision: Option<Precision>,
     /// Let requests for a model exported with batch 1 be merged, or refuse the model.
     pub rebatch: bool,
+    /// Whose device memory it takes, as [`Engine::account`] gives it; `None`: whatever is free.
+    pub account: Option<Arc<Account>>,
 }
 
 impl Default for LoadOptions {
@@ -95,6 +99,7 @@ impl Default for LoadOptions {
             max_waiting: 1024,
             precision: None,
             rebatch: false,
+            account: None,
         }
     }
 }
@@ -105,7 +110,11 @@ pub struct Engine {
     adapter: Adapter,
     profile: Profile,
     lanes: Arc<Lanes>,
-    memory_bytes: Option<u64>,
+    memory: Arc<MemoryBudget>,
+    /// Bytes that fractions are of, if known.
+    memory_total: Option<u64>,
+    /// By model name.
+    accounts: Mutex<HashMap<String, Weak<Account>>>,
     precision: Precision,
     tuning: Arc<Tuning>,
     /// Whether it was said that compiled kernels cannot be kept.
@@ -121,6 +130,8 @@ impl Engine {
     /// `NOT_FOUND` when no adapter fits, `INTERNAL` when its arithmetic is wrong.
     pub fn start(options: &EngineOptions) -> Result<Arc<Self>> {
         let adapter = Adapter::pick(&options.device)?;
+        let memory_total = options.memory.total(&adapter);
+        let memory = MemoryBudget::new(options.memory.limit(memory_total)?);
         let mask = Mask::new(&options.without, options.family.as_deref())?.with(&options.with)?;
         let profile = adapter.profile(&mask);
         let lane_options = LaneOptions {
@@ -133,17 +144,57 @@ impl Engine {
         };
         let (lanes, keeper) = Lanes::open(&adapter, &profile, lane_options, options.lanes)?;
         let tuning = Arc::new(Tuning::open(options.tune, options.cache.as_deref(), &adapter));
-        let (memory_bytes, precision) = (options.memory_bytes, options.precision);
         Ok(Arc::new(Self {
             adapter,
             profile,
             lanes,
-            memory_bytes,
-            precision,
+            memory,
+            memory_total,
+            accounts: Mutex::default(),
+            precision: options.precision,
             tuning,
             warned: AtomicBool::new(false),
             _keeper: keeper,
         }))
+    }
+
+    /// The device memory of the model `name`: one account for all of its versions, while any of them is there.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` naming the numbers when what is to be reserved is not free, `FAILED_PRECONDITION` for a fraction
+    /// where the adapter does not tell of what.
+    pub fn account(&self, name: &str, share: MemoryShare) -> Result<Arc<Account>> {
+        let (cap, reserved) = self.bounds(share)?;
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        accounts.retain(|_, account| account.strong_count() > 0);
+        let account = match accounts.get(name).and_then(Weak::upgrade) {
+            Some(account) => account,
+            None => self.memory.account(name),
+        };
+        accounts.insert(name.to_owned(), Arc::downgrade(&account));
+        account.bound(cap, reserved)?;
+        Ok(account)
+    }
+
+    /// Another share of the device memory for the model `name`, if any of its versions is there. What they hold stays.
+    ///
+    /// # Errors
+    /// Those of [`Engine::account`]; then nothing changes.
+    pub fn share_anew(&self, name: &str, share: MemoryShare) -> Result<()> {
+        let (cap, reserved) = self.bounds(share)?;
+        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        accounts.get(name).and_then(Weak::upgrade).map_or(Ok(()), |account| account.bound(cap, reserved))
+    }
+
+    /// The bytes that a share may hold at most, and those that are reserved for it.
+    fn bounds(&self, share: MemoryShare) -> Result<(Option<u64>, u64)> {
+        let cap = share.fraction.map(|fraction| part(self.memory_total, fraction)).transpose()?;
+        Ok((cap, cap.filter(|_| !share.grows).unwrap_or(0)))
+    }
+
+    /// How much device memory is in use, and by which models.
+    pub fn memory(&self) -> MemoryUse {
+        self.memory.in_use()
     }
 
     /// The adapter in use.
@@ -197,13 +248,14 @@ impl Engine {
             name: options.name.clone(),
             max_shapes_per_minute: options.max_shapes_per_minute,
             max_waiting: options.max_waiting,
-            memory_bytes: self.memory_bytes,
+            account: options.account.clone().unwrap_or_else(|| self.memory.account(&options.name)),
         };
         let tuning = Arc::clone(&self.tuning);
-        let plans = Plans::start(Arc::clone(&graph), profile.clone(), Arc::clone(&self.lanes), limits, tuning)?;
+        let (plans, released) =
+            Plans::start(Arc::clone(&graph), profile.clone(), Arc::clone(&self.lanes), limits, tuning)?;
         plans.times().add("optimising", optimising);
         let single = options.single.then(|| "merging is switched off".to_owned());
-        let session = Session::new(Arc::clone(&graph), Arc::clone(&plans), profile.clone(), single);
+        let session = Session::new(Arc::clone(&graph), (Arc::clone(&plans), released), profile.clone(), single);
         let Some(shapes) = declared_shapes(&graph.signature, 1, None) else {
             if options.rebatch {
                 return Err(Error::failed_precondition("batch_axis is set, but extents other than axis 0's are open"));

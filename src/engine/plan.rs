@@ -43,6 +43,16 @@ impl Plan {
         (0..self.berths.len()).filter_map(|index| Some((index, self.berth(index)?)))
     }
 
+    /// It cannot run there any more, nor can what follows it.
+    pub(super) fn vacate(&self, index: usize) {
+        let Some(place) = self.berths.get(index) else { return };
+        let before = place.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(before);
+        if let Some(rest) = &self.rest {
+            rest.vacate(index);
+        }
+    }
+
     /// It can run there from now on.
     pub(super) fn settle(&self, index: usize, berth: Berth) {
         let Some(place) = self.berths.get(index) else { return };

@@ -34,25 +34,27 @@ pub(super) struct Plans {
     wake: Condvar,
     /// A piece of background work is done.
     progress: Condvar,
+    /// Goes last, when all memory is given back: whoever waits for the other end learns of it.
+    _released: oneshot::Sender<()>,
 }
 
 impl Plans {
     /// No plans yet; compiles happen on a thread that ends when the last handle but its own is dropped and [`Plans::close`]
-    /// was called.
+    /// was called. Also gives what ends when the plans' memory is given back.
     pub(super) fn start(
         graph: Arc<Graph>,
         profile: Profile,
         lanes: Arc<Lanes>,
         limits: Limits,
         tuning: Arc<Tuning>,
-    ) -> Result<Arc<Self>> {
-        let plans = Self::nested(graph, profile, lanes, limits, tuning);
+    ) -> Result<(Arc<Self>, oneshot::Receiver<()>)> {
+        let (plans, released) = Self::make(graph, profile, lanes, limits, tuning);
         let tenant: Arc<dyn Tenant> = Arc::clone(&plans) as _;
         plans.lanes.tell(Arc::downgrade(&tenant));
         let worker = Arc::clone(&plans);
         let name = format!("compile-{}", plans.limits.name);
         std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || worker.work())?;
-        Ok(plans)
+        Ok((plans, released))
     }
 
     /// Plans for what follows a run: made by [`Plans::follow`] on the threads of those runs, not on one of their own.
@@ -63,7 +65,18 @@ impl Plans {
         limits: Limits,
         tuning: Arc<Tuning>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Self::make(graph, profile, lanes, limits, tuning).0
+    }
+
+    fn make(
+        graph: Arc<Graph>,
+        profile: Profile,
+        lanes: Arc<Lanes>,
+        limits: Limits,
+        tuning: Arc<Tuning>,
+    ) -> (Arc<Self>, oneshot::Receiver<()>) {
+        let (sender, released) = oneshot::channel();
+        let plans = Arc::new(Self {
             graph,
             profile,
             lanes,
@@ -73,7 +86,9 @@ impl Plans {
             state: Mutex::default(),
             wake: Condvar::new(),
             progress: Condvar::new(),
-        })
+            _released: sender,
+        });
+        (plans, released)
     }
 
     /// The plan for these inputs on this lane, made now and here if it is not there yet.
@@ -92,7 +107,8 @@ impl Plans {
             Some(berth) => berth,
             None => {
                 // Another run may have been quicker: then its executable is let go.
-                let berth = Berth { executable: lane.prepare(&plan.program)?, lane: Arc::clone(lane) };
+                let executable = lane.prepare_for(&self.limits.account, &plan.program)?;
+                let berth = Berth { executable, lane: Arc::clone(lane) };
                 plan.settle(index, berth.clone());
                 berth
             }
@@ -251,7 +267,7 @@ impl Plans {
             Ok(program)
         };
         let lane = self.lanes.get(self.lanes.working())?;
-        self.times.time("tuning", || self.tuning.measure(&lane, &compile))
+        self.times.time("tuning", || self.tuning.measure(&lane, &self.limits.account, &compile))
     }
 
     /// Compiles, and prepares on the first lane that works, so that the driver has compiled too.
@@ -292,27 +308,27 @@ impl Plans {
 
     fn prepare(&self, plan: &Plan, index: usize) -> Result<()> {
         let lane = self.lanes.get(index)?;
-        let executable = self.times.time("preparing", || lane.prepare(&plan.program))?;
+        let prepare = || lane.prepare_for(&self.limits.account, &plan.program);
+        let executable = self.times.time("preparing", prepare)?;
         self.times.time("driver", || lane.touch(&executable))?;
         plan.settle(index, Berth { executable, lane });
         self.lanes.say_changed();
         Ok(())
     }
 
+    /// Counts weights, activations and buffers of `program` on every lane before anything is allocated.
     fn check_memory(&self, program: &Program) -> Result<()> {
-        let Some(budget) = self.limits.memory_bytes else { return Ok(()) };
-        let lanes = self.lanes.count() as u64;
-        let used: u64 = self.lanes.all().iter().map(|l| l.memory_bytes()).sum();
-        let needed = (program.constant_bytes() + program.pool_bytes().iter().sum::<u64>()) * lanes;
-        // Weights and arenas that are there already are shared: only what goes beyond them counts.
-        let beyond = needed.saturating_sub(used);
-        if used + beyond > budget {
-            return Err(Error::resource_exhausted(format!(
-                "model {} needs {needed} bytes of device memory on {lanes} lanes, {used} are in use, the budget is {budget}",
-                self.limits.name
-            )));
-        }
-        Ok(())
+        let lanes = self.lanes.all();
+        let bytes = lanes.iter().filter(|lane| !lane.is_lost()).map(|lane| lane.needs(program)).sum();
+        let place = |e: Error| e.at(format_args!("model {} on {} lanes", self.limits.name, lanes.len()));
+        self.limits.account.check(bytes).map_err(place)
+    }
+
+    /// Lets go of everything on lane `index`; gives the plans that had it, with the size of their inputs.
+    pub(super) fn vacate(&self, index: usize) -> Vec<(usize, Arc<Plan>)> {
+        let plans: Vec<_> = self.state().ready.iter().map(|(key, plan)| (elements(key), Arc::clone(plan))).collect();
+        plans.iter().for_each(|(_, plan)| plan.vacate(index));
+        plans
     }
 
     fn publish(&self, key: &[Given], plan: &Arc<Plan>) {
@@ -405,9 +421,10 @@ impl Plans {
 impl Tenant for Plans {
     /// What was on it is made again: the smallest batch first, before anything else that can wait.
     fn replaced(&self, index: usize) {
-        let mut state = self.state();
-        let mut plans: Vec<_> = state.ready.iter().map(|(key, plan)| (elements(key), Arc::clone(plan))).collect();
+        // Memory that the lost device held must not count beside what takes its place.
+        let mut plans = self.vacate(index);
         plans.sort_by_key(|(elements, _)| *elements);
+        let mut state = self.state();
         for (_, plan) in plans.into_iter().rev() {
             state.background.push_front(Task::Lane { plan, lane: index });
         }

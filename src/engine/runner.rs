@@ -16,8 +16,8 @@ use crate::tensor::Tensor;
 /// Lanes that a run is given to at most, each lost before it was begun.
 const MAX_ATTEMPTS: usize = 8;
 
-/// Runs `plan` on the lane with the least work among those that hold it. Where all are lost it waits for one; what a lane had
-/// not begun when it was lost goes to another.
+/// Runs `plan` on the lane with the least work among those that hold it; not where something is being warmed, if there is
+/// another. Where all are lost it waits for one; what a lane had not begun when it was lost goes to another.
 pub(super) async fn run(
     lanes: &Lanes,
     plan: &Arc<Plan>,
@@ -45,7 +45,7 @@ pub(super) async fn run(
 }
 
 fn pick(plan: &Plan) -> Option<(usize, Berth)> {
-    plan.ready().min_by_key(|(_, berth)| berth.lane.backlog())
+    plan.ready().min_by_key(|(_, berth)| (berth.lane.is_warming(), berth.lane.backlog()))
 }
 
 /// Why there is no output.

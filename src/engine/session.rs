@@ -5,6 +5,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use super::compile::{prove_rows, specialise};
 use super::device::Times;
 use super::ir::{Given, Graph, Profile};
@@ -70,12 +72,23 @@ pub struct Session {
     profile: Profile,
     /// Inputs whose values decide shapes or control flow: programs are compiled for what they hold.
     by_value: Vec<bool>,
+    released: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl Session {
-    pub(super) fn new(graph: Arc<Graph>, plans: Arc<Plans>, profile: Profile, single: Option<String>) -> Self {
-        let by_value = deciding_inputs(&graph);
-        Self { graph, plans, verdicts: Mutex::default(), single, profile, by_value }
+    pub(super) fn new(
+        graph: Arc<Graph>,
+        (plans, released): (Arc<Plans>, oneshot::Receiver<()>),
+        profile: Profile,
+        single: Option<String>,
+    ) -> Self {
+        let (by_value, released) = (deciding_inputs(&graph), Mutex::new(Some(released)));
+        Self { graph, plans, verdicts: Mutex::default(), single, profile, by_value, released }
+    }
+
+    /// Ends when the session is gone and its device memory given back; the first caller gets it.
+    pub fn released(&self) -> Option<oneshot::Receiver<()>> {
+        self.released.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Names, types and declared extents of inputs and outputs.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::device::{Adapter, Lane};
+use super::device::{Account, Adapter, Lane};
 use super::ir::{Choices, Program};
 use super::tuning_file::{self, Subject, Unusable};
 use crate::error::{Code, Error, Result};
@@ -98,11 +98,16 @@ impl Tuning {
     }
 
     /// Times on `lane` the candidates of those problems of a program for which nothing is known, and keeps the winners.
-    /// `compile` makes the program under given choices.
+    /// `compile` makes the program under given choices, memory is `account`'s.
     ///
     /// # Errors
     /// Those of compiling and running it.
-    pub(super) fn measure(&self, lane: &Lane, compile: &dyn Fn(&Choices) -> Result<Program>) -> Result<()> {
+    pub(super) fn measure(
+        &self,
+        lane: &Lane,
+        account: &Arc<Account>,
+        compile: &dyn Fn(&Choices) -> Result<Program>,
+    ) -> Result<()> {
         if !self.measures() {
             return Ok(());
         }
@@ -120,7 +125,7 @@ impl Tuning {
             let named =
                 |(key, candidates): (&String, &Vec<String>)| Some((key.clone(), candidates.get(round)?.clone()));
             choices.extend(open.iter().filter_map(named));
-            let timings = match compile(&choices).and_then(|program| timed(lane, program)) {
+            let timings = match compile(&choices).and_then(|program| timed(lane, account, program)) {
                 Ok(timings) => timings,
                 // The defaults must run; what else the driver refuses is not chosen.
                 Err(error) if round > 0 && error.code() != Code::Unavailable => {
@@ -175,8 +180,8 @@ fn open_problems(program: &Program, known: &Choices) -> BTreeMap<String, Vec<Str
 type Timing = (String, String, Duration);
 
 /// Runs `program` on `lane` on zeros and times how its problems are solved.
-fn timed(lane: &Lane, program: Program) -> Result<Vec<Timing>> {
-    let executable = lane.prepare(&Arc::new(program))?;
+fn timed(lane: &Lane, account: &Arc<Account>, program: Program) -> Result<Vec<Timing>> {
+    let executable = lane.prepare_for(account, &Arc::new(program))?;
     lane.warm(&executable)?;
     let mut found = Vec::new();
     for (index, segment) in executable.program().segments.iter().enumerate().filter(|(_, s)| !s.problems.is_empty()) {

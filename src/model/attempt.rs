@@ -4,24 +4,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::config::ModelConfig;
 use super::id::ServableId;
 use super::loader::{Loaded, Loader};
+use super::servable::Context;
+use super::warm_up::warm;
+use crate::batch::Clock;
 use crate::error::{Code, Error, Result};
 
 /// One version to be loaded.
-pub(super) struct Attempt {
+pub(super) struct Attempt<C> {
     pub(super) id: ServableId,
     pub(super) path: PathBuf,
     pub(super) config: ModelConfig,
     pub(super) loader: Arc<dyn Loader>,
+    pub(super) context: Context<C>,
     /// Loads that may go on at a time.
     pub(super) slots: Arc<Semaphore>,
 }
 
-impl Attempt {
+impl<C: Clock> Attempt<C> {
     /// Loads it; what failed because files could not be read is tried again.
     ///
     /// # Errors
@@ -45,10 +50,15 @@ impl Attempt {
     async fn on_thread(self: Arc<Self>) -> Result<Loaded> {
         let _slot = self.slots.acquire().await;
         let (send, receive) = oneshot::channel();
-        let attempt = Arc::clone(&self);
+        let (attempt, runtime) = (Arc::clone(&self), Handle::current());
         std::thread::Builder::new().name(format!("load {}", self.id)).spawn(move || {
+            let Attempt { id, path, config, loader, context, .. } = &*attempt;
+            let loaded = loader.load(id, path, config).and_then(|loaded| {
+                warm(id, &loaded, path, context, &runtime)?;
+                Ok(loaded)
+            });
             // Fails only when the manager is gone.
-            let _ = send.send(attempt.loader.load(&attempt.id, &attempt.path, &attempt.config));
+            let _ = send.send(loaded);
         })?;
         receive.await.unwrap_or_else(|_| Err(Error::internal(format!("loading {} panicked", self.id))))
     }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::batch::Parameters;
+use crate::engine::MemoryShare;
 use crate::error::{Error, Result};
 
 /// Which of the versions in a folder are to be served.
@@ -33,6 +35,15 @@ pub enum Transition {
     SaveMemory,
 }
 
+/// Which requests to a model are written down, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logging {
+    /// The name of the log.
+    pub prefix: String,
+    /// The part of the requests, between 0 and 1.
+    pub sampling_rate: f64,
+}
+
 /// One model of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
@@ -48,8 +59,10 @@ pub struct ModelConfig {
     pub labels: BTreeMap<String, i64>,
     /// How to batch; `None`: never merge requests.
     pub batching: Option<Parameters>,
-    /// Most of the device memory that the model may take, between 0 and 1.
-    pub memory_fraction: Option<f64>,
+    /// The device memory that its versions together may take.
+    pub memory: MemoryShare,
+    /// Which requests are written down; `None`: none.
+    pub logging: Option<Arc<Logging>>,
 }
 
 impl ModelConfig {
@@ -62,7 +75,8 @@ impl ModelConfig {
             version_policy: VersionPolicy::default(),
             labels: BTreeMap::new(),
             batching: Some(Parameters::default()),
-            memory_fraction: None,
+            memory: MemoryShare::default(),
+            logging: None,
         }
     }
 }
@@ -88,6 +102,21 @@ pub fn check_model_name(name: &str) -> Result<()> {
     };
     let shown: String = name.chars().take(NAME_MAX).collect();
     Err(Error::invalid_argument(format!("the model name {shown:?} is not allowed, expected {expected}")))
+}
+
+/// Refuses models whose requests are to be written down where there is no place for that.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` naming the first such model.
+pub fn check_logging(configs: &[ModelConfig], is_possible: bool) -> Result<()> {
+    match configs.iter().find(|config| config.logging.is_some() && !is_possible) {
+        None => Ok(()),
+        Some(ModelConfig { name, .. }) => {
+            let what =
+                format!("model {name} has a logging_config, but no --request_log_dir says where requests may go");
+            Err(Error::invalid_argument(what))
+        }
+    }
 }
 
 #[cfg(test)]

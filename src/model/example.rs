@@ -214,7 +214,7 @@ impl FeatureSpec {
 }
 
 /// The integers that a type can hold, of those that an `int64` feature can; all for floats, which round.
-fn range(dtype: DType) -> (i64, i64) {
+pub(super) fn range(dtype: DType) -> (i64, i64) {
     match dtype {
         DType::U32 => (0, u32::MAX.into()),
         DType::I32 => (i32::MIN.into(), i32::MAX.into()),

@@ -31,7 +31,7 @@ impl Clock for PausedClock {
 }
 
 pub(super) fn context() -> Context<PausedClock> {
-    Context { slots: 2, clock: Arc::new(PausedClock), observer: Arc::new(Silent) }
+    Context { slots: 2, clock: Arc::new(PausedClock), observer: Arc::new(Silent), warm_up: None }
 }
 
 /// Adds its version to every number of `x`, f32 of two axes with three columns, in 10 ms.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use toml::Value;
 
-use super::example::{Feature, FeatureKind};
+use super::example::{Feature, FeatureKind, range};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -65,8 +65,13 @@ pub(super) fn tensor(value: &Value, dtype: DType) -> Result<Tensor> {
     if dtype == DType::I64 {
         return Tensor::from_vec(shape, values.into_iter().map(integer).collect::<Result<Vec<i64>>>()?);
     }
-    let numbers = if dtype.is_integer() {
-        values.into_iter().map(|v| integer(v).map(|n| n as f64)).collect::<Result<Vec<_>>>()?
+    let numbers = if dtype.is_integer() || dtype == DType::Bool {
+        let (low, high) = range(dtype);
+        let within = |value: i64| match value {
+            value if (low..=high).contains(&value) => Ok(value as f64),
+            _ => Err(Error::invalid_argument(format!("{value}, expected a number from {low} to {high}"))),
+        };
+        values.into_iter().map(|v| integer(v).and_then(within)).collect::<Result<Vec<_>>>()?
     } else {
         values.into_iter().map(number).collect::<Result<Vec<_>>>()?
     };
@@ -107,4 +112,27 @@ pub(super) fn feature(value: &Value, kind: FeatureKind, count: usize) -> Result<
         }
         FeatureKind::Int64 => Feature::Ints(values.into_iter().map(integer).collect::<Result<_>>()?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_that_do_not_fit_are_refused() {
+        let one = |value: i64, dtype| tensor(&Value::Integer(value), dtype);
+        for (dtype, low, high) in [(DType::U8, 0, 255), (DType::I8, -128, 127), (DType::U32, 0, i64::from(u32::MAX))] {
+            for value in [low, high] {
+                assert_eq!(one(value, dtype).expect("it fits").to_i64s().expect("integers"), [value]);
+            }
+            for value in [low - 1, high + 1] {
+                let error = one(value, dtype).expect_err("it does not fit");
+                assert_eq!(error.message(), format!("{value}, expected a number from {low} to {high}"));
+            }
+        }
+        let truth = |value| tensor(&Value::Boolean(value), DType::Bool).expect("a truth");
+        assert_eq!((truth(true).bytes()[0], truth(false).bytes()[0]), (1, 0));
+        assert!(one(2, DType::Bool).is_err());
+        assert_eq!(one(i64::MIN, DType::I64).expect("any").to_i64s().expect("integers"), [i64::MIN]);
+    }
 }

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
 use super::config::ModelConfig;
 use super::face::Faces;
 use super::id::ServableId;
@@ -36,6 +38,11 @@ pub trait Model: Send + Sync + 'static {
     fn check_shapes(&self, shapes: &[Shape]) -> Result<()>;
     /// Runs; a dropped or late run is not executed unless it has begun.
     fn run(&self, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Running;
+    /// Ends when the model is gone and its device memory given back; `None` where nothing is to be waited for, and for all but
+    /// the first caller.
+    fn released(&self) -> Option<oneshot::Receiver<()>> {
+        None
+    }
 }
 
 impl Model for Session {
@@ -57,6 +64,10 @@ impl Model for Session {
 
     fn run(&self, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Running {
         Box::pin(self.run(inputs, deadline))
+    }
+
+    fn released(&self) -> Option<oneshot::Receiver<()>> {
+        self.released()
     }
 }
 
@@ -84,6 +95,8 @@ pub trait Loader: Send + Sync + 'static {
     /// # Errors
     /// Whatever keeps it from running. Those caused by reading files are tried again.
     fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded>;
+    /// Takes up what another configuration says of a model that may be loaded.
+    fn configured(&self, _config: &ModelConfig) {}
 }
 
 /// Bounds on the shapes that requests may make the engine compile.
@@ -150,8 +163,15 @@ pub(super) fn graph(path: &Path, import: ImportOptions) -> Result<Graph> {
 }
 
 impl Loader for EngineLoader {
+    fn configured(&self, config: &ModelConfig) {
+        if let Err(error) = self.engine.share_anew(&config.name, config.memory) {
+            tracing::warn!(model = config.name, "its memory stays as it was: {error}");
+        }
+    }
+
     fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded> {
         let start = Instant::now();
+        let account = self.engine.account(&id.name, config.memory)?;
         let graph = graph(path, self.import)?;
         let imported = start.elapsed();
         let settings = Settings::beside(path)?;
@@ -167,6 +187,7 @@ impl Loader for EngineLoader {
             warm: true,
             max_shapes_per_minute: self.bounds.per_minute_max,
             max_waiting: self.bounds.waiting_max,
+            account: Some(account),
             ..LoadOptions::default()
         };
         let faces = faces(path, &graph.signature)?;

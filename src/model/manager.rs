@@ -7,21 +7,27 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::config::{ModelConfig, Transition};
+use super::config::{ModelConfig, Transition, check_logging};
 use super::id::VersionChoice;
 use super::loader::Loader;
 use super::reconcile::{Command, Reconciler};
 use super::reload::check;
+use super::room::Wish;
 use super::servable::{Context, Servable};
 use super::state::{Board, Status};
 use crate::batch::Clock;
 use crate::error::{Error, Result};
+
+/// Wishes that wait to be heard; those who have more wait to tell them.
+const WISHES_MAX: usize = 64;
 
 /// How versions are found and loaded.
 #[derive(Clone, Debug)]
 pub struct ManagerOptions {
     /// Time between looks at the folders; `None`: once, at start and at each new configuration.
     pub poll_interval: Option<Duration>,
+    /// Whether the system is asked to tell of changes in the folders, which are then looked at too.
+    pub watch: bool,
     /// Versions that are loaded at a time, at least 1.
     pub load_threads: usize,
     /// How often a load that failed on reading files is tried again.
@@ -34,18 +40,26 @@ pub struct ManagerOptions {
     pub transition: Transition,
     /// Labels may stand for versions that are not available.
     pub lenient_labels: bool,
+    /// Where device memory does not suffice for a load, versions of other models go, the one asked for least lately first; they
+    /// are loaded again when they are asked for.
+    pub unload_idle: bool,
+    /// Whether there is a place to write requests down; else no model may want that.
+    pub logs_requests: bool,
 }
 
 impl Default for ManagerOptions {
     fn default() -> Self {
         Self {
             poll_interval: Some(Duration::from_secs(1)),
+            watch: true,
             load_threads: 2,
             load_retries_max: 5,
             load_retry_interval: Duration::from_secs(1),
             settle: Duration::from_secs(1),
             transition: Transition::default(),
             lenient_labels: false,
+            unload_idle: false,
+            logs_requests: false,
         }
     }
 }
@@ -65,6 +79,8 @@ pub struct Manager {
     serving: Arc<ArcSwap<Serving>>,
     board: watch::Receiver<Board>,
     commands: mpsc::Sender<Command>,
+    /// Versions to be loaded again.
+    pub(super) wanted: mpsc::Sender<Wish>,
     pub(super) options: ManagerOptions,
 }
 
@@ -80,12 +96,14 @@ impl Manager {
         context: Context<C>,
     ) -> Result<Self> {
         check(&configs)?;
+        check_logging(&configs, options.logs_requests)?;
         let serving = Arc::new(ArcSwap::from_pointee(Serving::new()));
         let (publish, board) = watch::channel(Board::default());
         let (commands, orders) = mpsc::channel(1);
         let reconciler = Reconciler::new(configs, options.clone(), loader, context, Arc::clone(&serving), publish);
-        tokio::spawn(reconciler.work(orders));
-        Ok(Self { serving, board, commands, options })
+        let (wanted, wishes) = mpsc::channel(WISHES_MAX);
+        tokio::spawn(reconciler.work(orders, wishes));
+        Ok(Self { serving, board, commands, wanted, options })
     }
 
     /// A loaded version; it stays loaded while it is held.
@@ -165,6 +183,7 @@ impl Manager {
     /// As [`Manager::start`], and when a model's platform would change; then nothing does.
     pub async fn reconfigure(&self, configs: Vec<ModelConfig>) -> Result<()> {
         check(&configs)?;
+        check_logging(&configs, self.options.logs_requests)?;
         let (done, applied) = oneshot::channel();
         self.commands.send(Command { configs, done }).await.map_err(|_| stopped())?;
         applied.await.map_err(|_| stopped())?

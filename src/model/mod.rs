@@ -2,9 +2,11 @@
 
 mod aspired;
 mod attempt;
+mod beside;
 mod binding;
 mod check;
 mod config;
+mod entry;
 mod example;
 mod face;
 #[cfg(test)]
@@ -17,14 +19,17 @@ mod observer;
 mod reconcile;
 mod reload;
 mod repository;
+mod room;
 mod servable;
 mod settings;
 mod signatures;
 mod state;
+mod warm_up;
+mod watcher;
 
 pub use binding::{bind, dtype_name, select_outputs};
 pub use check::check_versions;
-pub use config::{ModelConfig, Transition, VersionPolicy, check_model_name};
+pub use config::{Logging, ModelConfig, Transition, VersionPolicy, check_logging, check_model_name};
 pub use example::{Example, Feature, FeatureForm, FeatureKind, FeatureSpec};
 pub use face::{DEFAULT_SIGNATURE, EXAMPLES_INPUT, Face, Faces, Method};
 pub use id::{ServableId, VersionChoice};
@@ -36,3 +41,4 @@ pub use repository::scan;
 pub use servable::{Batching, Context, Prediction, Servable};
 pub use settings::{Named, Settings};
 pub use state::{Board, ModelStatus, State, Status};
+pub use warm_up::{Replaying, WarmUp};

@@ -1,28 +1,32 @@
 //! Brings what is loaded in line with what is configured and found on disk. One task owns all of it, so there is no lock and
 //! no order of events in which two loads or unloads of a version could meet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use super::aspired::{Aspired, Fingerprint, Found, Look, Unsettled};
+use super::aspired::{Aspired, Fingerprint, Found, Look};
 use super::attempt::Attempt;
 use super::config::{ModelConfig, Transition};
+use super::entry::Entry;
 use super::id::ServableId;
 use super::loader::{Loaded, Loader};
 use super::manager::{ManagerOptions, Serving, Versions};
 use super::reload::check_platforms;
+use super::room::Wish;
 use super::servable::{Context, Servable};
-use super::state::{Board, ModelStatus, State, Status};
+use super::state::{Board, State};
+use super::watcher::Watcher;
 use crate::batch::Clock;
 use crate::error::{Error, Result};
 
-/// Ended versions that a model's status still lists.
-const ENDED_MAX: usize = 32;
+/// How long changes in folders are gathered before they are read.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// A new configuration.
 pub(super) struct Command {
@@ -37,83 +41,20 @@ enum Event {
     Drained(ServableId),
 }
 
-/// One model: what is wanted and what is there.
-struct Entry {
-    /// `None` once it was taken out of the configuration.
-    config: Option<ModelConfig>,
-    /// How the files of versions looked when their load began.
-    tried: BTreeMap<i64, Fingerprint>,
-    /// Versions that are being written.
-    unsettled: Unsettled,
-    last_base: Option<PathBuf>,
-    /// Versions that were loaded from a folder that is no longer the model's.
-    stale: BTreeSet<i64>,
-    loaded: BTreeMap<i64, Arc<Servable>>,
-    status: ModelStatus,
-}
-
-impl Entry {
-    fn set(&mut self, version: i64, state: State, error: Option<Error>) {
-        self.status.versions.insert(version, Status { state, error });
-    }
-
-    fn state(&self, version: i64) -> Option<State> {
-        self.status.versions.get(&version).map(|s| s.state)
-    }
-
-    /// Versions that may be unloaded: no longer wanted, and not the last that answers while a wanted one does not yet.
-    fn surplus(&self, transition: Transition) -> Vec<i64> {
-        let aspired = &self.status.aspired;
-        let may = match (&self.config, transition) {
-            (None, _) => true,
-            // What is wanted and cannot be had replaces nothing.
-            (Some(_), _) if aspired.is_empty() => false,
-            (Some(_), Transition::SaveMemory) => true,
-            (Some(_), Transition::KeepServing) => aspired.iter().any(|v| self.loaded.contains_key(v)),
-        };
-        let goes = |version: &i64| {
-            let moved = transition == Transition::SaveMemory && self.stale.contains(version);
-            may && (moved || !aspired.contains(version))
-        };
-        self.loaded.keys().copied().filter(goes).collect()
-    }
-
-    /// Versions that are loaded, being loaded, or being unloaded.
-    fn known(&self) -> BTreeSet<i64> {
-        let alive = self.status.versions.iter().filter(|(_, s)| !matches!(s.state, State::Start | State::End));
-        alive.map(|(version, _)| *version).filter(|version| !self.stale.contains(version)).collect()
-    }
-
-    /// Whether a version that is to be served must wait until others are gone.
-    fn must_wait(&self, transition: Transition) -> bool {
-        let is_leaving = |(version, status): (&i64, &Status)| {
-            status.state == State::Unloading
-                || (status.state == State::Available && !self.status.aspired.contains(version))
-        };
-        transition == Transition::SaveMemory && self.status.versions.iter().any(is_leaving)
-    }
-
-    /// Forgets the lowest versions that have ended, beyond so many.
-    fn prune(&mut self) {
-        let is_over = |(v, s): &(&i64, &Status)| s.state == State::End && !self.status.aspired.contains(v);
-        let ended = self.status.versions.iter().filter(is_over);
-        let ended: Vec<_> = ended.map(|(v, _)| *v).collect();
-        for version in &ended[..ended.len().saturating_sub(ENDED_MAX)] {
-            self.status.versions.remove(version);
-            self.tried.remove(version);
-        }
-    }
-}
-
 /// The task behind a manager.
 pub(super) struct Reconciler<C> {
-    options: ManagerOptions,
+    pub(super) options: ManagerOptions,
     loader: Arc<dyn Loader>,
     context: Context<C>,
-    models: BTreeMap<Arc<str>, Entry>,
+    pub(super) models: BTreeMap<Arc<str>, Entry>,
     serving: Arc<ArcSwap<Serving>>,
     board: watch::Sender<Board>,
     load_slots: Arc<Semaphore>,
+    /// `None` where nothing is watched.
+    watcher: Option<Watcher>,
+    changed: Arc<Notify>,
+    /// When the folders are to be read because something has changed in them.
+    due: Option<Instant>,
     report: mpsc::UnboundedSender<Event>,
     /// Never holds more than one event for each version being loaded or unloaded.
     events: mpsc::UnboundedReceiver<Event>,
@@ -130,18 +71,38 @@ impl<C: Clock> Reconciler<C> {
     ) -> Self {
         let (report, events) = mpsc::unbounded_channel();
         let load_slots = Arc::new(Semaphore::new(options.load_threads.max(1)));
-        let models = BTreeMap::new();
-        let mut made = Self { options, loader, context, models, serving, board, load_slots, report, events };
+        let changed = Arc::new(Notify::new());
+        let watcher = options.watch.then(|| Watcher::start(Arc::clone(&changed)));
+        let (models, due) = (BTreeMap::new(), None);
+        let mut made = Self {
+            options,
+            loader,
+            context,
+            models,
+            serving,
+            board,
+            load_slots,
+            watcher,
+            changed,
+            due,
+            report,
+            events,
+        };
         made.configure(configs);
         made
     }
 
     /// Works until the manager is dropped.
-    pub(super) async fn work(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) async fn work(mut self, mut commands: mpsc::Receiver<Command>, mut wishes: mpsc::Receiver<Wish>) {
         self.look().await;
+        let changed = Arc::clone(&self.changed);
         loop {
             let poll = self.next_look();
             tokio::select! {
+                // More changes mostly follow the first: all of them are read at once.
+                () = changed.notified() => {
+                    self.due.get_or_insert_with(|| Instant::now() + GATHER);
+                }
                 command = commands.recv() => {
                     let Some(Command { configs, done }) = command else { return };
                     let checked = check_platforms(&self.platforms(), &configs);
@@ -151,6 +112,13 @@ impl<C: Clock> Reconciler<C> {
                     }
                     // Whoever asked may have gone; the configuration holds all the same.
                     let _ = done.send(checked);
+                }
+                Some(Wish { id, begun }) = wishes.recv() => {
+                    if self.wake(&id) {
+                        self.look().await;
+                    }
+                    // Whoever wished may have gone.
+                    let _ = begun.send(());
                 }
                 Some(event) = self.events.recv() => {
                     if self.heed(event) {
@@ -166,7 +134,8 @@ impl<C: Clock> Reconciler<C> {
     fn next_look(&self) -> Option<Duration> {
         let settling = self.models.values().any(|entry| !entry.unsettled.is_empty());
         let settle = settling.then_some(self.options.settle);
-        self.options.poll_interval.into_iter().chain(settle).min()
+        let due = self.due.map(|due| due.saturating_duration_since(Instant::now()));
+        self.options.poll_interval.into_iter().chain(settle).chain(due).min()
     }
 
     fn platforms(&self) -> BTreeMap<Arc<str>, String> {
@@ -179,19 +148,13 @@ impl<C: Clock> Reconciler<C> {
             entry.config = None;
         }
         for config in configs {
-            let entry = self.models.entry(config.name.as_str().into()).or_insert_with(|| Entry {
-                config: None,
-                tried: BTreeMap::new(),
-                unsettled: Unsettled::new(),
-                last_base: None,
-                stale: BTreeSet::new(),
-                loaded: BTreeMap::new(),
-                status: ModelStatus::default(),
-            });
+            let entry = self.models.entry(config.name.as_str().into()).or_default();
             if entry.last_base.as_ref().is_some_and(|base| *base != config.base_path) {
                 entry.stale = entry.loaded.keys().copied().collect();
             }
             entry.last_base = Some(config.base_path.clone());
+            self.loader.configured(&config);
+            entry.loaded.values().for_each(|servable| servable.set_logging(config.logging.clone()));
             entry.config = Some(config);
         }
         self.publish();
@@ -205,14 +168,22 @@ impl<C: Clock> Reconciler<C> {
             Some((Arc::clone(name), base, policy, entry.known(), entry.unsettled.clone()))
         });
         let (asked, settle): (Vec<_>, _) = (asked.collect(), self.options.settle);
+        let mut watcher = self.watcher.take();
+        self.due = None;
         let scans = tokio::task::spawn_blocking(move || {
+            // Watched before it is read: what changes meanwhile is told.
+            if let Some(watcher) = &mut watcher {
+                let bases: Vec<PathBuf> = asked.iter().map(|(_, base, ..)| base.clone()).collect();
+                watcher.follow(&bases);
+            }
             let look = |(name, base, policy, known, unsettled): (Arc<str>, PathBuf, _, _, _)| {
                 let look = Look { policy: &policy, known: &known, unsettled: &unsettled, settle };
                 (name, look.at(&base))
             };
-            asked.into_iter().map(look).collect::<BTreeMap<_, _>>()
+            (asked.into_iter().map(look).collect::<BTreeMap<_, _>>(), watcher)
         });
-        let Ok(mut scans) = scans.await else { return };
+        let Ok((mut scans, watcher)) = scans.await else { return };
+        self.watcher = watcher;
         let names: Vec<_> = self.models.keys().cloned().collect();
         for name in names {
             let found = scans.remove(&name).unwrap_or_else(|| Ok(Aspired::default()));
@@ -255,6 +226,7 @@ impl<C: Clock> Reconciler<C> {
             // One that failed is tried again when its files change; one that was unloaded, when it is wanted again.
             let again = status.is_some_and(|s| {
                 s.state == State::End
+                    && !s.idle
                     && (s.error.is_none() || files.is_some_and(|f| entry.tried.get(version) != Some(&f)))
             });
             if status.is_none() || again {
@@ -275,13 +247,14 @@ impl<C: Clock> Reconciler<C> {
     /// Loads a version on a thread of its own, when one of the load slots is free.
     fn load(&mut self, id: ServableId, path: PathBuf, files: Option<Fingerprint>, config: ModelConfig) {
         if let Some(entry) = self.models.get_mut(&id.name) {
-            entry.set(id.version, State::Loading, None);
+            entry.advance(id.version, State::Loading);
             entry.tried.extend(files.map(|files| (id.version, files)));
         }
         let (loader, slots, report) = (Arc::clone(&self.loader), Arc::clone(&self.load_slots), self.report.clone());
         let (retries, interval) = (self.options.load_retries_max, self.options.load_retry_interval);
+        let context = self.context.clone();
         tokio::spawn(async move {
-            let attempt = Attempt { id: id.clone(), path, config, loader, slots };
+            let attempt = Attempt { id: id.clone(), path, config, loader, context, slots };
             let loaded = attempt.with_retries(retries, interval).await;
             // The manager may have been dropped; then nobody needs the model.
             let _ = report.send(Event::Loaded(id, loaded));
@@ -290,14 +263,23 @@ impl<C: Clock> Reconciler<C> {
 
     /// Takes up an event; whether the folders must be read again because of it.
     fn heed(&mut self, event: Event) -> bool {
-        let mut wanted_again = false;
+        let mut came_back = false;
         match event {
             Event::Loaded(id, Ok(loaded)) => self.serve(id, loaded),
             Event::Loaded(id, Err(error)) => {
+                if self.make_room(&id, &error) {
+                    self.publish();
+                    // It is tried again when something has gone or come.
+                    return false;
+                }
                 tracing::error!(model = %id.name, version = id.version, code = error.code().name(), "not loaded: {error}");
                 if let Some(entry) = self.models.get_mut(&id.name) {
                     let serves = entry.loaded.contains_key(&id.version);
-                    entry.set(id.version, if serves { State::Available } else { State::End }, Some(error));
+                    let state = if serves { State::Available } else { State::End };
+                    match entry.is_idle(id.version) {
+                        true => entry.set_idle(id.version, state, Some(error)),
+                        false => entry.set(id.version, state, Some(error)),
+                    }
                 }
             }
             Event::Drained(id) => {
@@ -306,29 +288,36 @@ impl<C: Clock> Reconciler<C> {
                 let gone = self.models.get_mut(&id.name).filter(|entry| !entry.loaded.contains_key(&id.version));
                 if let Some(entry) = gone {
                     entry.stale.remove(&id.version);
-                    entry.set(id.version, State::End, None);
-                    // It came back while its last requests were being answered, or others wait for its memory.
-                    wanted_again = entry.status.aspired.contains(&id.version)
-                        || entry.status.versions.values().any(|status| status.state == State::Start);
+                    entry.advance(id.version, State::End);
+                    // Perhaps while its last requests were being answered.
+                    came_back = entry.status.aspired.contains(&id.version) && !entry.is_idle(id.version);
                 }
+                self.retry_for_room();
             }
         }
         self.publish();
-        wanted_again
+        // Others may have waited for this one's memory.
+        came_back || self.any_in(State::Start)
     }
 
     /// Makes a loaded version answer requests, unless it is no longer wanted.
     fn serve(&mut self, id: ServableId, loaded: Loaded) {
         let Some(entry) = self.models.get_mut(&id.name) else { return };
-        if entry.config.is_none() || !entry.status.aspired.contains(&id.version) {
+        let wanted = entry.config.as_ref().filter(|_| entry.status.aspired.contains(&id.version));
+        let Some(logging) = wanted.map(|config| config.logging.clone()) else {
             entry.set(id.version, State::End, None);
             return;
-        }
+        };
+        let released = loaded.model.released();
         let (servable, ended) = Servable::start(id.clone(), loaded, &self.context);
+        servable.set_logging(logging);
         let (report, drained) = (self.report.clone(), id.clone());
         tokio::spawn(async move {
-            // The sender is dropped, never used: the error is the news.
+            // The senders are dropped, never used: the error is the news.
             let _ = ended.await;
+            if let Some(released) = released {
+                let _ = released.await;
+            }
             let _ = report.send(Event::Drained(drained));
         });
         tracing::info!(model = %id.name, version = id.version, "available");
@@ -351,13 +340,14 @@ impl<C: Clock> Reconciler<C> {
     }
 
     /// Lets requests and watchers see how things are.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         self.models.retain(|_, entry| {
             entry.config.is_some() || !entry.status.versions.values().all(|status| status.state == State::End)
         });
-        let serving = self.models.iter().map(|(name, entry)| {
-            let labels = entry.config.as_ref().map(|c| c.labels.clone()).unwrap_or_default();
-            (Arc::clone(name), Versions { loaded: entry.loaded.clone(), labels })
+        let lenient = self.options.lenient_labels;
+        let serving = self.models.iter_mut().map(|(name, entry)| {
+            entry.label(lenient);
+            (Arc::clone(name), Versions { loaded: entry.loaded.clone(), labels: entry.labels.clone() })
         });
         self.serving.store(Arc::new(serving.collect()));
         let models = self.models.iter().map(|(name, entry)| (Arc::clone(name), entry.status.clone())).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::config::{ModelConfig, check_model_name};
 use super::manager::Manager;
-use super::state::{Board, ModelStatus, State};
+use super::state::{Board, ModelStatus};
 use crate::error::{Error, Result};
 
 /// The models that could not be brought to what a configuration wants, in its order, and why.
@@ -48,10 +48,9 @@ impl Manager {
             let what = format!("not yet available after {} s (reload_timeout_s), it goes on", timeout.as_secs());
             (!model.is_settled()).then(|| Error::deadline_exceeded(what))
         };
-        let is_available = |v: &i64| model.versions.get(v).is_some_and(|s| s.state == State::Available);
+        let is_given = |label: &str, version: i64| self.labelled(name, label).is_ok_and(|given| given == version);
         let of_label = || {
-            let (_, version) =
-                labels.iter().find(|(_, v)| !is_available(v)).filter(|_| !self.options.lenient_labels)?;
+            let (_, version) = labels.iter().find(|(label, version)| !is_given(label, **version))?;
             Some(Error::failed_precondition(format!(
                 "Request to assign label to version {version} of model {name}, which is not currently available for inference"
             )))

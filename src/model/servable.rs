@@ -2,15 +2,19 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
 
+use super::config::Logging;
 use super::face::{Face, Faces};
 use super::id::ServableId;
 use super::loader::{Loaded, Model};
 use super::observer::{Observer, Scoped};
+use super::warm_up::WarmUp;
 use crate::batch::{
     Answer, BatchReport, Batcher, Clock, Closed, Guard, Join, Observer as _, Parameters, Request, Tally, Timing,
     Waiting,
@@ -21,6 +25,9 @@ use crate::tensor::{Dim, Shape, Signature, Tensor};
 
 /// Inner shapes whose merging is remembered, a version; beyond it all are asked for again.
 const LOTS_MAX: usize = 256;
+
+/// What times of use count from.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// An answered request.
 pub type Prediction = Answer;
@@ -33,11 +40,18 @@ pub struct Context<C> {
     pub clock: Arc<C>,
     /// Receives statistics.
     pub observer: Arc<dyn Observer>,
+    /// Replays requests that come with a version before it serves; `None`: they are not.
+    pub warm_up: Option<Arc<dyn WarmUp>>,
 }
 
 impl<C> Clone for Context<C> {
     fn clone(&self) -> Self {
-        Self { slots: self.slots, clock: Arc::clone(&self.clock), observer: Arc::clone(&self.observer) }
+        Self {
+            slots: self.slots,
+            clock: Arc::clone(&self.clock),
+            observer: Arc::clone(&self.observer),
+            warm_up: self.warm_up.clone(),
+        }
     }
 }
 
@@ -51,6 +65,8 @@ pub struct Servable {
     batcher: Batcher,
     observer: Arc<Scoped>,
     lots: Mutex<HashMap<Vec<Shape>, Arc<Lot>>>,
+    used_us: AtomicU64,
+    logging: ArcSwapOption<Logging>,
     /// Dropped with the version, which tells the manager.
     _alive: oneshot::Sender<()>,
 }
@@ -104,7 +120,29 @@ impl Servable {
         let batcher = Batcher::start(queue, context.slots, Arc::clone(&context.clock), observer.clone(), run);
         let (alive, ended) = oneshot::channel();
         let lots = Mutex::new(HashMap::new());
-        (Arc::new(Self { id, model, faces, parameters, batcher, observer, lots, _alive: alive }), ended)
+        let (used_us, logging) = (AtomicU64::new(0), ArcSwapOption::empty());
+        let made = Self { id, model, faces, parameters, batcher, observer, lots, used_us, logging, _alive: alive };
+        made.touch();
+        (Arc::new(made), ended)
+    }
+
+    fn touch(&self) {
+        self.used_us.store(EPOCH.elapsed().as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// Which of its requests are written down.
+    pub fn logging(&self) -> Option<Arc<Logging>> {
+        self.logging.load_full()
+    }
+
+    /// Has them written down so from now on.
+    pub(super) fn set_logging(&self, logging: Option<Arc<Logging>>) {
+        self.logging.store(logging);
+    }
+
+    /// When a request came last, or it was loaded, in microseconds since some moment.
+    pub fn last_used(&self) -> u64 {
+        self.used_us.load(Ordering::Relaxed)
     }
 
     /// Its name and version.
@@ -159,6 +197,7 @@ impl Servable {
         guard: Guard,
     ) -> impl Future<Output = Result<Prediction>> + Send + 'static {
         let servable = Arc::clone(self);
+        self.touch();
         async move {
             let shapes: Vec<_> = inputs.iter().map(|t| t.shape().clone()).collect();
             let (lot, merging) = servable.lot(&shapes).await?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::beside::beside;
 use crate::engine::{LoadOptions, Precision};
 use crate::error::{Error, Result};
 
@@ -57,19 +58,10 @@ impl Settings {
     /// # Errors
     /// `INVALID_ARGUMENT` naming the key or value that is wrong, and what the system reports on reading.
     pub fn beside(path: &Path) -> Result<Self> {
-        let folder = if path.is_file() { path.parent().unwrap_or(Path::new("")) } else { path };
-        let file = folder.join(FILE);
-        match std::fs::metadata(&file) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(e) => return Err(Error::from(e).at(file.display())),
-            Ok(metadata) if metadata.len() > MAX_BYTES => {
-                let message = format!("{}: {} bytes, at most {MAX_BYTES}", file.display(), metadata.len());
-                return Err(Error::invalid_argument(message));
-            }
-            Ok(_) => {}
+        match beside(path, FILE, MAX_BYTES)? {
+            None => Ok(Self::default()),
+            Some((file, text)) => Self::parse(&text).map_err(|e| e.at(file.display())),
         }
-        let text = std::fs::read_to_string(&file).map_err(|e| Error::from(e).at(file.display()))?;
-        Self::parse(&text).map_err(|e| e.at(file.display()))
     }
 
     /// `options` under these settings; batch sizes are left as they are.

@@ -24,6 +24,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
+use super::beside::beside;
 use super::example::{FeatureForm, FeatureKind, FeatureSpec};
 use super::face::{Face, Faces, Give, Method, Source, examples_spec, fits};
 use super::literal::{feature, filled, tensor};
@@ -72,18 +73,7 @@ type Mistake = (Range<usize>, String);
 /// # Errors
 /// `INVALID_ARGUMENT` with the file's name, the line, and what was expected there.
 pub(super) fn faces(path: &Path, model: &Signature) -> Result<Faces> {
-    let folder = if path.is_file() { path.parent().unwrap_or(Path::new("")) } else { path };
-    let file = folder.join(FILE);
-    match std::fs::metadata(&file) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Faces::new(model, BTreeMap::new())),
-        Err(e) => return Err(Error::from(e).at(file.display())),
-        Ok(metadata) if metadata.len() > MAX_BYTES => {
-            let message = format!("{}: {} bytes, expected at most {MAX_BYTES}", file.display(), metadata.len());
-            return Err(Error::invalid_argument(message));
-        }
-        Ok(_) => {}
-    }
-    let text = std::fs::read_to_string(&file).map_err(|e| Error::from(e).at(file.display()))?;
+    let Some((file, text)) = beside(path, FILE, MAX_BYTES)? else { return Ok(Faces::new(model, BTreeMap::new())) };
     let named = parse(&text, model).map_err(|(span, what)| {
         let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
         Error::invalid_argument(format!("{}:{line}: {what}", file.display()))

@@ -41,6 +41,8 @@ pub struct Status {
     pub state: State,
     /// What went wrong.
     pub error: Option<Error>,
+    /// It was unloaded to make room for others, and is loaded again when a request asks for it.
+    pub idle: bool,
 }
 
 /// Everything known about one configured model.
@@ -66,7 +68,7 @@ impl ModelStatus {
             State::Available => false,
             // It makes room for what is to come.
             State::Unloading => self.aspired.contains(version),
-            State::End => self.aspired.contains(version) && status.error.is_none(),
+            State::End => self.aspired.contains(version) && status.error.is_none() && !status.idle,
         };
         self.scanned && !self.unsettled && !self.versions.iter().any(is_due)
     }
@@ -80,9 +82,9 @@ impl ModelStatus {
         self.error.iter().cloned().chain(self.aspired.iter().rev().filter_map(of)).collect()
     }
 
-    /// Whether a version answers requests.
+    /// Whether a version answers requests, or would be loaded for one.
     pub fn is_available(&self) -> bool {
-        self.versions.values().any(|s| s.state == State::Available)
+        self.versions.values().any(|s| s.state == State::Available || s.idle)
     }
 
     /// Why no version answers requests, as far as known.

@@ -29,6 +29,7 @@ fn valued(arg: Arg, kind: Kind) -> Arg {
         // `--flag`, `--flag=true`, `--flag=false`.
         Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL"),
         Kind::Number | Kind::Fraction => arg.num_args(1).value_name("N"),
+        Kind::Signed => arg.num_args(1).allow_negative_numbers(true).value_name("N"),
         Kind::Text => arg.num_args(1).value_name("TEXT"),
     }
 }

@@ -8,14 +8,14 @@ use tonic::transport::Endpoint;
 use super::identity::Identities;
 use super::limits::Limits;
 use super::memory::{available_bytes, default_request_memory_bytes};
-use super::model_file::{batching, models, roots};
+use super::model_file::{batching, models, read, roots};
 use super::sealed::Sealed;
 use super::values::Values;
 use crate::api::config::metrics_path;
 use crate::api::{Admin, Collector, JsonLimits, RestOptions};
-use crate::engine::{EngineOptions, Precision, cache_folder};
+use crate::engine::{EngineOptions, MemoryBound, MemoryTotal, Precision, cache_folder};
 use crate::error::{Error, Result};
-use crate::model::{ManagerOptions, ModelConfig, ReadParameters, ShapeBounds, Transition};
+use crate::model::{ManagerOptions, ModelConfig, ReadParameters, ShapeBounds, Transition, check_logging};
 
 /// Threads of the host at most.
 const THREADS_MAX: usize = 1024;
@@ -25,6 +25,16 @@ const THREADS_MAX: usize = 1024;
 pub(super) enum Ready {
     Any,
     All,
+}
+
+/// A file that is read again and again.
+#[derive(Debug)]
+pub(super) struct Followed {
+    pub(super) path: PathBuf,
+    /// The time between looks.
+    pub(super) every: Duration,
+    /// What it said, if it could be read.
+    pub(super) text: Option<String>,
 }
 
 /// The settings, understood.
@@ -40,8 +50,8 @@ pub(super) struct Config {
     pub(super) host_threads: Option<usize>,
     pub(super) host: String,
     pub(super) models: Vec<ModelConfig>,
-    /// The file that names them and the time between looks at it, if it is to be followed.
-    pub(super) followed: Option<(PathBuf, Duration)>,
+    /// The file that names them, if it is to be followed.
+    pub(super) followed: Option<Followed>,
     pub(super) admin: Admin,
     pub(super) limits: Limits,
     pub(super) identities: Identities,
@@ -58,6 +68,10 @@ pub(super) struct Config {
     pub(super) rest_requests_max: usize,
     pub(super) engine: EngineOptions,
     pub(super) manager: ManagerOptions,
+    /// How often each request that comes with a version is replayed before it serves; 0: none is.
+    pub(super) warm_up: usize,
+    /// The folder that requests may be written to, and the bytes of one log.
+    pub(super) request_log: Option<(PathBuf, u64)>,
     pub(super) shapes: ShapeBounds,
     pub(super) strict_paths: bool,
     pub(super) request_memory_bytes: u64,
@@ -116,7 +130,11 @@ impl Values {
         let follow = seconds(&mut wrong, "model_config_file_poll_wait_seconds");
         let words = |name| self.text(name).split(',').map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned);
         let batching = wrong.one(batching(self));
+        // Read before the models are: what is written meanwhile is taken up later.
+        let followed = self.path("model_config_file").filter(|_| !follow.is_zero());
+        let followed = followed.map(|path| Followed { text: read(&path).ok(), path, every: follow });
         let models = wrong.all(models(self, batching.as_ref()));
+        wrong.one(check_logging(&models, self.path("request_log_dir").is_some()));
         let (port, http_port) = (wrong.one(self.number("port")), wrong.one(self.number("rest_api_port")));
         // As TensorFlow Serving's, port 0 is no port.
         let open = |port: u16| Some(port).filter(|port| *port > 0 || !self.is_tensorflow);
@@ -141,7 +159,7 @@ impl Values {
             host_threads: wrong.one(self.host_threads()),
             host: self.text("host").to_owned(),
             models,
-            followed: self.path("model_config_file").zip(Some(follow).filter(|every| !every.is_zero())),
+            followed,
             admin,
             limits: wrong.one(self.limits()),
             identities,
@@ -161,7 +179,7 @@ impl Values {
                 without: words("without").collect(),
                 with: words("with").collect(),
                 family: Some(self.text("family").to_owned()).filter(|f| !f.is_empty()),
-                memory_bytes: wrong.one(self.device_memory_bytes()),
+                memory: wrong.one(self.device_memory()),
                 precision: wrong.one(self.precision()),
                 tune: wrong.one(self.text("tune").parse()),
                 cache: cache_folder(self.text("cache_dir")),
@@ -169,6 +187,8 @@ impl Values {
                 hang_time: Duration::from_millis(wrong.one(self.number::<u32>("lane_hang_ms")).max(1).into()),
             },
             manager: self.manager(&mut wrong),
+            warm_up: self.warm_up(&mut wrong),
+            request_log: wrong.one(self.request_log()),
             shapes: ShapeBounds {
                 per_minute_max: wrong.one(self.number("max_shapes_per_model")),
                 ..ShapeBounds::default()
@@ -219,9 +239,11 @@ impl Values {
     }
 
     fn manager(&self, wrong: &mut Wrong) -> ManagerOptions {
-        let poll: u64 = wrong.one(self.number("file_system_poll_wait_seconds"));
+        let poll: i64 = wrong.one(self.number("file_system_poll_wait_seconds"));
         ManagerOptions {
-            poll_interval: Some(Duration::from_secs(poll)).filter(|d| !d.is_zero()),
+            poll_interval: u64::try_from(poll).ok().map(Duration::from_secs).filter(|d| !d.is_zero()),
+            // Zero means that the folders are read once, whatever happens in them.
+            watch: poll != 0,
             load_threads: self.load_threads(wrong),
             load_retries_max: wrong.one(self.number("max_num_load_retries")),
             load_retry_interval: Duration::from_micros(wrong.one(self.number("load_retry_interval_micros"))),
@@ -231,7 +253,22 @@ impl Values {
                 _ => Transition::SaveMemory,
             },
             lenient_labels: self.switch("allow_version_labels_for_unavailable_models"),
+            unload_idle: self.switch("unload_idle_models"),
+            logs_requests: self.path("request_log_dir").is_some(),
         }
+    }
+
+    fn warm_up(&self, wrong: &mut Wrong) -> usize {
+        let iterations: usize = wrong.one(self.number("num_request_iterations_for_warmup"));
+        if self.switch("enable_model_warmup") { iterations.max(1) } else { 0 }
+    }
+
+    fn request_log(&self) -> Result<Option<(PathBuf, u64)>> {
+        let Some(folder) = self.path("request_log_dir") else { return Ok(None) };
+        if !folder.is_dir() {
+            return Err(self.wrong("request_log_dir", "a folder"));
+        }
+        Ok(Some((folder, self.number("request_log_max_bytes")?)))
     }
 
     fn load_threads(&self, wrong: &mut Wrong) -> usize {
@@ -255,20 +292,14 @@ impl Values {
         Ok(session.into_iter().chain(split).chain(plain).max().filter(|n| *n > 0).map(|n| n.min(THREADS_MAX)))
     }
 
-    /// The budget in bytes, or the fraction of it or of the machine's memory.
-    fn device_memory_bytes(&self) -> Result<Option<u64>> {
-        let bytes = Some(self.number("device_memory_bytes")?).filter(|b| *b > 0);
+    /// How much device memory there is and which part of it models may take.
+    fn device_memory(&self) -> Result<MemoryBound> {
+        let total = match self.number("device_memory_bytes")? {
+            0 => MemoryTotal::Adapter { host_bytes: available_bytes() },
+            bytes => MemoryTotal::Bytes(bytes),
+        };
         let fraction: f64 = self.number("per_process_gpu_memory_fraction")?;
-        if fraction == 0.0 {
-            return Ok(bytes);
-        }
-        let total = bytes.or_else(available_bytes).ok_or_else(|| {
-            self.wrong(
-                "per_process_gpu_memory_fraction",
-                "device_memory_bytes beside it: the machine's memory is unknown",
-            )
-        })?;
-        Ok(Some((total as f64 * fraction) as u64))
+        Ok(MemoryBound { total, fraction: Some(fraction).filter(|f| *f > 0.0) })
     }
 
     fn precision(&self) -> Result<Precision> {

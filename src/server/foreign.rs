@@ -53,18 +53,6 @@ pub(super) const FOREIGN: &[Foreign] = &[
     ),
     ignored("saved_model_tags", Kind::Text, "serve", "ONNX models have no tags"),
     refused("use_alts_credentials", Kind::Switch, "false", "Google's ALTS is not supported"),
-    ignored(
-        "enable_model_warmup",
-        Kind::Switch,
-        "true",
-        "models are warmed with rows of zeros, not with recorded requests",
-    ),
-    ignored(
-        "num_request_iterations_for_warmup",
-        Kind::Number,
-        "0",
-        "models are warmed with rows of zeros, not with recorded requests",
-    ),
     ignored("remove_unused_fields_from_bundle_metagraph", Kind::Switch, "true", NO_TENSORFLOW),
     refused("prefer_tflite_model", Kind::Switch, "false", NO_TFLITE),
     ignored("num_tflite_pools", Kind::Number, "0", NO_TFLITE),
@@ -93,7 +81,7 @@ pub(super) fn foreign(name: &str, value: &str) -> Result<Fate> {
     let expected = |what: &str| Error::invalid_argument(format!("--{name}: {name} is {value:?}, expected {what}"));
     let is_default = match flag.kind {
         Kind::Switch => truth(value).ok_or_else(|| expected("true or false"))?.to_string() == flag.default,
-        Kind::Number | Kind::Fraction => {
+        Kind::Number | Kind::Signed | Kind::Fraction => {
             value.trim().parse::<f64>().map_err(|_| expected("a number"))?.to_string() == flag.default
         }
         Kind::Text => value == flag.default,

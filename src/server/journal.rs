@@ -6,8 +6,9 @@ use std::time::UNIX_EPOCH;
 use super::config::Otlp;
 use super::spans::{Sending, Spans};
 use super::telemetry::Metrics;
-use crate::api::{Call, Collector, Observer, Seldom, Span, TraceParent, Trail, Value, random};
+use crate::api::{Call, Collector, Logged, Observer, Seldom, Span, TraceParent, Trail, Value, random};
 use crate::error::Code;
+use crate::model::ServableId;
 
 /// Tells of calls.
 #[derive(Debug)]
@@ -117,5 +118,9 @@ impl Observer for Journal {
         if let Some((spans, trail)) = self.spans.as_ref().zip(trail) {
             self.record(spans, call, &trail);
         }
+    }
+
+    fn logged(&self, id: &ServableId, outcome: Logged) {
+        self.metrics.logged(id, outcome);
     }
 }

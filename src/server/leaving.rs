@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::spans::Sending;
-use crate::api::{InFlight, Phase, Rest};
+use crate::api::{InFlight, Phase, RequestLog, Rest};
 
 /// How long errors may take to reach those whose requests were given up.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -31,6 +31,8 @@ pub(super) struct Leaving {
     pub(super) in_flight: [Arc<InFlight>; 2],
     /// What sends spans.
     pub(super) sending: Option<Sending>,
+    /// What writes requests down.
+    pub(super) log: Option<Arc<RequestLog>>,
 }
 
 impl Leaving {
@@ -53,6 +55,10 @@ impl Leaving {
         let _ = tokio::time::timeout(GOODBYE, ended(servers)).await;
         if let Some(sending) = self.sending {
             sending.finish().await;
+        }
+        if let Some(log) = self.log {
+            // Writing may take a moment, as answering requests did.
+            let _ = tokio::time::timeout(self.drain, tokio::task::spawn_blocking(move || log.finish())).await;
         }
     }
 

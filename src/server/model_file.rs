@@ -10,7 +10,11 @@ use crate::batch::Parameters;
 use crate::error::{Error, Result};
 use crate::model::{Manager, ModelConfig, check_model_name};
 
-fn read(path: &Path) -> Result<String> {
+/// The text of a configuration file.
+///
+/// # Errors
+/// Those of reading it, with its name.
+pub(super) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| Error::from(e).at(path.display()))
 }
 
@@ -52,12 +56,6 @@ fn from_file(path: &Path, batching: Option<&Parameters>) -> Result<Vec<ModelConf
     for model in &mut models {
         model.batching = batching.cloned();
         model.base_path = absolute(std::mem::take(&mut model.base_path));
-        if let Some(fraction) = model.memory_fraction {
-            tracing::warn!(
-                model = model.name,
-                "a model's own memory fraction ({fraction}) is not kept: the process's is"
-            );
-        }
     }
     Ok(models)
 }
@@ -87,6 +85,8 @@ pub(super) fn roots(values: &Values, models: &[ModelConfig]) -> Result<Vec<PathB
 pub(super) struct Follower {
     pub(super) path: PathBuf,
     pub(super) every: Duration,
+    /// What it said when the models were configured that are served now, if it could be read.
+    pub(super) last: Option<String>,
     pub(super) batching: Option<Parameters>,
     pub(super) timeout: Duration,
     pub(super) manager: Arc<Manager>,
@@ -95,7 +95,7 @@ pub(super) struct Follower {
 impl Follower {
     /// Works until it is dropped.
     pub(super) async fn work(self) {
-        let mut last = read(&self.path).ok();
+        let mut last = self.last.clone();
         loop {
             tokio::time::sleep(self.every).await;
             match read(&self.path) {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::args::ServeArgs;
-use super::config::Config;
+use super::config::{Config, Followed};
 use super::connections::{Port, answer, answer_locally};
 use super::http::{self, Pages};
 use super::journal::Journal;
@@ -23,7 +23,7 @@ use super::stop::Stop;
 use super::summary::summary;
 use super::telemetry::{Metrics, start_logging};
 use super::values::Values;
-use crate::api::{Budget, Health, InFlight, Options, Phase, Rest, Services, router};
+use crate::api::{Budget, Health, InFlight, Options, Phase, Replay, RequestLog, Rest, Services, router};
 use crate::batch::SystemClock;
 use crate::engine::{Engine, keep_driver_cache_in};
 use crate::error::{Error, Result};
@@ -70,9 +70,6 @@ pub fn run(args: &ServeArgs) -> Result<Ended> {
     start_logging(&config.log_level, config.json_log)?;
     values.notes.iter().chain(&values.unused_channel_arguments()).for_each(|note| tracing::info!("{note}"));
     raise_open_files_limit();
-    for model in config.models.iter().filter(|model| model.memory_fraction.is_some()) {
-        tracing::info!(model = model.name, "a model's own memory fraction has no effect: the process's has");
-    }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.host_threads {
         builder.worker_threads(threads).max_blocking_threads(threads);
@@ -100,7 +97,8 @@ async fn serve(mut config: Config) -> Result<Ended> {
     let (journal, sending) = Journal::start(Arc::clone(&pages.metrics), config.otlp.take());
     let (budget, observer) = (Arc::clone(&pages.budget), Arc::clone(&journal) as _);
     let access = Arc::clone(&config.admin.access);
-    let rest = Rest::new(budget, Arc::clone(&rest_in_flight), access, observer, config.rest);
+    let log = request_log(&config, &pages)?;
+    let rest = Rest::new(budget, Arc::clone(&rest_in_flight), access, observer, config.rest, log.clone());
     let (grpc_tls, http_tls) = (config.identities.grpc.clone(), config.identities.http.clone());
     if config.port.is_some() && config.http_port.is_some() {
         config.identities.warn_of_bare_port();
@@ -135,6 +133,7 @@ async fn serve(mut config: Config) -> Result<Ended> {
         observer: journal,
         admin: config.admin.clone(),
         health: Health { board: manager.watch(), phase: phases },
+        log: log.clone(),
     };
     let app = router(services)?;
     write!(std::io::stdout(), "{}", summary(&engine, &manager, &board, grpc_port, http_port))?;
@@ -146,9 +145,10 @@ async fn serve(mut config: Config) -> Result<Ended> {
     if let Some(path) = &config.socket {
         servers.spawn(answer_locally(path, app, port("socket", None), stopping)?);
     }
-    let followed = config.followed.map(|(path, every)| Follower {
+    let followed = config.followed.map(|Followed { path, every, text }| Follower {
         path,
         every,
+        last: text,
         batching: config.admin.batching.clone(),
         timeout: config.admin.timeout,
         manager: Arc::clone(&manager),
@@ -178,11 +178,19 @@ async fn serve(mut config: Config) -> Result<Ended> {
         http: (http_stop, http_server),
         in_flight: [in_flight, rest_in_flight],
         sending,
+        log,
     };
     tokio::select! {
         () = leaving.work() => Ok(ended),
         () = stop_signal.told() => Err(Error::cancelled("told to stop again: what was running is given up")),
     }
+}
+
+/// What writes requests down, where that is wanted.
+fn request_log(config: &Config, pages: &Pages) -> Result<Option<Arc<RequestLog>>> {
+    let observer = Arc::clone(&pages.metrics) as _;
+    let log = config.request_log.clone().map(|(folder, bytes_max)| RequestLog::start(folder, bytes_max, observer));
+    log.transpose()
 }
 
 /// Opens the adapter and loads every model.
@@ -203,6 +211,14 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
         slots: engine.lanes().len() * config.engine.in_flight,
         clock: Arc::new(SystemClock::start()?),
         observer: Arc::clone(&pages.metrics) as _,
+        warm_up: (config.warm_up > 0).then(|| {
+            Arc::new(Replay {
+                iterations: config.warm_up,
+                budget: Arc::clone(&pages.budget),
+                check_method: config.check_method,
+                record_bytes_max: config.max_message_bytes as u64,
+            }) as _
+        }),
     };
     let import = ImportOptions { strict_paths: config.strict_paths };
     let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), config.shapes, import, config.own_parameters));

@@ -7,6 +7,8 @@ pub(super) enum Kind {
     Switch,
     /// A whole number.
     Number,
+    /// A whole number, negative ones too.
+    Signed,
     /// A number between 0 and 1.
     Fraction,
     /// Anything.
@@ -130,7 +132,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "false",
         "batching_params.pbtxt in a version's folder tunes its batching; without it its requests are not merged",
     ),
-    setting("file_system_poll_wait_seconds", Kind::Number, "1", "seconds between looks for new versions; 0: never"),
+    setting(
+        "file_system_poll_wait_seconds",
+        Kind::Signed,
+        "1",
+        "seconds between looks for new versions, beside those when the system tells of changes; 0: only one look; \
+         negative: only when the system tells",
+    ),
     setting(
         "enable_serialization_as_tensor_content",
         Kind::Switch,
@@ -201,9 +209,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         "per_process_gpu_memory_fraction",
         Kind::Fraction,
         "0.0",
-        "the part of device_memory_bytes, or else of the machine's or cgroup's memory, that models may use; 0: all",
+        "the part of the device's memory that models may use; 0: all",
     ),
-    setting("device_memory_bytes", Kind::Number, "0", "device memory that all models together may use; 0: no bound"),
+    setting(
+        "device_memory_bytes",
+        Kind::Number,
+        "0",
+        "the device's memory; 0: what the driver tells, on software adapters the lesser of the machine's and the cgroup's",
+    ),
+    setting(
+        "unload_idle_models",
+        Kind::Switch,
+        "false",
+        "where device memory does not suffice, unload the models asked for least lately; a request loads them again",
+    ),
     setting("max_message_bytes", Kind::Number, "2147483647", "largest request message, inflated"),
     setting("ready", Kind::Text, "any", "when /readyz says yes: any model is available, or all are"),
     setting("strict_paths", Kind::Switch, "false", "refuse weight files whose links lead out of the model's folder"),
@@ -223,7 +242,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "allow_version_labels_for_unavailable_models",
         Kind::Switch,
         "false",
-        "reloading may give labels to versions that are not available",
+        "new labels may stand for versions that are not available; else they do once those are",
     ),
     setting("reload_timeout_s", Kind::Number, "60", "seconds that HandleReloadConfigRequest waits for its models"),
     setting("admin_open", Kind::Switch, "false", "anybody may change the configuration over the wire"),
@@ -244,6 +263,30 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Text,
         "",
         "folders below which models named over the wire must lie, comma-separated; empty: the parents of those at start",
+    ),
+    setting(
+        "enable_model_warmup",
+        Kind::Switch,
+        "true",
+        "replay the requests in a version's assets.extra before it serves",
+    ),
+    setting(
+        "num_request_iterations_for_warmup",
+        Kind::Number,
+        "0",
+        "how often each of those requests is replayed; 0: once",
+    ),
+    setting(
+        "request_log_dir",
+        Kind::Text,
+        "",
+        "folder for the requests that models' logging_config has written down; empty: none may be",
+    ),
+    setting(
+        "request_log_max_bytes",
+        Kind::Number,
+        "1073741824",
+        "bytes of one log of requests; when half is full, it takes the place of the half before",
     ),
     setting("tensorflow_session_parallelism", Kind::Number, "0", "threads of the host side; 0: one for each processor"),
     setting("tensorflow_intra_op_parallelism", Kind::Number, "0", "the same"),

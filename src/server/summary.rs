@@ -18,7 +18,9 @@ pub(super) fn summary(
     let kind = if adapter.is_software() { "software" } else { "GPU" };
     let _ = writeln!(text, "  adapter  {} ({kind}, {:?})", adapter.name(), adapter.info().backend);
     let bytes: u64 = engine.lanes().iter().map(|l| l.memory_bytes()).sum();
-    let _ = writeln!(text, "  lanes    {}, {:.1} MiB of device memory", engine.lanes().len(), bytes as f64 / 1048576.0);
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1048576.0);
+    let limit = engine.memory().limit.map(|limit| format!(" (of {})", mib(limit))).unwrap_or_default();
+    let _ = writeln!(text, "  lanes    {}, {} of device memory{limit}", engine.lanes().len(), mib(bytes));
     let shown = |port: Option<u16>| port.map_or("none".to_owned(), |port| port.to_string());
     let _ = writeln!(text, "  ports    gRPC {}, HTTP {}", shown(grpc), shown(http));
     for (name, status) in &board.models {

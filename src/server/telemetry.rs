@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::{Budget, Call};
+use crate::api::{Budget, Call, Logged};
 use crate::batch::{BatchReport, Dropped};
 use crate::engine::{Engine, RunStats};
 use crate::error::Error;
@@ -134,6 +134,11 @@ pub(super) struct Metrics {
     connections: Family<PortLabels, Gauge>,
     connections_refused: Family<RefusedLabels, Counter>,
     spans_dropped: Counter,
+    request_log: Family<ReasonLabels, Counter>,
+    device_memory: Gauge,
+    device_memory_limit: Gauge,
+    model_memory: Family<ModelLabels, Gauge>,
+    model_memory_reserved: Family<ModelLabels, Gauge>,
 }
 
 impl Metrics {
@@ -159,6 +164,11 @@ impl Metrics {
             connections: Family::default(),
             connections_refused: Family::default(),
             spans_dropped: Counter::default(),
+            request_log: Family::default(),
+            device_memory: Gauge::default(),
+            device_memory_limit: Gauge::default(),
+            model_memory: Family::default(),
+            model_memory_reserved: Family::default(),
         };
         let mut registry = std::mem::take(&mut metrics.registry);
         let r = &mut registry;
@@ -192,6 +202,24 @@ impl Metrics {
         let refused = metrics.connections_refused.clone();
         r.register("connections_refused", "Connections closed without an answer, by why", refused);
         r.register("spans_dropped", "Spans that did not reach the collector", metrics.spans_dropped.clone());
+        let log = metrics.request_log.clone();
+        r.register("request_log", "Requests that were to be written down, by what became of that", log);
+        let memory = [
+            ("device_memory", "Device memory that models have allocated", &metrics.device_memory),
+            ("device_memory_limit", "Device memory that models may allocate; -1: any", &metrics.device_memory_limit),
+        ];
+        for (name, help, gauge) in memory {
+            r.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+        }
+        let (unit, held) = (Unit::Bytes, metrics.model_memory.clone());
+        r.register_with_unit(
+            "model_memory",
+            "Device memory in use by a model; what models share counts for each",
+            unit,
+            held,
+        );
+        let (unit, reserved) = (Unit::Bytes, metrics.model_memory_reserved.clone());
+        r.register_with_unit("model_memory_reserved", "Device memory kept for a model, in use or not", unit, reserved);
         metrics.registry = registry;
         Arc::new(metrics)
     }
@@ -230,6 +258,7 @@ impl Metrics {
             self.lane_lost.get_or_create(&labels).set(i64::from(lane.is_lost()));
         }
         self.lanes_replaced.set(engine.map_or(0, |e| e.lanes_replaced() as i64));
+        self.encode_memory(engine);
         self.model_available.clear();
         for id in board.in_state(crate::model::State::Available) {
             self.model_available.get_or_create(&servable(&id)).set(1);
@@ -243,6 +272,22 @@ impl Metrics {
         // Writing to a string cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl Metrics {
+    fn encode_memory(&self, engine: Option<&Engine>) {
+        let Some(memory) = engine.map(Engine::memory) else { return };
+        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.device_memory.set(gauge(memory.allocated));
+        self.device_memory_limit.set(memory.limit.map_or(-1, gauge));
+        self.model_memory.clear();
+        self.model_memory_reserved.clear();
+        for account in &memory.accounts {
+            let labels = ModelLabels { model: account.name.clone() };
+            self.model_memory.get_or_create(&labels).set(gauge(account.held));
+            self.model_memory_reserved.get_or_create(&labels).set(gauge(account.reserved));
+        }
     }
 }
 
@@ -263,6 +308,11 @@ impl crate::api::Observer for Metrics {
             let labels = ServableLabels { model: model.to_owned(), version };
             self.latency.get_or_create(&labels).observe(call.latency.as_secs_f64());
         }
+    }
+
+    fn logged(&self, id: &ServableId, outcome: Logged) {
+        let labels = ReasonLabels { model: id.name.to_string(), version: id.version, reason: outcome.name() };
+        self.request_log.get_or_create(&labels).inc();
     }
 }
 

@@ -125,7 +125,7 @@ impl Values {
             };
             let value = match setting.kind {
                 Kind::Text => Value::String(value.clone()).to_string(),
-                Kind::Switch | Kind::Number | Kind::Fraction => value.clone(),
+                Kind::Switch | Kind::Number | Kind::Signed | Kind::Fraction => value.clone(),
             };
             let _ = writeln!(text, "# {} ({from})\n{} = {value}\n", setting.help, setting.name);
         }
@@ -171,6 +171,10 @@ fn canonical(setting: &Setting, text: &str) -> Result<String> {
         Kind::Number => match text.trim().parse::<i64>() {
             Ok(number) if number >= 0 => Ok(number.to_string()),
             _ => wrong("a number in range"),
+        },
+        Kind::Signed => match text.trim().parse::<i64>() {
+            Ok(number) => Ok(number.to_string()),
+            Err(_) => wrong("a number in range"),
         },
         Kind::Fraction => match text.trim().parse::<f64>() {
             Ok(number) if (0.0..=1.0).contains(&number) => Ok(format!("{number:?}")),

@@ -238,3 +238,42 @@ fn every_mistake_in_the_configuration_is_told_at_once() {
     let (is_right, text) = run(&[], &right);
     assert!(is_right, "{text}");
 }
+
+/// Puts a version of a model below `base`, all of it at once.
+fn add_version(base: &Path, version: &str) {
+    let draft = base.with_file_name("draft");
+    std::fs::create_dir_all(&draft).expect("writable");
+    std::fs::copy(model("half_plus_two").join("1/model.onnx"), draft.join("model.onnx")).expect("readable");
+    std::fs::create_dir_all(base).expect("writable");
+    std::fs::rename(&draft, base.join(version)).expect("writable");
+}
+
+#[tokio::test]
+async fn new_versions_are_seen_without_looking_again_and_again() {
+    if !has_adapter() {
+        return;
+    }
+    let (command, folder) = command(&[], &["--file_system_poll_wait_seconds=-1", "--version_settle_ms=0"]);
+    let base = folder.path().join("models/m");
+    add_version(&base, "1");
+    let text = format!("model_config_list {{ config {{ name: 'm' base_path: '{}' }} }}", base.display());
+    std::fs::write(folder.path().join("models.config"), text).expect("writable");
+    let server = Server::launch(command, folder);
+    let client = Client::connect(&server.grpc, None).await.expect("the server answers");
+    let serves = async |version: i64| {
+        let end = Instant::now() + CHANGE_MAX;
+        let x = || Tensor::from_vec([1], vec![1.0f32]).expect("one number");
+        while client.predict("m", "", &[("x".to_owned(), x())], &[]).await.expect("it serves").version != Some(version)
+        {
+            assert!(Instant::now() < end, "version {version} was not seen within {CHANGE_MAX:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    serves(1).await;
+    add_version(&base, "2");
+    serves(2).await;
+    // A folder that goes and comes back keeps what serves meanwhile.
+    std::fs::remove_dir_all(&base).expect("writable");
+    add_version(&base, "3");
+    serves(3).await;
+}

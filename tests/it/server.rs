@@ -68,7 +68,12 @@ impl Server {
     /// Starts what writes its ports to the file `ports` in `folder`, and waits until it answers.
     pub(crate) fn launch(mut command: Command, folder: tempfile::TempDir) -> Self {
         let log = std::fs::File::create(folder.path().join("log")).expect("writable");
-        let mut process = command.stderr(log).spawn().expect("the binary runs");
+        Self::launch_with(&mut command, folder, log.into())
+    }
+
+    /// As [`Server::launch`]; what it says goes to `errors`.
+    pub(crate) fn launch_with(command: &mut Command, folder: tempfile::TempDir, errors: Stdio) -> Self {
+        let mut process = command.stderr(errors).spawn().expect("the binary runs");
         let path = folder.path().join("ports");
         let end = Instant::now() + START_MAX;
         let ports = loop {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::answered::Answered;
 use super::serialized::decode_row;
 use super::target::{Target, Terms};
 use crate::api::budget::Ledger;
@@ -37,7 +38,12 @@ impl Target {
     pub(in crate::api) async fn classify(&self, examples: &[Example], terms: &Terms) -> Result<Classified> {
         let face = self.example_face(Method::Classify, terms)?;
         let outputs = self.run(parse(&face, examples, &terms.ledger)?, terms).await?;
-        classified(&face, &outputs, examples.len())
+        let classes = classified(&face, &outputs, examples.len())?;
+        if let Some(drawn) = self.draw(terms) {
+            let (signature, examples) = (self.signature.clone(), examples.to_vec());
+            drawn.answered(self, Answered::Classify { signature, examples, classes: classes.clone() });
+        }
+        Ok(classes)
     }
 
     /// A number for each example.
@@ -47,7 +53,12 @@ impl Target {
     pub(in crate::api) async fn regress(&self, examples: &[Example], terms: &Terms) -> Result<Vec<f32>> {
         let face = self.example_face(Method::Regress, terms)?;
         let outputs = self.run(parse(&face, examples, &terms.ledger)?, terms).await?;
-        regressed(&face, &outputs, examples.len())
+        let values = regressed(&face, &outputs, examples.len())?;
+        if let Some(drawn) = self.draw(terms) {
+            let (signature, examples) = (self.signature.clone(), examples.to_vec());
+            drawn.answered(self, Answered::Regress { signature, examples, values: values.clone() });
+        }
+        Ok(values)
     }
 }
 

@@ -28,6 +28,20 @@ pub(in crate::api) fn row(message: wire::Example) -> Example {
     kept.collect()
 }
 
+/// The message that a row is.
+pub(in crate::api) fn example(row: &Example) -> wire::Example {
+    use wire::feature::Kind;
+    let feature = |(name, feature): (&String, &Feature)| {
+        let kind = match feature {
+            Feature::Bytes(value) => Kind::BytesList(wire::BytesList { value: value.clone() }),
+            Feature::Floats(value) => Kind::FloatList(wire::FloatList { value: value.clone() }),
+            Feature::Ints(value) => Kind::Int64List(wire::Int64List { value: value.clone() }),
+        };
+        (name.clone(), wire::Feature { kind: Some(kind) })
+    };
+    wire::Example { features: Some(wire::Features { feature: row.iter().map(feature).collect() }) }
+}
+
 /// The row that the `index`th serialised example stands for.
 ///
 /// # Errors
@@ -70,6 +84,7 @@ mod tests {
         let merged = with_context(&context, rows, &ledger).expect("it fits");
         assert_eq!((&merged[0]["a"], &merged[0]["b"]), (&floats(9.0), &floats(2.0)));
         assert_eq!(merged[1], context);
+        assert_eq!(row(example(&context)), context);
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::answered::Answered;
 use super::examples::{Classified, classified, parse, regressed};
 use super::target::{Target, Terms};
 use super::wanted::Wanted;
 use crate::error::{Error, Result};
-use crate::model::{Example, Face, Manager, Method};
+use crate::model::{Example, Face, Method};
 use crate::tensor::Tensor;
 
 /// One of the questions.
@@ -28,26 +29,22 @@ pub(in crate::api) enum Inferred {
     Values(Vec<f32>),
 }
 
-/// Answers all tasks, in order, with the target of each. The model runs once for tasks that make the same of the examples.
-/// `found` is told which servable answers.
+/// Answers all tasks, in order, with the target of each, which differ from `first` in the signature. The model runs once for
+/// tasks that make the same of the examples.
 ///
 /// # Errors
 /// Those of TensorFlow Serving's MultiInference; then no task is answered.
 pub(in crate::api) async fn infer_several(
-    manager: &Manager,
+    first: &Target,
     tasks: &[Task],
     examples: &[Example],
     terms: &Terms,
-    mut found: impl FnMut(&Target),
 ) -> Result<Vec<(Target, Inferred)>> {
-    let first = tasks.first().ok_or_else(|| Error::invalid_argument("Missing ModelSpec"))?;
-    let first = Target::find(manager, &first.wanted)?;
-    found(&first);
     let mut names = BTreeSet::new();
     let mut asked: Vec<(Target, Arc<Face>, Method)> = Vec::with_capacity(tasks.len());
     for task in tasks {
         let name = &task.wanted.signature;
-        if task.wanted.name != *first.id().name {
+        if task.wanted.name != tasks[0].wanted.name {
             let what = "All ModelSpecs in a MultiInferenceRequest must access the same model name.";
             return Err(Error::invalid_argument(what));
         }
@@ -82,7 +79,14 @@ pub(in crate::api) async fn infer_several(
             Method::Regress => Inferred::Values(regressed(&face, outputs, examples.len())?),
             _ => Inferred::Classes(classified(&face, outputs, examples.len())?),
         };
-        answers.push((target, inferred));
+        answers.push((target, method, inferred));
     }
-    Ok(answers)
+    if let Some(drawn) = first.draw(terms) {
+        let task = |(target, method, inferred): &(Target, Method, Inferred)| {
+            (target.signature.clone(), *method, inferred.clone())
+        };
+        let tasks = answers.iter().map(task).collect();
+        drawn.answered(first, Answered::Several { examples: examples.to_vec(), tasks });
+    }
+    Ok(answers.into_iter().map(|(target, _, inferred)| (target, inferred)).collect())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::answered::{Answered, Recorder};
 use super::wanted::Wanted;
 use crate::api::budget::Ledger;
 use crate::api::trail::note;
@@ -22,6 +23,8 @@ pub(in crate::api) struct Terms {
     pub(in crate::api) ledger: Arc<Ledger>,
     /// Whether Classify and Regress insist on signatures of their own method.
     pub(in crate::api) check_method: bool,
+    /// Where requests are written down, if they are.
+    pub(in crate::api) log: Option<Arc<dyn Recorder>>,
 }
 
 /// The loaded version that answers a request; it stays loaded while this is held.
@@ -33,12 +36,18 @@ pub(in crate::api) struct Target {
 }
 
 impl Target {
-    /// Finds it.
+    /// A signature of `servable`.
+    pub(in crate::api) fn of(servable: Arc<Servable>, signature: String) -> Self {
+        Self { servable, signature }
+    }
+
+    /// Finds it; one that had made room for others is loaded again first.
     ///
     /// # Errors
-    /// `NOT_FOUND` when no such version is loaded, `INVALID_ARGUMENT` for an unknown label.
-    pub(in crate::api) fn find(manager: &Manager, wanted: &Wanted) -> Result<Self> {
-        let servable = manager.servable(&wanted.name, &wanted.version)?;
+    /// `NOT_FOUND` when no such version is loaded, `INVALID_ARGUMENT` for an unknown label, or what kept it from being loaded
+    /// again until `deadline`.
+    pub(in crate::api) async fn find(manager: &Manager, wanted: &Wanted, deadline: Option<Instant>) -> Result<Self> {
+        let servable = manager.servable_by(&wanted.name, &wanted.version, deadline).await?;
         Ok(Self { servable, signature: wanted.signature.clone() })
     }
 
@@ -78,6 +87,7 @@ impl Target {
             Error::failed_precondition(format!("Serving signature key \"{}\" not found.", self.signature))
         })?;
         let chosen = select_outputs(&face.signature, filter)?;
+        let drawn = self.draw(terms).map(|drawn| (drawn, inputs.clone()));
         let inputs = if face.takes_examples() {
             super::examples::parse(face, &super::examples::sent(face, inputs, &terms.ledger)?, &terms.ledger)?
         } else {
@@ -89,7 +99,12 @@ impl Target {
             terms.ledger.take(size(&tensor).saturating_mul(OUTPUT_COPIES))?;
             Ok((face.signature.outputs[at].name.clone(), tensor))
         });
-        named.collect()
+        let named: Vec<_> = named.collect::<Result<_>>()?;
+        if let Some((drawn, inputs)) = drawn {
+            let (signature, filter, outputs) = (self.signature.clone(), filter.to_vec(), named.clone());
+            drawn.answered(self, Answered::Predict { signature, inputs, filter, outputs });
+        }
+        Ok(named)
     }
 
     /// Runs the model: its inputs and outputs, in its order.
@@ -113,7 +128,7 @@ impl Target {
 }
 
 /// Bytes that a tensor holds.
-fn size(tensor: &Tensor) -> u64 {
+pub(super) fn size(tensor: &Tensor) -> u64 {
     let strings: usize = tensor.strings().iter().map(|s| s.len() + 32).sum();
     (tensor.bytes().len() + strings) as u64
 }

@@ -24,8 +24,9 @@ use crate::api::budget::{Budget, Ledger};
 use crate::api::deadline::deadline;
 use crate::api::gather::Held;
 use crate::api::in_flight::{InFlight, Place};
-use crate::api::inference::{Target, Terms, Wanted};
+use crate::api::inference::{Recorder, Target, Terms, Wanted};
 use crate::api::observer::{Call, Entrypoint, Observer};
+use crate::api::tfs::RequestLog;
 use crate::api::tokens::{Access, Right};
 use crate::api::trail::Trail;
 use crate::error::{Error, Result};
@@ -63,6 +64,7 @@ pub struct Rest {
     access: Arc<Access>,
     observer: Arc<dyn Observer>,
     options: RestOptions,
+    log: Option<Arc<dyn Recorder>>,
     closed: OnceLock<()>,
 }
 
@@ -87,16 +89,18 @@ struct Counted {
 }
 
 impl Rest {
-    /// A service that has no models yet.
+    /// A service that has no models yet; requests are written down in `log`, if there is one.
     pub fn new(
         budget: Arc<Budget>,
         in_flight: Arc<InFlight>,
         access: Arc<Access>,
         observer: Arc<dyn Observer>,
         options: RestOptions,
+        log: Option<Arc<RequestLog>>,
     ) -> Arc<Self> {
         let (manager, closed) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Self { manager, budget, in_flight, access, observer, options, closed })
+        let log = log.map(|log| log as _);
+        Arc::new(Self { manager, budget, in_flight, access, observer, options, log, closed })
     }
 
     /// Lets requests at the models of `manager`; only the first call counts.
@@ -144,11 +148,13 @@ impl Rest {
         let takes_gzip = takes_gzip(&parts.headers);
         let mut reply = match action {
             Action::Predict | Action::Classify | Action::Regress => {
-                let target = Target::find(manager, &Wanted::new(model, version, String::new())?)?;
+                let wanted = Wanted::new(model, version, String::new())?;
+                let target = Target::find(manager, &wanted, Some(deadline)).await?;
                 counted.servable = Some(target.id().clone());
                 let (query, headers) = (parts.uri.query().map(str::to_owned), parts.headers);
                 let (ledger, limits) = (Arc::clone(ledger), self.options.limits);
-                let terms = Terms { deadline: Some(deadline), ledger, check_method: self.options.check_method };
+                let (deadline, check_method) = (Some(deadline), self.options.check_method);
+                let terms = Terms { deadline, ledger, check_method, log: self.log.clone() };
                 let asking = Arc::new(Asking { headers, query, body, terms, limits });
                 match action {
                     Action::Classify => classify(&asking, target).await?,

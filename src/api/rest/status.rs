@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn models_are_listed_with_their_versions() {
-        let status = |state, error: Option<Error>| Status { state, error };
+        let status = |state, error: Option<Error>| Status { state, error, idle: false };
         let versions =
             [(2, status(State::End, Some(Error::data_loss("a \"bad\" file")))), (10, status(State::Available, None))];
         let model = ModelStatus { versions: versions.into(), ..ModelStatus::default() };

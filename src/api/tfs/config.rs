@@ -196,7 +196,8 @@ mod tests {
             "model_version_policy": {"specific": {"versions": [1]}}, "version_labels": {"stable": "1"},
             "config": {"gpu_options": {"allow_growth": true, "per_process_gpu_memory_fraction": 0.7}}}]}"#;
         let configs = model_configs(text, "f").expect("it parses");
-        assert_eq!((configs[0].name.as_str(), configs[0].memory_fraction), ("my_model", Some(0.7)));
+        assert_eq!((configs[0].name.as_str(), configs[0].memory.fraction), ("my_model", Some(0.7)));
+        assert!(configs[0].memory.grows);
         assert_eq!(configs[0].version_policy, VersionPolicy::Specific(vec![1]));
         assert_eq!(configs[0].labels.get("stable"), Some(&1));
         let wrapped =

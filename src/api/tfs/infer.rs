@@ -4,8 +4,8 @@ use super::proto::serving::inference_result::Result as WireResult;
 use super::proto::serving::input::Kind;
 use super::proto::serving::{
     Class, ClassificationRequest, ClassificationResponse, ClassificationResult, Classifications, InferenceResult,
-    Input, ModelSpec, MultiInferenceRequest, MultiInferenceResponse, Regression, RegressionRequest, RegressionResponse,
-    RegressionResult,
+    InferenceTask, Input, ModelSpec, MultiInferenceRequest, MultiInferenceResponse, Regression, RegressionRequest,
+    RegressionResponse, RegressionResult,
 };
 use super::spec::{answered, wanted};
 use crate::api::budget::Ledger;
@@ -23,12 +23,20 @@ pub(super) async fn classify(
     terms: &Terms,
     asked: &mut Option<ServableId>,
 ) -> Result<ClassificationResponse> {
-    let target = find(manager, request.model_spec, asked)?;
+    let target = find(manager, request.model_spec, terms, asked).await?;
+    let result = Some(classify_by(&target, request.input, terms).await?);
+    Ok(ClassificationResponse { result, model_spec: Some(answered(target.id(), &target.signature)) })
+}
+
+/// What the target makes of the examples.
+///
+/// # Errors
+/// As those of [`classify`].
+pub(super) async fn classify_by(target: &Target, input: Option<Input>, terms: &Terms) -> Result<ClassificationResult> {
     // Its signature is looked at before its examples.
     target.example_face(Method::Classify, terms)?;
-    let classes = target.classify(&examples(request.input, &terms.ledger)?, terms).await?;
-    let model_spec = Some(answered(target.id(), &target.signature));
-    Ok(ClassificationResponse { result: Some(classifications(classes)), model_spec })
+    let classes = target.classify(&examples(input, &terms.ledger)?, terms).await?;
+    Ok(classifications(classes))
 }
 
 /// Answers Regress; `asked` is told which servable was found.
@@ -41,11 +49,19 @@ pub(super) async fn regress(
     terms: &Terms,
     asked: &mut Option<ServableId>,
 ) -> Result<RegressionResponse> {
-    let target = find(manager, request.model_spec, asked)?;
+    let target = find(manager, request.model_spec, terms, asked).await?;
+    let result = Some(regress_by(&target, request.input, terms).await?);
+    Ok(RegressionResponse { result, model_spec: Some(answered(target.id(), &target.signature)) })
+}
+
+/// What the target makes of the examples.
+///
+/// # Errors
+/// As those of [`regress`].
+pub(super) async fn regress_by(target: &Target, input: Option<Input>, terms: &Terms) -> Result<RegressionResult> {
     target.example_face(Method::Regress, terms)?;
-    let values = target.regress(&examples(request.input, &terms.ledger)?, terms).await?;
-    let model_spec = Some(answered(target.id(), &target.signature));
-    Ok(RegressionResponse { result: Some(regressions(values)), model_spec })
+    let values = target.regress(&examples(input, &terms.ledger)?, terms).await?;
+    Ok(regressions(values))
 }
 
 /// Answers MultiInference; `asked` is told which servable was found.
@@ -58,29 +74,61 @@ pub(super) async fn multi_inference(
     terms: &Terms,
     asked: &mut Option<ServableId>,
 ) -> Result<MultiInferenceResponse> {
-    let tasks =
-        request.tasks.into_iter().map(|task| Ok(Task { wanted: wanted(task.model_spec)?, method: task.method_name }));
-    let tasks = tasks.collect::<Result<Vec<_>>>()?;
+    let tasks = tasks(request.tasks)?;
     let examples = examples(request.input, &terms.ledger)?;
-    let answers = infer_several(manager, &tasks, &examples, terms, |target| *asked = Some(target.id().clone())).await?;
+    let first = tasks.first().ok_or_else(|| Error::invalid_argument("Missing ModelSpec"))?;
+    let target = Target::find(manager, &first.wanted, terms.deadline).await?;
+    *asked = Some(target.id().clone());
+    several_by(&target, &tasks, &examples, terms).await
+}
+
+/// What a request asks for.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` when one names no model.
+pub(super) fn tasks(tasks: Vec<InferenceTask>) -> Result<Vec<Task>> {
+    let task = |task: InferenceTask| Ok(Task { wanted: wanted(task.model_spec)?, method: task.method_name });
+    tasks.into_iter().map(task).collect()
+}
+
+/// What the target makes of the examples, task by task.
+///
+/// # Errors
+/// As those of [`multi_inference`].
+pub(super) async fn several_by(
+    target: &Target,
+    tasks: &[Task],
+    examples: &[Example],
+    terms: &Terms,
+) -> Result<MultiInferenceResponse> {
+    let answers = infer_several(target, tasks, examples, terms).await?;
     let results = answers.into_iter().map(|(target, inferred)| InferenceResult {
         model_spec: Some(answered(target.id(), &target.signature)),
-        result: Some(match inferred {
-            Inferred::Classes(classes) => WireResult::ClassificationResult(classifications(classes)),
-            Inferred::Values(values) => WireResult::RegressionResult(regressions(values)),
-        }),
+        result: Some(inference(inferred)),
     });
     Ok(MultiInferenceResponse { results: results.collect() })
 }
 
-fn find(manager: &Manager, spec: Option<ModelSpec>, asked: &mut Option<ServableId>) -> Result<Target> {
-    let target = Target::find(manager, &wanted(spec)?)?;
+pub(super) fn inference(inferred: Inferred) -> WireResult {
+    match inferred {
+        Inferred::Classes(classes) => WireResult::ClassificationResult(classifications(classes)),
+        Inferred::Values(values) => WireResult::RegressionResult(regressions(values)),
+    }
+}
+
+async fn find(
+    manager: &Manager,
+    spec: Option<ModelSpec>,
+    terms: &Terms,
+    asked: &mut Option<ServableId>,
+) -> Result<Target> {
+    let target = Target::find(manager, &wanted(spec)?, terms.deadline).await?;
     *asked = Some(target.id().clone());
     Ok(target)
 }
 
 /// The rows of an input.
-fn examples(input: Option<Input>, ledger: &Ledger) -> Result<Vec<Example>> {
+pub(super) fn examples(input: Option<Input>, ledger: &Ledger) -> Result<Vec<Example>> {
     let empty = || Error::invalid_argument("Input is empty.");
     match input.and_then(|i| i.kind).ok_or_else(empty)? {
         Kind::ExampleList(list) if list.examples.is_empty() => Err(empty()),
@@ -93,7 +141,7 @@ fn examples(input: Option<Input>, ledger: &Ledger) -> Result<Vec<Example>> {
     }
 }
 
-fn classifications(classes: Classified) -> ClassificationResult {
+pub(super) fn classifications(classes: Classified) -> ClassificationResult {
     let classes = classes.into_iter().map(|row| Classifications {
         classes: row
             .into_iter()
@@ -104,6 +152,6 @@ fn classifications(classes: Classified) -> ClassificationResult {
     ClassificationResult { classifications: classes.collect() }
 }
 
-fn regressions(values: Vec<f32>) -> RegressionResult {
+pub(super) fn regressions(values: Vec<f32>) -> RegressionResult {
     RegressionResult { regressions: values.into_iter().map(|value| Regression { value }).collect() }
 }

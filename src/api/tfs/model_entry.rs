@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::proto::serving::servable_version_policy::PolicyChoice;
 use super::proto::serving::{self as wire};
+use crate::engine::MemoryShare;
 use crate::error::{Error, Result};
-use crate::model::{ModelConfig, VersionPolicy, check_model_name};
+use crate::model::{Logging, ModelConfig, VersionPolicy, check_model_name};
 
 /// What a model's platform may be called; how it is loaded follows from its files.
 const PLATFORMS: [&str; 4] = ["", "tensorflow", "onnx", "onnxruntime_onnx"];
@@ -21,7 +23,8 @@ pub(super) struct Entry {
     pub(super) platform: String,
     pub(super) policy: VersionPolicy,
     pub(super) labels: BTreeMap<String, i64>,
-    pub(super) memory_fraction: Option<f64>,
+    pub(super) memory: MemoryShare,
+    pub(super) logging: Option<wire::LoggingConfig>,
 }
 
 impl From<wire::ModelConfig> for Entry {
@@ -44,7 +47,8 @@ impl From<wire::ModelConfig> for Entry {
             platform,
             policy,
             labels: model.version_labels.into_iter().collect(),
-            memory_fraction: None,
+            memory: MemoryShare::default(),
+            logging: model.logging_config,
         }
     }
 }
@@ -68,18 +72,51 @@ impl Entry {
         if self.policy == VersionPolicy::Specific(Vec::new()) {
             return wrong(format!("model {name}: the policy specific names no version, expected one or more"));
         }
-        if let Some(fraction) = self.memory_fraction.filter(|f| !(0.0..=1.0).contains(f)) {
+        if let Some(fraction) = self.memory.fraction.filter(|f| !(0.0..=1.0).contains(f)) {
             let expected = "expected a number between 0 and 1";
             return wrong(format!("model {name}: per_process_gpu_memory_fraction {fraction}, {expected}"));
         }
+        let logging = self.logging.as_ref().map(logging).transpose().map_err(|e| e.at(format_args!("model {name}")))?;
         let mut config = ModelConfig::new(name.clone(), PathBuf::from(path));
+        config.logging = logging.map(Arc::new);
         config.platform = self.platform;
         config.version_policy = self.policy;
         config.labels = self.labels;
         // Zero is how TensorFlow says that nothing is said.
-        config.memory_fraction = self.memory_fraction.filter(|f| *f > 0.0);
+        config.memory = MemoryShare { fraction: self.memory.fraction.filter(|f| *f > 0.0), ..self.memory };
         Ok(config)
     }
+}
+
+/// Characters of a log's name beside letters and digits.
+const PREFIX_SIGNS: &str = "._-";
+/// Bytes of it.
+const PREFIX_MAX: usize = 200;
+
+fn logging(config: &wire::LoggingConfig) -> Result<Logging> {
+    let wrong = |what: String| Err(Error::invalid_argument(what));
+    let wire::LogCollectorConfig { r#type: kind, filename_prefix: prefix } =
+        config.log_collector_config.clone().unwrap_or_default();
+    if !["", "tfrecord"].contains(&kind.as_str()) {
+        return wrong(format!("log_collector_config.type {kind:?}, expected tfrecord or nothing"));
+    }
+    let is_plain = prefix.chars().all(|c| c.is_ascii_alphanumeric() || PREFIX_SIGNS.contains(c));
+    // Names with a leading dot hide, and those of older parts end so.
+    if !is_plain
+        || prefix.is_empty()
+        || prefix.starts_with('.')
+        || prefix.ends_with(".old")
+        || prefix.len() > PREFIX_MAX
+    {
+        let expected =
+            "expected a name of letters, digits, dots, dashes and underlines: the folder is --request_log_dir";
+        return wrong(format!("log_collector_config.filename_prefix {prefix:?}, {expected}"));
+    }
+    let rate = config.sampling_config.unwrap_or_default().sampling_rate;
+    if !(0.0..=1.0).contains(&rate) {
+        return wrong(format!("sampling_config.sampling_rate {rate}, expected a number between 0 and 1"));
+    }
+    Ok(Logging { prefix, sampling_rate: rate })
 }
 
 /// The models, in their order. `place` says where a model of that name is written.

@@ -7,6 +7,8 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::model_entry::Entry;
+use super::proto::serving as wire;
+use crate::engine::MemoryShare;
 use crate::error::{Error, Result};
 use crate::model::VersionPolicy;
 
@@ -33,6 +35,33 @@ struct Model {
     #[serde(alias = "versionLabels", default)]
     version_labels: BTreeMap<String, Whole>,
     config: Option<Session>,
+    #[serde(alias = "loggingConfig")]
+    logging_config: Option<LoggingConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoggingConfig {
+    #[serde(alias = "logCollectorConfig")]
+    log_collector_config: Option<Collector>,
+    #[serde(alias = "samplingConfig")]
+    sampling_config: Option<Sampling>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Collector {
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(alias = "filenamePrefix", default)]
+    filename_prefix: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sampling {
+    #[serde(alias = "samplingRate", default)]
+    sampling_rate: f64,
 }
 
 #[derive(Deserialize)]
@@ -70,9 +99,8 @@ struct Session {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Gpu {
-    /// Buffers are always made when they are needed.
-    #[serde(alias = "allowGrowth", rename = "allow_growth")]
-    _allow_growth: Option<bool>,
+    #[serde(alias = "allowGrowth")]
+    allow_growth: Option<bool>,
     #[serde(alias = "perProcessGpuMemoryFraction")]
     per_process_gpu_memory_fraction: Option<f64>,
 }
@@ -141,6 +169,17 @@ impl<'de> Deserialize<'de> for List {
     }
 }
 
+impl From<LoggingConfig> for wire::LoggingConfig {
+    fn from(config: LoggingConfig) -> Self {
+        let collector = |c: Collector| wire::LogCollectorConfig { r#type: c.kind, filename_prefix: c.filename_prefix };
+        let sampling = |s: Sampling| wire::SamplingConfig { sampling_rate: s.sampling_rate };
+        Self {
+            log_collector_config: config.log_collector_config.map(collector),
+            sampling_config: config.sampling_config.map(sampling),
+        }
+    }
+}
+
 impl TryFrom<Policy> for VersionPolicy {
     type Error = Error;
 
@@ -175,13 +214,18 @@ pub(super) fn entries(text: &str, file: &str) -> Result<Vec<Entry>> {
     })?;
     let entry = |model: Model| {
         let policy = model.model_version_policy.map(VersionPolicy::try_from).transpose();
+        let memory = model.config.and_then(|c| c.gpu_options).map(|gpu| MemoryShare {
+            fraction: gpu.per_process_gpu_memory_fraction,
+            grows: gpu.allow_growth.unwrap_or(false),
+        });
         Ok(Entry {
             policy: policy.map_err(|e| e.at(format_args!("{file}: model {}", model.name)))?.unwrap_or_default(),
             name: model.name,
             base_path: model.base_path,
             platform: model.model_platform,
             labels: model.version_labels.into_iter().map(|(label, version)| (label, version.0)).collect(),
-            memory_fraction: model.config.and_then(|c| c.gpu_options?.per_process_gpu_memory_fraction),
+            memory: memory.unwrap_or_default(),
+            logging: model.logging_config.map(wire::LoggingConfig::from),
         })
     };
     read.model_config_list.0.into_iter().map(entry).collect()

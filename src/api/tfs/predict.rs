@@ -3,10 +3,12 @@
 use super::decode::decode;
 use super::encode::{Form, encode};
 use super::proto::serving::{PredictRequest, PredictResponse};
+use super::proto::tensorflow::TensorProto;
 use super::spec::{answered, wanted};
 use crate::api::inference::{Target, Terms};
 use crate::error::Result;
 use crate::model::{Manager, ServableId};
+use crate::tensor::Tensor;
 
 /// Answers a request; `asked` is told which servable was found.
 ///
@@ -19,18 +21,30 @@ pub(super) async fn predict(
     terms: &Terms,
     asked: &mut Option<ServableId>,
 ) -> Result<PredictResponse> {
-    let target = Target::find(manager, &wanted(request.model_spec)?)?;
+    let target = Target::find(manager, &wanted(request.model_spec)?, terms.deadline).await?;
     *asked = Some(target.id().clone());
-    let mut inputs = Vec::with_capacity(request.inputs.len());
-    for (alias, proto) in request.inputs {
-        let tensor = decode(&alias, proto, &terms.ledger)?;
-        inputs.push((alias, tensor));
-    }
-    let outputs = target.predict(inputs, &request.output_filter, terms).await?;
+    let outputs = predict_by(&target, request.inputs, &request.output_filter, terms).await?;
     let mut response =
         PredictResponse { model_spec: Some(answered(target.id(), &target.signature)), ..PredictResponse::default() };
     for (name, tensor) in outputs {
         response.outputs.insert(name, encode(&tensor, form)?);
     }
     Ok(response)
+}
+
+/// What the target makes of the inputs.
+///
+/// # Errors
+/// As those of [`predict`].
+pub(super) async fn predict_by(
+    target: &Target,
+    inputs: impl IntoIterator<Item = (String, TensorProto)>,
+    filter: &[String],
+    terms: &Terms,
+) -> Result<Vec<(String, Tensor)>> {
+    let decoded = inputs.into_iter().map(|(alias, proto)| {
+        let tensor = decode(&alias, proto, &terms.ledger)?;
+        Ok((alias, tensor))
+    });
+    target.predict(decoded.collect::<Result<_>>()?, filter, terms).await
 }

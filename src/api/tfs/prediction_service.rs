@@ -17,7 +17,7 @@ use super::proto::serving::{
 };
 use crate::api::budget::{Budget, Ledger};
 use crate::api::deadline::deadline;
-use crate::api::inference::Terms;
+use crate::api::inference::{Recorder, Terms};
 use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
 use crate::error::Result;
@@ -35,6 +35,8 @@ pub(in crate::api) struct Predictions {
     pub(in crate::api) tensor_content: bool,
     /// Classify and Regress insist on signatures of their own method.
     pub(in crate::api) check_method: bool,
+    /// Where requests are written down, if they are.
+    pub(in crate::api) log: Option<Arc<dyn Recorder>>,
 }
 
 /// A call before its model is known.
@@ -58,7 +60,8 @@ impl Predictions {
             _ => Form::Typed,
         };
         let deadline = deadline(&metadata.into_headers(), start);
-        Asking { request, form, terms: Terms { deadline, ledger, check_method: self.check_method }, start }
+        let terms = Terms { deadline, ledger, check_method: self.check_method, log: self.log.clone() };
+        Asking { request, form, terms, start }
     }
 
     fn observe<T>(&self, method: &'static str, start: Instant, asked: Option<&ServableId>, result: &Result<T>) {

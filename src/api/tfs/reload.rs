@@ -1,7 +1,10 @@
 //! HandleReloadConfigRequest: another configuration over the wire.
 
+use std::collections::BTreeSet;
+
 use super::model_entry::{Entry, understood};
-use super::proto::serving::{ReloadConfigRequest, ReloadConfigResponse, StatusProto};
+use super::proto::serving::metric::ValueIncrease;
+use super::proto::serving::{Metric, ReloadConfigRequest, ReloadConfigResponse, StatusProto};
 use crate::api::admin::Admin;
 use crate::error::{Error, Result};
 use crate::model::Manager;
@@ -16,6 +19,7 @@ pub(super) async fn reload(
     admin: &Admin,
     request: ReloadConfigRequest,
 ) -> Result<ReloadConfigResponse> {
+    let metric = increases(&request.metric_names);
     let list = request.config.and_then(|config| config.model_config_list).ok_or_else(|| {
         Error::invalid_argument(
             "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported",
@@ -37,7 +41,16 @@ pub(super) async fn reload(
             StatusProto { error_code: first.code() as i32, error_message: lines.join("\n") }
         }
     };
-    Ok(ReloadConfigResponse { status: Some(status), metric: Vec::new() })
+    Ok(ReloadConfigResponse { status: Some(status), metric })
+}
+
+/// A metric for each name asked for, once. TensorFlow Serving tells how much counters of the process have grown meanwhile, and 0
+/// for those that it has not: its own names are none of ours.
+fn increases(names: &[String]) -> Vec<Metric> {
+    let distinct: BTreeSet<&String> = names.iter().collect();
+    let metric =
+        |name: &String| Metric { name: name.clone(), value_increase: Some(ValueIncrease::Int64ValueIncrease(0)) };
+    distinct.into_iter().map(metric).collect()
 }
 
 /// Several mistakes as one error, a line for each.

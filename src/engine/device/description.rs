@@ -64,6 +64,11 @@ pub struct Limits {
 }
 
 impl Adapter {
+    /// Bytes of the largest device-local memory heap, where the backend tells.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        memory_bytes(&self.raw)
+    }
+
     /// Everything that matters for us, unmasked.
     pub fn describe(&self) -> Description {
         let (info, features, limits) = (self.info(), self.raw.features(), self.raw.limits());
@@ -82,7 +87,7 @@ impl Adapter {
             driver_info: info.driver_info.clone(),
             pci_id: format!("{:04x}:{:04x}", info.vendor, info.device),
             pci_bus: Some(info.device_pci_bus_id.clone()).filter(|bus| !bus.is_empty()),
-            memory_bytes: memory_bytes(&self.raw),
+            memory_bytes: self.memory_bytes(),
             f16: features.contains(wgpu::Features::SHADER_F16),
             int64: features.contains(wgpu::Features::SHADER_INT64),
             f64: features.contains(wgpu::Features::SHADER_F64),

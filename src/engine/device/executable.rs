@@ -1,21 +1,27 @@
 //! A program prepared on a device: everything that a run needs but its inputs.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
+use super::budget::Account;
 use super::gpu::{Gpu, Pipeline};
-use super::memory::{Held, Memory};
+use super::memory::{Memory, Share, rounded};
 use super::parallel::compile_all;
 use super::slot::Slot;
 use crate::engine::ir::{Binding, Buffer, BufferId, Dispatch, Kernel, Program};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
+
+/// How long a run that there is no memory for waits until another has given its buffers back.
+const SLOT_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// A program prepared on one lane's device.
 #[derive(Debug)]
 pub struct Executable {
     program: Arc<Program>,
     segments: Vec<PreparedSegment>,
-    buffers: Vec<Arc<Held>>,
+    buffers: Vec<Arc<Share>>,
+    account: Arc<Account>,
     uniforms: Option<Uniforms>,
 }
 
@@ -25,6 +31,7 @@ pub(super) struct PreparedSegment {
     pub(super) dispatches: Vec<PreparedDispatch>,
     /// Those not in flight.
     slots: Mutex<Vec<Arc<Slot>>>,
+    returned: Condvar,
 }
 
 #[derive(Debug)]
@@ -52,8 +59,13 @@ impl Executable {
         &self.segments
     }
 
-    /// Pipelines compiled, weights uploaded, bind groups made.
-    pub(super) fn prepare(gpu: &Gpu, memory: &Memory, program: &Arc<Program>) -> Result<Self> {
+    /// Whose memory it takes.
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// Pipelines compiled, weights uploaded, bind groups made. Memory is `account`'s.
+    pub(super) fn prepare(gpu: &Gpu, memory: &Memory, account: &Arc<Account>, program: &Arc<Program>) -> Result<Self> {
         let pools = program.pool_bytes();
         let limit = gpu.limits.max_storage_buffer_binding_size;
         if let Some(bytes) = pools.iter().find(|b| **b > limit) {
@@ -61,30 +73,41 @@ impl Executable {
                 "an activation of {bytes} bytes is over the adapter's max_storage_buffer_binding_size of {limit}"
             )));
         }
+        let shared = program.segments.len() <= 1;
         let arena =
-            if program.segments.len() > 1 { memory.private_arena(gpu, &pools) } else { memory.arena(gpu, &pools) }?;
+            if shared { memory.arena(gpu, account, &pools) } else { memory.private_arena(gpu, account, &pools) }?;
+        let arena: Vec<_> = arena.into_iter().map(Arc::new).collect();
         let mut buffers = Vec::with_capacity(program.buffers.len());
         for buffer in &program.buffers {
             buffers.push(match buffer {
                 Buffer::Scratch { pool, .. } => Arc::clone(&arena[*pool]),
-                Buffer::Constant { tensor, storage, form } => memory.weight(gpu, tensor, *storage, form.as_ref())?,
+                Buffer::Constant { tensor, storage, form } => {
+                    Arc::new(memory.weight(gpu, account, tensor, *storage, form.as_ref())?)
+                }
                 Buffer::Table(words) => {
                     let bytes: &[u8] = bytemuck::cast_slice(words);
                     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-                    let held = memory.allocate(gpu, "a table", bytes.len() as u64, usage)?;
+                    let held = memory.allocate(gpu, account, "a table", bytes.len() as u64, usage)?;
                     gpu.queue.write_buffer(&held.raw, 0, bytes);
-                    held
+                    Arc::new(held)
                 }
             });
         }
         compile_all(gpu, program)?;
-        let uniforms = Uniforms::upload(gpu, memory, program)?;
-        let mut executable = Self { program: Arc::clone(program), segments: Vec::new(), buffers, uniforms };
+        let uniforms = Uniforms::upload(gpu, memory, account, program)?;
+        let mut executable = Self {
+            program: Arc::clone(program),
+            segments: Vec::new(),
+            buffers,
+            account: Arc::clone(account),
+            uniforms,
+        };
         let mut first_uniform = 0;
         for segment in &program.segments {
             let prepare = |dispatch| executable.prepare_dispatch(gpu, dispatch, &mut first_uniform);
             let dispatches = segment.dispatches.iter().map(prepare).collect::<Result<Vec<_>>>()?;
-            executable.segments.push(PreparedSegment { dispatches, slots: Mutex::default() });
+            let segment = PreparedSegment { dispatches, slots: Mutex::default(), returned: Condvar::new() };
+            executable.segments.push(segment);
         }
         // What does not fit shall be known now, not with the first request.
         for (index, segment) in executable.segments.iter().enumerate() {
@@ -95,15 +118,28 @@ impl Executable {
         Ok(executable)
     }
 
+    /// Bytes that [`Executable::prepare`] would allocate, nearly: what runs beside the first need comes to it.
+    pub(super) fn needs(gpu: &Gpu, memory: &Memory, program: &Program) -> u64 {
+        let ports = program.segments.iter().flat_map(|s| s.uploads.iter().chain(&s.downloads));
+        let staged: u64 = ports.map(|port| port.storage.size(port.shape.elements()) as u64).sum();
+        memory.missing(program) + rounded(staged) + rounded(uniform_words(gpu, program).0.len() as u64)
+    }
+
     /// The device's buffer `id`, shared by all slots.
     pub(super) fn buffer(&self, id: BufferId) -> &wgpu::Buffer {
         &self.buffers[id.0].raw
     }
 
-    /// A slot of segment `index` that no run uses, kept from an earlier run or new.
+    /// A slot of segment `index` that no run uses, kept from an earlier run or new. Where there is no memory for another, the
+    /// one of a run in flight: that is waited for.
     pub(super) fn take_slot(&self, gpu: &Gpu, memory: &Memory, index: usize) -> Result<Arc<Slot>> {
-        let kept = self.segment(index)?.slots.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.map_or_else(|| Slot::new(gpu, memory, self, index).map(Arc::new), Ok)
+        let segment = self.segment(index)?;
+        let kept = segment.slots.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let made = kept.map_or_else(|| Slot::new(gpu, memory, self, index).map(Arc::new), Ok);
+        match made {
+            Err(error) if error.code() == Code::ResourceExhausted => segment.wait_for_slot().ok_or(error),
+            made => made,
+        }
     }
 
     fn prepare_dispatch(&self, gpu: &Gpu, dispatch: &Dispatch, uniform: &mut usize) -> Result<PreparedDispatch> {
@@ -168,35 +204,48 @@ impl PreparedSegment {
     /// Gives back a slot whose run is over.
     pub(super) fn return_slot(&self, slot: Arc<Slot>) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+        self.returned.notify_one();
+    }
+
+    fn wait_for_slot(&self) -> Option<Arc<Slot>> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.returned.wait_timeout_while(slots, SLOT_WAIT_MAX, |slots| slots.is_empty());
+        waited.unwrap_or_else(PoisonError::into_inner).0.pop()
     }
 }
 
 /// The parameters of every dispatch in one buffer.
 #[derive(Debug)]
 struct Uniforms {
-    held: Arc<Held>,
+    held: Share,
     /// (offset, bytes) of each, in the order of segments, dispatches and bindings.
     places: Vec<(u64, u64)>,
 }
 
 impl Uniforms {
-    fn upload(gpu: &Gpu, memory: &Memory, program: &Program) -> Result<Option<Self>> {
-        let align = gpu.limits.min_uniform_buffer_offset_alignment as usize;
-        let (mut bytes, mut places) = (Vec::new(), Vec::new());
-        for words in program.segments.iter().flat_map(|s| &s.dispatches).flat_map(|d| &d.uniforms) {
-            bytes.resize(bytes.len().next_multiple_of(align), 0);
-            // Uniform blocks are sized in vec4s.
-            let length = (words.len() * 4).next_multiple_of(16);
-            places.push((bytes.len() as u64, length as u64));
-            bytes.extend_from_slice(bytemuck::cast_slice(words));
-            bytes.resize(bytes.len().next_multiple_of(16), 0);
-        }
+    fn upload(gpu: &Gpu, memory: &Memory, account: &Arc<Account>, program: &Program) -> Result<Option<Self>> {
+        let (bytes, places) = uniform_words(gpu, program);
         if places.is_empty() {
             return Ok(None);
         }
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let held = memory.allocate(gpu, "parameters", bytes.len() as u64, usage)?;
+        let held = memory.allocate(gpu, account, "parameters", bytes.len() as u64, usage)?;
         gpu.queue.write_buffer(&held.raw, 0, &bytes);
         Ok(Some(Self { held, places }))
     }
+}
+
+/// The contents of that buffer, and where each dispatch's are.
+fn uniform_words(gpu: &Gpu, program: &Program) -> (Vec<u8>, Vec<(u64, u64)>) {
+    let align = gpu.limits.min_uniform_buffer_offset_alignment as usize;
+    let (mut bytes, mut places) = (Vec::new(), Vec::new());
+    for words in program.segments.iter().flat_map(|s| &s.dispatches).flat_map(|d| &d.uniforms) {
+        bytes.resize(bytes.len().next_multiple_of(align), 0);
+        // Uniform blocks are sized in vec4s.
+        let length = (words.len() * 4).next_multiple_of(16);
+        places.push((bytes.len() as u64, length as u64));
+        bytes.extend_from_slice(bytemuck::cast_slice(words));
+        bytes.resize(bytes.len().next_multiple_of(16), 0);
+    }
+    (bytes, places)
 }

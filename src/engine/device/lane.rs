@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::adapter::Adapter;
+use super::budget::Account;
 use super::completion::{Flight, complete};
 use super::executable::Executable;
 use super::gpu::{Gpu, GpuOptions};
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     /// Fault injection: what is submitted never ends.
     pub(super) hangs: AtomicBool,
     backlog: AtomicUsize,
+    /// Executables being warmed.
+    warming: AtomicUsize,
     busy: Mutex<Busy>,
     warmed: Mutex<HashSet<Kernel>>,
 }
@@ -148,6 +151,7 @@ impl Lane {
             hang_time: options.hang_time,
             hangs: AtomicBool::new(false),
             backlog: AtomicUsize::new(0),
+            warming: AtomicUsize::new(0),
             busy: Mutex::new(Busy { flying: 0, since: Instant::now(), total: Duration::ZERO }),
             warmed: Mutex::default(),
         });
@@ -175,15 +179,28 @@ impl Lane {
         self.index
     }
 
-    /// Prepares `program` on this lane's device.
+    /// Prepares `program` on this lane's device, with memory that is no model's.
+    ///
+    /// # Errors
+    /// Those of [`Lane::prepare_for`].
+    pub fn prepare(&self, program: &Arc<Program>) -> Result<Arc<Executable>> {
+        self.prepare_for(&Account::unbounded(), program)
+    }
+
+    /// Prepares `program` on this lane's device, with memory of `account`.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` naming a limit, `INTERNAL` naming a kernel that the driver refuses, `UNAVAILABLE` when lost.
-    pub fn prepare(&self, program: &Arc<Program>) -> Result<Arc<Executable>> {
+    pub fn prepare_for(&self, account: &Arc<Account>, program: &Arc<Program>) -> Result<Arc<Executable>> {
         if self.is_lost() {
             return Err(self.shared.gpu.loss());
         }
-        Executable::prepare(&self.shared.gpu, &self.shared.memory, program).map(Arc::new)
+        Executable::prepare(&self.shared.gpu, &self.shared.memory, account, program).map(Arc::new)
+    }
+
+    /// Bytes of device memory that preparing `program` would add to those allocated.
+    pub fn needs(&self, program: &Program) -> u64 {
+        Executable::needs(&self.shared.gpu, &self.shared.memory, program)
     }
 
     /// Hands over a job. Its caller is told the outcome whenever this succeeds.
@@ -205,6 +222,11 @@ impl Lane {
     /// Jobs handed over and not done.
     pub fn backlog(&self) -> usize {
         self.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Whether kernels are being compiled or executables tried on it: what can run on another lane should.
+    pub fn is_warming(&self) -> bool {
+        self.shared.warming.load(Ordering::Relaxed) > 0
     }
 
     /// Time with at least one submission in flight.
@@ -299,6 +321,7 @@ impl Lane {
     /// # Errors
     /// Those of the submissions.
     pub fn touch(&self, executable: &Arc<Executable>) -> Result<()> {
+        let _warming = Warming::begin(&self.shared);
         for (segment, prepared) in executable.segments().iter().enumerate() {
             for (dispatch, work) in prepared.dispatches.iter().enumerate() {
                 let mut warmed = self.shared.warmed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -324,6 +347,7 @@ impl Lane {
     /// # Errors
     /// Those of the runs.
     pub fn warm(&self, executable: &Arc<Executable>) -> Result<Duration> {
+        let _warming = Warming::begin(&self.shared);
         self.touch(executable)?;
         let start = Instant::now();
         for (index, segment) in executable.program().segments.iter().enumerate() {
@@ -334,6 +358,22 @@ impl Lane {
             self.run_segment(executable, index, zeros.collect::<Result<Vec<_>>>()?)?;
         }
         Ok(start.elapsed())
+    }
+}
+
+/// Counts among what is being warmed while it lives.
+struct Warming<'a>(&'a Shared);
+
+impl<'a> Warming<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.warming.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Warming<'_> {
+    fn drop(&mut self) {
+        self.0.warming.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

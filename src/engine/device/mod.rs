@@ -1,6 +1,7 @@
 //! Adapters, lanes and executables: the only room that knows wgpu.
 
 mod adapter;
+mod budget;
 mod cache;
 mod ceilings;
 mod completion;
@@ -19,6 +20,7 @@ mod submission;
 mod transfer;
 
 pub use adapter::{Adapter, Mask};
+pub use budget::{Account, AccountUse, MemoryBudget, MemoryUse, NoRoom};
 pub use cache::{cache_folder, keep_driver_cache_in, replace};
 pub use ceilings::{Ceilings, measure_ceilings};
 pub use description::{Description, Limits};

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 
 use super::executable::{Executable, PreparedDispatch, PreparedSegment};
 use super::gpu::Gpu;
-use super::memory::{Held, Memory};
+use super::memory::{Memory, Share};
 use super::transfer::{from_device, to_device};
 use crate::engine::ir::{Buffer, BufferId, Port};
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ struct Gate {
 #[derive(Debug, Default)]
 struct Gates {
     list: Vec<Gate>,
-    mapped: Vec<Arc<Held>>,
+    mapped: Vec<Share>,
 }
 
 /// Recorded commands and what recording them took.
@@ -252,7 +252,8 @@ impl Maker<'_> {
             let direct = self.direct && bytes > 0 && !self.own.contains_key(&port.buffer);
             let gate = match self.executable.program().buffers.get(port.buffer.0) {
                 Some(Buffer::Scratch { bytes: whole, .. }) if direct => {
-                    let held = self.memory.allocate(self.gpu, way.what, *whole, way.direct)?;
+                    let account = self.executable.account();
+                    let held = self.memory.allocate(self.gpu, account, way.what, *whole, way.direct)?;
                     let buffer = held.raw.clone();
                     self.own.insert(port.buffer, buffer.clone());
                     gates.mapped.push(held);
@@ -270,7 +271,8 @@ impl Maker<'_> {
             gates.list.push(gate);
         }
         if staged > 0 {
-            let held = self.memory.allocate(self.gpu, way.what, staged, way.staged)?;
+            let account = self.executable.account();
+            let held = self.memory.allocate(self.gpu, account, way.what, staged, way.staged)?;
             gates.list.iter_mut().filter(|g| g.device.is_some()).for_each(|g| g.buffer = held.raw.clone());
             gates.mapped.push(held);
         }

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::engine::NoRoom;
 use crate::error::Code;
 use crate::model::config::VersionPolicy;
 use crate::model::fake::{FakeLoader, PausedClock, context};
@@ -253,4 +254,119 @@ async fn a_version_of_the_same_number_in_another_folder_takes_its_place() {
         assert_eq!(latest(&manager, "m"), 1);
         assert_eq!(loader.loads.load(Ordering::Relaxed), 2, "once from each folder");
     }
+}
+
+/// Waits until a version of a model of that name is in `state`, and gives its status.
+async fn model_reaches(manager: &Manager, name: &str, state: State) -> Status {
+    let is = |board: &Board| board.models.get(name)?.versions.values().find(|s| s.state == state).cloned();
+    let mut board = manager.watch();
+    let seen = board.wait_for(|b| is(b).is_some()).await.expect("the manager lives");
+    is(&seen).expect("it was just there")
+}
+
+#[tokio::test]
+async fn what_was_not_asked_for_lately_makes_room_and_comes_back() {
+    let (one, two, three) = (folder(&["1"]), folder(&["2"]), folder(&["3"]));
+    let loader = Arc::new(FakeLoader::default());
+    let full = || Error::resource_exhausted("full").with_source(NoRoom { needed: 2, free: 1 });
+    let models =
+        [("one", &one), ("two", &two), ("three", &three)].map(|(name, base)| ModelConfig::new(name, base.path()));
+    let options = ManagerOptions { unload_idle: true, ..options() };
+    let manager = Manager::start(models[..2].to_vec(), options, loader.clone(), context()).expect("good configuration");
+    manager.settled().await.expect("the manager lives");
+    // One is asked for after two.
+    let ask = async |name: &str| {
+        let servable = manager.servable_by(name, &VersionChoice::Latest, None).await?;
+        let x = crate::tensor::Tensor::from_vec([1, 3], vec![0.0f32; 3])?;
+        let answer = servable.predict(vec![x], None, Box::new(())).await?;
+        answer.outputs[0].values::<f32>().map(|values| values[0])
+    };
+    for name in ["two", "one"] {
+        ask(name).await.expect("it is there");
+    }
+    loader.failures.lock().expect("no test panics in it").insert(3, (1, full()));
+    manager.reconfigure(models.to_vec()).await.expect("good configuration");
+    let board = manager.settled().await.expect("the manager lives");
+    assert!(board.models["two"].versions[&2].idle && board.models["two"].is_available(), "{board:?}");
+    assert_eq!((latest(&manager, "one"), latest(&manager, "three")), (1, 3));
+    assert_eq!(manager.servable("two", &VersionChoice::Latest).err().expect("gone").code(), Code::NotFound);
+    // It stays away until it is asked for, and then another goes for it: not the one asked for last.
+    loader.failures.lock().expect("no test panics in it").insert(2, (1, full()));
+    ask("three").await.expect("it is there");
+    assert_eq!(ask("two").await.expect("it is loaded again"), 2.0);
+    model_reaches(&manager, "one", State::End).await;
+    assert_eq!(latest(&manager, "three"), 3);
+    // What cannot come back says why, and comes back when it can.
+    loader.failures.lock().expect("no test panics in it").insert(1, (1, Error::data_loss("damaged")));
+    let error = ask("one").await.expect_err("it is damaged");
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.message().ends_with("could not be loaded again: damaged"), "{error}");
+    assert_eq!(ask("one").await.expect("it is loaded again"), 1.0);
+}
+
+#[tokio::test]
+async fn memory_that_others_hold_is_waited_for_and_nobody_goes_unasked() {
+    let (one, two) = (folder(&["1"]), folder(&["2"]));
+    let loader = Arc::new(FakeLoader::default());
+    let full = Error::resource_exhausted("full").with_source(NoRoom { needed: 2, free: 1 });
+    loader.failures.lock().expect("no test panics in it").insert(2, (1, full));
+    let models = [("one", &one), ("two", &two)].map(|(name, base)| ModelConfig::new(name, base.path()));
+    let manager = start(models.to_vec(), &loader);
+    let board = manager.settled().await.expect("the manager lives");
+    assert_eq!(board.models["two"].failure().map(Error::code), Some(Code::ResourceExhausted));
+    assert_eq!(latest(&manager, "one"), 1);
+    // Once another has gone, it is tried again.
+    manager.reconfigure(models[1..].to_vec()).await.expect("good configuration");
+    model_reaches(&manager, "two", State::Available).await;
+}
+
+#[tokio::test]
+async fn labels_go_over_to_versions_that_are_available() {
+    let base = folder(&["1"]);
+    let loader = Arc::new(FakeLoader::default());
+    let labelled = |labels: &[(&str, i64)]| {
+        let mut config = ModelConfig::new("m", base.path());
+        config.version_policy = VersionPolicy::All;
+        config.labels = labels.iter().map(|(label, version)| ((*label).to_owned(), *version)).collect();
+        vec![config]
+    };
+    let manager = start(labelled(&[("stable", 1), ("canary", 2)]), &loader);
+    manager.settled().await.expect("the manager lives");
+    let ask = |label: &str| {
+        let found = manager.servable("m", &VersionChoice::Label(label.into()));
+        found.map(|servable| servable.id().version).map_err(|error| error.message().to_owned())
+    };
+    let unknown = || Err("Unrecognized servable version label: canary".to_owned());
+    assert_eq!((ask("stable"), ask("canary")), (Ok(1), unknown()));
+    // A label moves when its version is there, not before.
+    let timeout = Duration::from_secs(60);
+    let failures = manager.reload(labelled(&[("stable", 2), ("canary", 2)]), timeout).await.expect("it is taken up");
+    assert_eq!(failures[0].1.code(), Code::FailedPrecondition);
+    assert_eq!((ask("stable"), ask("canary")), (Ok(1), unknown()));
+    add(base.path(), "2");
+    reaches(&manager, 2, State::Available).await;
+    assert_eq!((ask("stable"), ask("canary")), (Ok(2), Ok(2)));
+    // One that is left out is unknown.
+    assert!(manager.reload(labelled(&[("stable", 2)]), timeout).await.expect("it is taken up").is_empty());
+    assert_eq!((ask("stable"), ask("canary")), (Ok(2), unknown()));
+}
+
+#[tokio::test]
+async fn new_labels_may_stand_for_what_is_not_there_where_that_is_allowed() {
+    let base = folder(&["1"]);
+    let options = ManagerOptions { lenient_labels: true, ..options() };
+    let mut config = ModelConfig::new("m", base.path());
+    config.labels = [("stable".to_owned(), 1)].into();
+    let manager = Manager::start(vec![config.clone()], options, Arc::<FakeLoader>::default(), context());
+    let manager = manager.expect("good configuration");
+    manager.settled().await.expect("the manager lives");
+    config.labels = [("stable".to_owned(), 5), ("next".to_owned(), 5)].into();
+    let failures = manager.reload(vec![config], Duration::from_secs(60)).await.expect("it is taken up");
+    // The one that stands for a version already does so until the other is there.
+    assert_eq!(
+        failures[0].1.message(),
+        "Request to assign label to version 5 of model m, which is not currently available for inference"
+    );
+    let stands_for = |label| manager.labelled("m", label).ok();
+    assert_eq!((stands_for("stable"), stands_for("next")), (Some(1), Some(5)));
 }

@@ -1,0 +1,107 @@
+//! Device memory: budgets, refusals with their numbers, and models that make room for others.
+
+use coracle::api::Client;
+use coracle::error::Code;
+use coracle::tensor::Tensor;
+
+use crate::server::{Server, command, has_adapter, model};
+
+/// A server with copies of one model under these names, each with these GPU options.
+fn serve(names: &[&str], gpu_options: &str, flags: &[&str]) -> Server {
+    let (command, folder) = command(&[], flags);
+    let base = model("half_plus_two").display().to_string();
+    let entry = |name: &&str| {
+        format!(r#"{{"name": "{name}", "base_path": "{base}", "config": {{"gpu_options": {{{gpu_options}}}}}}}"#)
+    };
+    let entries: Vec<String> = names.iter().map(entry).collect();
+    let text = format!(r#"{{"model_config_list": [{}]}}"#, entries.join(", "));
+    std::fs::write(folder.path().join("models.config"), text).expect("writable");
+    Server::launch(command, folder)
+}
+
+async fn ask(client: &Client, name: &str) -> Result<f32, coracle::error::Error> {
+    let x = Tensor::from_vec([1], vec![1.0f32])?;
+    let reply = client.predict(name, "", &[("x".to_owned(), x)], &[]).await?;
+    Ok(reply.outputs[0].1.values::<f32>()?[0])
+}
+
+/// What its status says of a model's one version: the state and the message.
+fn status(server: &Server, name: &str) -> (String, String) {
+    let (_, text) = server.page(&format!("/v1/models/{name}"));
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let version = &json["model_version_status"][0];
+    let part = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    (part(&version["state"]), part(&version["status"]["error_message"]))
+}
+
+fn gauge(server: &Server, start: &str) -> f64 {
+    let (_, metrics) = server.page("/metrics");
+    let line = metrics.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {metrics}"));
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+}
+
+#[tokio::test]
+async fn what_is_reserved_for_a_model_is_kept_from_others() {
+    if !has_adapter() {
+        return;
+    }
+    let names = ["a", "b", "c"];
+    let half = r#""per_process_gpu_memory_fraction": 0.5"#;
+    let server = serve(&names, half, &["--device_memory_bytes=67108864"]);
+    let client = Client::connect(&server.grpc, None).await.expect("the server answers");
+    let (served, refused): (Vec<&str>, Vec<&str>) =
+        names.iter().partition(|name| status(&server, name).0 == "AVAILABLE");
+    assert_eq!((served.len(), refused.len()), (2, 1));
+    for name in &served {
+        assert_eq!(ask(&client, name).await.expect("it is served"), 2.5);
+        assert_eq!(gauge(&server, &format!("coracle_model_memory_reserved_bytes{{model=\"{name}\"}}")), 33554432.0);
+        let held = gauge(&server, &format!("coracle_model_memory_bytes{{model=\"{name}\"}}"));
+        assert!(held > 0.0 && held < 33554432.0, "{held}");
+    }
+    let (state, message) = status(&server, refused[0]);
+    assert_eq!(state, "END");
+    let expected = format!("33554432 bytes of device memory are to be reserved for model {}", refused[0]);
+    assert!(message.starts_with(&expected) && message.contains("the budget is 67108864"), "{message}");
+    assert_eq!(gauge(&server, "coracle_device_memory_limit_bytes"), 67108864.0);
+}
+
+#[tokio::test]
+async fn a_models_own_fraction_caps_it() {
+    if !has_adapter() {
+        return;
+    }
+    let tiny = r#""allow_growth": true, "per_process_gpu_memory_fraction": 0.000001"#;
+    let (mut command, folder) = command(&[], &["--device_memory_bytes=67108864"]);
+    let base = model("half_plus_two").display().to_string();
+    let text = format!(
+        r#"{{"model_config_list": [{{"name": "capped", "base_path": "{base}", "config": {{"gpu_options": {{{tiny}}}}}}}]}}"#
+    );
+    std::fs::write(folder.path().join("models.config"), text).expect("writable");
+    let output = command.output().expect("the binary runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{told}");
+    assert!(told.contains("of the 67 that model capped may have are in use"), "{told}");
+    assert!(told.contains("model capped version 1 on 1 lanes: "), "{told}");
+}
+
+#[tokio::test]
+async fn models_that_do_not_fit_together_take_turns() {
+    if !has_adapter() {
+        return;
+    }
+    let names = ["a", "b", "c"];
+    let half = r#""per_process_gpu_memory_fraction": 0.5"#;
+    let server = serve(&names, half, &["--device_memory_bytes=67108864", "--unload_idle_models", "--ready=all"]);
+    assert_eq!(server.page("/readyz").0, 200);
+    let client = Client::connect(&server.grpc, None).await.expect("the server answers");
+    for _ in 0..2 {
+        for name in names {
+            assert_eq!(ask(&client, name).await.expect("it is loaded for the request"), 2.5);
+            assert_eq!(status(&server, name).0, "AVAILABLE");
+        }
+    }
+    let available = names.iter().filter(|name| status(&server, name).0 == "AVAILABLE").count();
+    assert_eq!(available, 2);
+    let error = ask(&client, "nobody").await.expect_err("unknown all the same");
+    assert_eq!(error.code(), Code::NotFound);
+}
