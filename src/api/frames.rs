@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
@@ -26,6 +26,8 @@ use crate::error::{Code, Error, Result};
 
 /// A flag and the length of what follows.
 const HEADER: usize = 5;
+/// Bytes that buy a message more time.
+const PIECE: usize = 256 << 10;
 /// Larger compressed messages are inflated on a thread for blocking work.
 const INFLATE_INLINE: usize = 32 << 10;
 
@@ -36,6 +38,8 @@ pub(super) struct Frames {
     pub(super) budget: Arc<Budget>,
     /// Bytes of one message, inflated.
     pub(super) max_message_bytes: usize,
+    /// How long a message may take to come, and how long each [`PIECE`] of it more.
+    pub(super) receive_timeout: Duration,
     /// Requests being answered.
     pub(super) in_flight: Arc<InFlight>,
     /// Who may call.
@@ -131,7 +135,17 @@ impl Frames {
     async fn gather(&self, headers: &HeaderMap, path: &str, mut body: HttpBody, ledger: &Arc<Ledger>) -> Result<Bytes> {
         let mut buffer = BytesMut::new();
         let mut claimed = None;
-        while let Some(frame) = body.frame().await {
+        let start = tokio::time::Instant::now();
+        loop {
+            let pieces = u32::try_from(buffer.len() / PIECE).unwrap_or(u32::MAX);
+            let patience = self.receive_timeout.saturating_mul(pieces.saturating_add(1));
+            let next = match start.checked_add(patience) {
+                None => body.frame().await,
+                Some(end) => {
+                    tokio::time::timeout_at(end, body.frame()).await.map_err(|_| late(buffer.len(), patience))?
+                }
+            };
+            let Some(frame) = next else { break };
             let frame = frame.map_err(|e| Error::cancelled(format!("the request broke off: {e}")))?;
             let Ok(data) = frame.into_data() else { continue };
             let most = claimed.map_or(HEADER + self.max_message_bytes, |length: usize| HEADER + length);
@@ -197,6 +211,12 @@ impl Frames {
     }
 }
 
+fn late(bytes: usize, patience: Duration) -> Error {
+    Error::deadline_exceeded(format!(
+        "{bytes} bytes of the message came within {patience:?}, too few (receive_timeout_ms)"
+    ))
+}
+
 /// gRPC's code for messages that cannot be inflated.
 fn damaged(error: &Error) -> Error {
     Error::internal(error.message())
@@ -214,7 +234,8 @@ mod tests {
         let budget = Budget::new(limit);
         let ledger = Ledger::open(&budget);
         let (in_flight, access, observer) = (InFlight::new(0, ""), Access::new(None, None), Arc::new(Silent));
-        (Frames { budget, max_message_bytes: 1 << 20, in_flight, access, observer }, ledger)
+        let receive_timeout = Duration::from_secs(1);
+        (Frames { budget, max_message_bytes: 1 << 20, receive_timeout, in_flight, access, observer }, ledger)
     }
 
     fn framed(flag: u8, payload: &[u8]) -> Vec<u8> {
@@ -262,5 +283,30 @@ mod tests {
         let frame = framed(1, &packer.finish().expect("in memory"));
         let message = gather(&frames, &ledger, &headers, frame).await.expect("it is whole");
         assert_eq!(message, framed(0, b"hello"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_that_come_too_slowly_are_given_up() {
+        use http_body::Frame;
+        use tokio_stream::StreamExt as _;
+
+        let (frames, ledger) = frames(4 << 20);
+        let start = tokio::time::Instant::now();
+        for (bytes, seconds) in [(0, 1), (100, 1), (600 << 10, 3)] {
+            let mut message = vec![0; bytes];
+            if bytes > HEADER {
+                message[1..HEADER].copy_from_slice(&(1u32 << 20).to_be_bytes());
+            }
+            let sent = Ok::<_, Infallible>(Frame::data(Bytes::from(message)));
+            let body = http_body_util::StreamBody::new(tokio_stream::once(sent).chain(tokio_stream::pending()));
+            let begun = start.elapsed();
+            let error = frames.gather(&HeaderMap::new(), "", HttpBody::new(body), &ledger).await.expect_err("no end");
+            assert_eq!(error.code(), Code::DeadlineExceeded);
+            assert!(
+                error.message().starts_with(&format!("{bytes} bytes of the message came within {seconds}s")),
+                "{error}"
+            );
+            assert_eq!((start.elapsed() - begun).as_secs(), seconds);
+        }
     }
 }

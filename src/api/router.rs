@@ -1,6 +1,7 @@
 //! Every gRPC service behind one router.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
@@ -33,6 +34,8 @@ pub struct Options {
     pub check_method: bool,
     /// Bytes of one request message, inflated.
     pub max_message_bytes: usize,
+    /// How long a message may take to come; each quarter of a mebibyte that has come buys as much again.
+    pub receive_timeout: Duration,
 }
 
 /// What the services work on.
@@ -81,8 +84,8 @@ pub fn router(services: Services) -> Result<axum::Router> {
         .accept_compressed(Gzip)
         .send_compressed(Gzip);
     let models = ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip);
-    let max_message_bytes = options.max_message_bytes;
-    let frames = Frames { budget, max_message_bytes, in_flight, access, observer: counted };
+    let Options { max_message_bytes, receive_timeout, .. } = options;
+    let frames = Frames { budget, max_message_bytes, receive_timeout, in_flight, access, observer: counted };
     let routes = Routes::new(predictions)
         .add_service(models)
         .add_service(reflection)

@@ -76,6 +76,7 @@ pub(super) struct Config {
     pub(super) strict_paths: bool,
     pub(super) request_memory_bytes: u64,
     pub(super) max_message_bytes: usize,
+    pub(super) receive_timeout: Duration,
     pub(super) ready: Ready,
     /// From being told to stop to refusing requests.
     pub(super) lame_duck: Duration,
@@ -196,6 +197,7 @@ impl Values {
             strict_paths: self.switch("strict_paths"),
             request_memory_bytes,
             max_message_bytes: wrong.one(self.number::<u32>("max_message_bytes")) as usize,
+            receive_timeout: Duration::from_millis(wrong.one(self.number::<u32>("receive_timeout_ms")).into()),
             ready: if wrong.one(self.one_of("ready", &["any", "all"])) == 0 { Ready::Any } else { Ready::All },
             lame_duck: Duration::from_millis(wrong.one(self.number("lame_duck_ms"))),
             drain: seconds(&mut wrong, "drain_s"),

@@ -129,6 +129,7 @@ async fn serve(mut config: Config) -> Result<Ended> {
             tensor_content: config.tensor_content,
             check_method: config.check_method,
             max_message_bytes: config.max_message_bytes,
+            receive_timeout: config.receive_timeout,
         },
         observer: journal,
         admin: config.admin.clone(),

@@ -105,6 +105,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "0",
         "milliseconds that its requests then may still run; 0: as long as they take",
     ),
+    setting(
+        "receive_timeout_ms",
+        Kind::Number,
+        "30000",
+        "milliseconds that a gRPC message may take to come, and each further 256 KiB of it",
+    ),
     setting("keepalive_time_ms", Kind::Number, "60000", "milliseconds between pings over HTTP/2; 0: there are none"),
     setting("keepalive_timeout_ms", Kind::Number, "20000", "milliseconds that an answer to a ping may take"),
     setting("max_concurrent_streams", Kind::Number, "1000", "requests at a time on one connection of HTTP/2"),

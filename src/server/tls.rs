@@ -235,7 +235,8 @@ mod tests {
         let (own, secret) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
         let ((certificate, key), (_, other)) = (pair(), pair());
         let write = |path: &PathBuf, text: &str| std::fs::write(path, text).expect("writable");
-        (write(&own, &certificate), write(&secret, &key));
+        write(&own, &certificate);
+        write(&secret, &key);
         let source = Source::Files { certificates: own, key: secret.clone(), client_ca: None, clients_must: false };
         let tls = Tls::new(source).expect("a pair");
         let before = tls.current.load_full();

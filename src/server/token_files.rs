@@ -1,6 +1,6 @@
 //! Where tokens come from: files or the environment, never flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 const PREDICT: (&str, &str) = ("predict_token_file", "CORACLE_PREDICT_TOKEN");
 const ADMIN: (&str, &str) = ("admin_token_file", "CORACLE_ADMIN_TOKEN");
 
-fn read(path: &PathBuf) -> Result<Tokens> {
+fn read(path: &Path) -> Result<Tokens> {
     Tokens::read(&read_sealed(path)?, &path.display().to_string())
 }
 

@@ -67,7 +67,9 @@ async fn files_cover_both_ports_and_are_exchanged_while_the_server_runs() {
     let file = |name: &str| folder.path().join(name).display().to_string();
     let write = |name: &str, text: &str| std::fs::write(file(name), text).expect("writable");
     let own = old.issue();
-    (write("cert.pem", &own.certificate), write("key.pem", &own.key), write("ca.pem", &clients.pem()));
+    write("cert.pem", &own.certificate);
+    write("key.pem", &own.key);
+    write("ca.pem", &clients.pem());
     let flags = [
         format!("--tls_cert_file={}", file("cert.pem")),
         format!("--tls_key_file={}", file("key.pem")),
