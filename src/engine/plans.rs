@@ -30,25 +30,23 @@ pub(super) struct Plans {
     wake: Condvar,
     /// A piece of background work is done.
     progress: Condvar,
-    /// Goes last, when all memory is given back: whoever waits for the other end learns of it.
-    _released: oneshot::Sender<()>,
 }
 
 impl Plans {
     /// No plans yet; compiles happen on a thread that ends when the last handle but its own is dropped and [`Plans::close`]
-    /// was called. Also gives what ends when the plans' memory is given back.
+    /// was called.
     pub(super) fn start(
         graph: Arc<Graph>,
         profile: Profile,
         lanes: Vec<Arc<Lane>>,
         limits: Limits,
         tuning: Arc<Tuning>,
-    ) -> Result<(Arc<Self>, oneshot::Receiver<()>)> {
-        let (plans, released) = Self::make(graph, profile, lanes, limits, tuning);
+    ) -> Result<Arc<Self>> {
+        let plans = Self::nested(graph, profile, lanes, limits, tuning);
         let worker = Arc::clone(&plans);
         let name = format!("compile-{}", plans.limits.name);
         std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || worker.work())?;
-        Ok((plans, released))
+        Ok(plans)
     }
 
     /// Plans for what follows a run: made by [`Plans::follow`] on the threads of those runs, not on one of their own.
@@ -59,18 +57,7 @@ impl Plans {
         limits: Limits,
         tuning: Arc<Tuning>,
     ) -> Arc<Self> {
-        Self::make(graph, profile, lanes, limits, tuning).0
-    }
-
-    fn make(
-        graph: Arc<Graph>,
-        profile: Profile,
-        lanes: Vec<Arc<Lane>>,
-        limits: Limits,
-        tuning: Arc<Tuning>,
-    ) -> (Arc<Self>, oneshot::Receiver<()>) {
-        let (sender, released) = oneshot::channel();
-        let plans = Arc::new(Self {
+        Arc::new(Self {
             graph,
             profile,
             lanes,
@@ -80,9 +67,7 @@ impl Plans {
             state: Mutex::default(),
             wake: Condvar::new(),
             progress: Condvar::new(),
-            _released: sender,
-        });
-        (plans, released)
+        })
     }
 
     /// The plan for these inputs on this lane, made now and here if it is not there yet.
@@ -99,7 +84,7 @@ impl Plans {
         let executable = match plan.executables[lane].get() {
             Some(executable) => Arc::clone(executable),
             None => {
-                let prepared = self.lanes[lane].prepare_for(&self.limits.account, &plan.program)?;
+                let prepared = self.lanes[lane].prepare_for(&self.limits.tenancy, &plan.program)?;
                 // Another run may have been quicker: then its executable is used.
                 Arc::clone(plan.executables[lane].get_or_init(|| prepared))
             }
@@ -261,7 +246,7 @@ impl Plans {
             Ok(program)
         };
         let lane = &self.lanes[self.working_lane()];
-        self.times.time("tuning", || self.tuning.measure(lane, &self.limits.account, &compile))
+        self.times.time("tuning", || self.tuning.measure(lane, &self.limits.tenancy, &compile))
     }
 
     fn working_lane(&self) -> usize {
@@ -297,7 +282,7 @@ impl Plans {
     }
 
     fn prepare(&self, plan: &Plan, lane: usize) -> Result<()> {
-        let prepare = || self.lanes[lane].prepare_for(&self.limits.account, &plan.program);
+        let prepare = || self.lanes[lane].prepare_for(&self.limits.tenancy, &plan.program);
         let executable = self.times.time("preparing", prepare)?;
         self.times.time("driver", || self.lanes[lane].touch(&executable))?;
         // Only this thread and the loading one before it prepare, so the cell is empty.
@@ -310,7 +295,7 @@ impl Plans {
         let bytes = self.lanes.iter().filter(|lane| !lane.is_lost()).map(|lane| lane.needs(program)).sum();
         let lanes = self.lanes.len();
         let place = |e: Error| e.at(format_args!("model {} on {lanes} lanes", self.limits.name));
-        self.limits.account.check(bytes).map_err(place)
+        self.limits.tenancy.account().check(bytes).map_err(place)
     }
 
     fn publish(&self, key: &[Given], plan: &Arc<Plan>) {
