@@ -66,8 +66,8 @@ impl Executable {
     }
 
     /// Pipelines compiled, weights uploaded, bind groups made. Memory is the tenancy's.
-    pub(super) fn prepare(gpu: &Gpu, memory: &Memory, account: &Arc<Account>, program: &Arc<Program>) -> Result<Self> {
-        let pools = program.pool_bytes();
+    pub(super) fn prepare(gpu: &Gpu, memory: &Memory, tenancy: &Arc<Tenancy>, program: &Arc<Program>) -> Result<Self> {
+        let (account, pools) = (tenancy.account(), program.pool_bytes());
         let limit = gpu.limits.max_storage_buffer_binding_size;
         if let Some(bytes) = pools.iter().find(|b| **b > limit) {
             return Err(Error::resource_exhausted(format!(
