@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::batches::Measured;
-use super::device::Account;
+use super::device::Tenancy;
 use super::plan::{Key, Plan};
 use crate::error::{Error, Result};
 
@@ -23,7 +23,7 @@ pub(super) struct Limits {
     /// Requests waiting for compiles at a time.
     pub(super) max_waiting: usize,
     /// Whose device memory it takes.
-    pub(super) account: Arc<Account>,
+    pub(super) tenancy: Arc<Tenancy>,
 }
 
 /// Who waits for a plan.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::compile::{optimise, prove_rows, rebatch};
 use super::demand::Limits;
-use super::device::{Account, Adapter, Lane, LaneOptions, Mask, MemoryBudget, MemoryUse};
+use super::device::{Account, Adapter, Lane, LaneOptions, Mask, MemoryBudget, MemoryUse, Tenancy};
 use super::ir::{Given, Graph, Precision, Profile};
 use super::lanes::{Keeper, Lanes};
 use super::memory::{MemoryBound, MemoryShare, part};
@@ -244,15 +244,16 @@ impl Engine {
         let graph = if options.rebatch { rebatch(graph)? } else { graph };
         let graph = Arc::new(optimise(graph, &profile)?);
         let optimising = start.elapsed();
+        let account = options.account.clone().unwrap_or_else(|| self.memory.account(&options.name));
+        let (tenancy, released) = Tenancy::begin(account);
         let limits = Limits {
             name: options.name.clone(),
             max_shapes_per_minute: options.max_shapes_per_minute,
             max_waiting: options.max_waiting,
-            account: options.account.clone().unwrap_or_else(|| self.memory.account(&options.name)),
+            tenancy,
         };
         let tuning = Arc::clone(&self.tuning);
-        let (plans, released) =
-            Plans::start(Arc::clone(&graph), profile.clone(), Arc::clone(&self.lanes), limits, tuning)?;
+        let plans = Plans::start(Arc::clone(&graph), profile.clone(), Arc::clone(&self.lanes), limits, tuning)?;
         plans.times().add("optimising", optimising);
         let single = options.single.then(|| "merging is switched off".to_owned());
         let session = Session::new(Arc::clone(&graph), (Arc::clone(&plans), released), profile.clone(), single);

@@ -34,27 +34,25 @@ pub(super) struct Plans {
     wake: Condvar,
     /// A piece of background work is done.
     progress: Condvar,
-    /// Goes last, when all memory is given back: whoever waits for the other end learns of it.
-    _released: oneshot::Sender<()>,
 }
 
 impl Plans {
     /// No plans yet; compiles happen on a thread that ends when the last handle but its own is dropped and [`Plans::close`]
-    /// was called. Also gives what ends when the plans' memory is given back.
+    /// was called.
     pub(super) fn start(
         graph: Arc<Graph>,
         profile: Profile,
         lanes: Arc<Lanes>,
         limits: Limits,
         tuning: Arc<Tuning>,
-    ) -> Result<(Arc<Self>, oneshot::Receiver<()>)> {
-        let (plans, released) = Self::make(graph, profile, lanes, limits, tuning);
+    ) -> Result<Arc<Self>> {
+        let plans = Self::nested(graph, profile, lanes, limits, tuning);
         let tenant: Arc<dyn Tenant> = Arc::clone(&plans) as _;
         plans.lanes.tell(Arc::downgrade(&tenant));
         let worker = Arc::clone(&plans);
         let name = format!("compile-{}", plans.limits.name);
         std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || worker.work())?;
-        Ok((plans, released))
+        Ok(plans)
     }
 
     /// Plans for what follows a run: made by [`Plans::follow`] on the threads of those runs, not on one of their own.
@@ -65,18 +63,7 @@ impl Plans {
         limits: Limits,
         tuning: Arc<Tuning>,
     ) -> Arc<Self> {
-        Self::make(graph, profile, lanes, limits, tuning).0
-    }
-
-    fn make(
-        graph: Arc<Graph>,
-        profile: Profile,
-        lanes: Arc<Lanes>,
-        limits: Limits,
-        tuning: Arc<Tuning>,
-    ) -> (Arc<Self>, oneshot::Receiver<()>) {
-        let (sender, released) = oneshot::channel();
-        let plans = Arc::new(Self {
+        Arc::new(Self {
             graph,
             profile,
             lanes,
@@ -86,9 +73,7 @@ impl Plans {
             state: Mutex::default(),
             wake: Condvar::new(),
             progress: Condvar::new(),
-            _released: sender,
-        });
-        (plans, released)
+        })
     }
 
     /// The plan for these inputs on this lane, made now and here if it is not there yet.
@@ -107,7 +92,7 @@ impl Plans {
             Some(berth) => berth,
             None => {
                 // Another run may have been quicker: then its executable is let go.
-                let executable = lane.prepare_for(&self.limits.account, &plan.program)?;
+                let executable = lane.prepare_for(&self.limits.tenancy, &plan.program)?;
                 let berth = Berth { executable, lane: Arc::clone(lane) };
                 plan.settle(index, berth.clone());
                 berth
@@ -267,7 +252,7 @@ impl Plans {
             Ok(program)
         };
         let lane = self.lanes.get(self.lanes.working())?;
-        self.times.time("tuning", || self.tuning.measure(&lane, &self.limits.account, &compile))
+        self.times.time("tuning", || self.tuning.measure(&lane, &self.limits.tenancy, &compile))
     }
 
     /// Compiles, and prepares on the first lane that works, so that the driver has compiled too.
@@ -308,7 +293,7 @@ impl Plans {
 
     fn prepare(&self, plan: &Plan, index: usize) -> Result<()> {
         let lane = self.lanes.get(index)?;
-        let prepare = || lane.prepare_for(&self.limits.account, &plan.program);
+        let prepare = || lane.prepare_for(&self.limits.tenancy, &plan.program);
         let executable = self.times.time("preparing", prepare)?;
         self.times.time("driver", || lane.touch(&executable))?;
         plan.settle(index, Berth { executable, lane });
@@ -321,7 +306,7 @@ impl Plans {
         let lanes = self.lanes.all();
         let bytes = lanes.iter().filter(|lane| !lane.is_lost()).map(|lane| lane.needs(program)).sum();
         let place = |e: Error| e.at(format_args!("model {} on {} lanes", self.limits.name, lanes.len()));
-        self.limits.account.check(bytes).map_err(place)
+        self.limits.tenancy.account().check(bytes).map_err(place)
     }
 
     /// Lets go of everything on lane `index`; gives the plans that had it, with the size of their inputs.

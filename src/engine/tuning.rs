@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::device::{Account, Adapter, Lane};
+use super::device::{Adapter, Lane, Tenancy};
 use super::ir::{Choices, Program};
 use super::tuning_file::{self, Subject, Unusable};
 use crate::error::{Code, Error, Result};
@@ -98,14 +98,14 @@ impl Tuning {
     }
 
     /// Times on `lane` the candidates of those problems of a program for which nothing is known, and keeps the winners.
-    /// `compile` makes the program under given choices, memory is `account`'s.
+    /// `compile` makes the program under given choices, memory is the tenancy's.
     ///
     /// # Errors
     /// Those of compiling and running it.
     pub(super) fn measure(
         &self,
         lane: &Lane,
-        account: &Arc<Account>,
+        tenancy: &Arc<Tenancy>,
         compile: &dyn Fn(&Choices) -> Result<Program>,
     ) -> Result<()> {
         if !self.measures() {
@@ -125,7 +125,7 @@ impl Tuning {
             let named =
                 |(key, candidates): (&String, &Vec<String>)| Some((key.clone(), candidates.get(round)?.clone()));
             choices.extend(open.iter().filter_map(named));
-            let timings = match compile(&choices).and_then(|program| timed(lane, account, program)) {
+            let timings = match compile(&choices).and_then(|program| timed(lane, tenancy, program)) {
                 Ok(timings) => timings,
                 // The defaults must run; what else the driver refuses is not chosen.
                 Err(error) if round > 0 && error.code() != Code::Unavailable => {
@@ -180,8 +180,8 @@ fn open_problems(program: &Program, known: &Choices) -> BTreeMap<String, Vec<Str
 type Timing = (String, String, Duration);
 
 /// Runs `program` on `lane` on zeros and times how its problems are solved.
-fn timed(lane: &Lane, account: &Arc<Account>, program: Program) -> Result<Vec<Timing>> {
-    let executable = lane.prepare_for(account, &Arc::new(program))?;
+fn timed(lane: &Lane, tenancy: &Arc<Tenancy>, program: Program) -> Result<Vec<Timing>> {
+    let executable = lane.prepare_for(tenancy, &Arc::new(program))?;
     lane.warm(&executable)?;
     let mut found = Vec::new();
     for (index, segment) in executable.program().segments.iter().enumerate().filter(|(_, s)| !s.problems.is_empty()) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
@@ -17,10 +17,20 @@ pub(super) struct Watcher {
     system: Option<RecommendedWatcher>,
     /// What is to be watched, and whether it is.
     watched: BTreeMap<PathBuf, (Target, bool)>,
-    /// Changes at or below these paths are told of.
-    told_of: Arc<Mutex<HashSet<PathBuf>>>,
+    paths: Arc<Mutex<Paths>>,
     /// Whether it was said that some folders cannot be watched.
     warned: bool,
+}
+
+/// What events are held against.
+#[derive(Debug, Default)]
+struct Paths {
+    /// Changes at or below these are told of.
+    told_of: HashSet<PathBuf>,
+    /// What is to be watched.
+    watched: HashSet<PathBuf>,
+    /// Those of them that have gone: what is there now, if anything, is not watched.
+    gone: HashSet<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +42,16 @@ struct Target {
 impl Watcher {
     /// Watches nothing yet. `changed` is notified when something has changed.
     pub(super) fn start(changed: Arc<Notify>) -> Self {
-        let told_of: Arc<Mutex<HashSet<PathBuf>>> = Arc::default();
-        let filter = Arc::clone(&told_of);
+        let paths: Arc<Mutex<Paths>> = Arc::default();
+        let known = Arc::clone(&paths);
         let handler = move |event: notify::Result<Event>| {
-            let paths = filter.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             // An error may hide a change.
-            if event.map_or(true, |event| matters(&event, &paths)) {
+            if event.map_or(true, |event| known.heed(&event)) {
                 changed.notify_one();
             }
         };
-        let mut made = Self { system: None, watched: BTreeMap::new(), told_of, warned: false };
+        let mut made = Self { system: None, watched: BTreeMap::new(), paths, warned: false };
         match notify::recommended_watcher(handler) {
             Ok(system) => made.system = Some(system),
             Err(error) => made.warn(&error),
@@ -67,14 +77,16 @@ impl Watcher {
                 wanted.insert(folder, target);
             }
         }
-        *self.told_of.lock().unwrap_or_else(PoisonError::into_inner) = told_of;
-        let gone: Vec<PathBuf> = self
-            .watched
-            .iter()
-            .filter(|(path, (target, _))| wanted.get(*path) != Some(target))
-            .map(|(path, _)| path.clone())
-            .collect();
-        for path in gone {
+        let gone = {
+            let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+            (paths.told_of, paths.watched) = (told_of, wanted.keys().cloned().collect());
+            std::mem::take(&mut paths.gone)
+        };
+        let is_over = |(path, (target, _)): &(&PathBuf, &(Target, bool))| {
+            wanted.get(*path) != Some(target) || gone.contains(*path)
+        };
+        let over: Vec<PathBuf> = self.watched.iter().filter(is_over).map(|(path, _)| path.clone()).collect();
+        for path in over {
             let watched = self.watched.remove(&path).is_some_and(|(_, watched)| watched);
             if let Some(system) = self.system.as_mut().filter(|_| watched) {
                 // One that is not there any more is not watched either.
@@ -104,15 +116,23 @@ impl Watcher {
     }
 }
 
-/// Whether an event changes something at or below one of `paths`. Looking at files is no change, or each look would bring on the
-/// next.
-fn matters(event: &Event, paths: &HashSet<PathBuf>) -> bool {
-    match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
-        EventKind::Access(_) => return false,
-        _ => {}
+impl Paths {
+    /// Whether an event changes something that is to be told. Looking at files is no change, or each look would bring on the
+    /// next.
+    fn heed(&mut self, event: &Event) -> bool {
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
+            EventKind::Access(_) => return false,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
+                let gone = event.paths.iter().filter(|path| self.watched.contains(*path));
+                self.gone.extend(gone.cloned());
+            }
+            _ => {}
+        }
+        let is_told =
+            |path: &PathBuf| self.gone.contains(path) || path.ancestors().any(|above| self.told_of.contains(above));
+        event.need_rescan() || event.paths.iter().any(is_told)
     }
-    event.need_rescan() || event.paths.iter().any(|path| path.ancestors().any(|above| paths.contains(above)))
 }
 
 /// The folder in which `base`, or the first of those above it that is not there, would appear, and as what.
@@ -209,13 +229,18 @@ mod tests {
 
     #[test]
     fn what_happens_elsewhere_and_being_looked_at_is_no_change() {
-        let paths = HashSet::from([PathBuf::from("/m/a")]);
+        let path = PathBuf::from;
+        let mut paths = Paths { told_of: [path("/m/a")].into(), watched: [path("/m")].into(), ..Paths::default() };
         let event = |kind, path: &str| Event::new(kind).add_path(path.into());
         let created = EventKind::Create(notify::event::CreateKind::Any);
-        assert!(matters(&event(created, "/m/a"), &paths) && matters(&event(created, "/m/a/1/model.onnx"), &paths));
-        assert!(!matters(&event(created, "/m/b"), &paths) && !matters(&event(created, "/m"), &paths));
+        assert!(paths.heed(&event(created, "/m/a")) && paths.heed(&event(created, "/m/a/1/model.onnx")));
+        assert!(!paths.heed(&event(created, "/m/b")) && !paths.heed(&event(created, "/m")));
         let access = |kind| EventKind::Access(kind);
-        assert!(!matters(&event(access(AccessKind::Open(AccessMode::Any)), "/m/a"), &paths));
-        assert!(matters(&event(access(AccessKind::Close(AccessMode::Write)), "/m/a/1/w"), &paths));
+        assert!(!paths.heed(&event(access(AccessKind::Open(AccessMode::Any)), "/m/a")));
+        assert!(paths.heed(&event(access(AccessKind::Close(AccessMode::Write)), "/m/a/1/w")));
+        // What is watched and goes must be watched again, although its number may be given to what takes its place.
+        let removed = EventKind::Remove(notify::event::RemoveKind::Any);
+        assert!(!paths.heed(&event(removed, "/m/b")) && paths.heed(&event(removed, "/m")));
+        assert_eq!(paths.gone, [path("/m")].into());
     }
 }

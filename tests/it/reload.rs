@@ -277,3 +277,40 @@ async fn new_versions_are_seen_without_looking_again_and_again() {
     add_version(&base, "3");
     serves(3).await;
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_changes_while_models_are_loaded_is_taken_up() {
+    if !has_adapter() {
+        return;
+    }
+    let (command, folder) = command(&[], &["--model_config_file_poll_wait_seconds=1"]);
+    let (base, file) = (folder.path().join("m"), folder.path().join("models.config"));
+    add_version(&base, "1");
+    // The load waits for what is written into this.
+    let pipe = base.join("1/signatures.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("there is mkfifo").success());
+    let models = |names: &[&str]| {
+        let entry = |name: &&str| {
+            let path = if *name == "m" { base.clone() } else { model("half_plus_two") };
+            format!("config {{ name: '{name}' base_path: '{}' }}", path.display())
+        };
+        format!("model_config_list {{ {} }}", names.iter().map(entry).collect::<String>())
+    };
+    std::fs::write(&file, models(&["m"])).expect("writable");
+    let changed = models(&["m", "other"]);
+    let changing = std::thread::spawn(move || {
+        // Opens once somebody reads, which is when the file of models was read.
+        let pipe = std::fs::OpenOptions::new().write(true).open(pipe).expect("the load reads it");
+        std::fs::write(file, changed).expect("writable");
+        drop(pipe);
+    });
+    let server = Server::launch(command, folder);
+    changing.join().expect("no panic");
+    let client = Client::connect(&server.grpc, None).await.expect("the server answers");
+    let end = Instant::now() + CHANGE_MAX;
+    while half_plus_two(&client, "other").await.is_err() {
+        assert!(Instant::now() < end, "the change was not taken up within {CHANGE_MAX:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

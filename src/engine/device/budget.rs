@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::oneshot;
+
 use crate::error::{Error, Result};
 
 /// Why the budget refused: what is free does not suffice, but less in use elsewhere might.
@@ -145,11 +147,6 @@ impl State {
 }
 
 impl Account {
-    /// An account of its own budget without bound: for work that is no model's.
-    pub fn unbounded() -> Arc<Self> {
-        MemoryBudget::new(None).account("")
-    }
-
     /// The model's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -229,6 +226,32 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         self.budget.state().books.remove(&self.id);
+    }
+}
+
+/// The stay of one version of a model: over, and told to be, when all that was made for it is gone.
+#[derive(Debug)]
+pub struct Tenancy {
+    account: Arc<Account>,
+    /// Goes after the account.
+    _over: oneshot::Sender<()>,
+}
+
+impl Tenancy {
+    /// Begins one. Also gives what ends with it.
+    pub fn begin(account: Arc<Account>) -> (Arc<Self>, oneshot::Receiver<()>) {
+        let (over, is_over) = oneshot::channel();
+        (Arc::new(Self { account, _over: over }), is_over)
+    }
+
+    /// One of an account of its own, without bound: for work that is no model's.
+    pub fn unbounded() -> Arc<Self> {
+        Self::begin(MemoryBudget::new(None).account("")).0
+    }
+
+    /// Whose memory it takes.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 }
 

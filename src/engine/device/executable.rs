@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::budget::Account;
+use super::budget::{Account, Tenancy};
 use super::gpu::{Gpu, Pipeline};
 use super::memory::{Memory, Share, rounded};
 use super::parallel::compile_all;
@@ -21,8 +21,9 @@ pub struct Executable {
     program: Arc<Program>,
     segments: Vec<PreparedSegment>,
     buffers: Vec<Arc<Share>>,
-    account: Arc<Account>,
     uniforms: Option<Uniforms>,
+    /// Goes last.
+    tenancy: Arc<Tenancy>,
 }
 
 /// A segment's commands, and slots for its runs.
@@ -61,12 +62,12 @@ impl Executable {
 
     /// Whose memory it takes.
     pub(super) fn account(&self) -> &Arc<Account> {
-        &self.account
+        self.tenancy.account()
     }
 
-    /// Pipelines compiled, weights uploaded, bind groups made. Memory is `account`'s.
-    pub(super) fn prepare(gpu: &Gpu, memory: &Memory, account: &Arc<Account>, program: &Arc<Program>) -> Result<Self> {
-        let pools = program.pool_bytes();
+    /// Pipelines compiled, weights uploaded, bind groups made. Memory is the tenancy's.
+    pub(super) fn prepare(gpu: &Gpu, memory: &Memory, tenancy: &Arc<Tenancy>, program: &Arc<Program>) -> Result<Self> {
+        let (account, pools) = (tenancy.account(), program.pool_bytes());
         let limit = gpu.limits.max_storage_buffer_binding_size;
         if let Some(bytes) = pools.iter().find(|b| **b > limit) {
             return Err(Error::resource_exhausted(format!(
@@ -99,8 +100,8 @@ impl Executable {
             program: Arc::clone(program),
             segments: Vec::new(),
             buffers,
-            account: Arc::clone(account),
             uniforms,
+            tenancy: Arc::clone(tenancy),
         };
         let mut first_uniform = 0;
         for segment in &program.segments {

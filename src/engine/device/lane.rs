@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::adapter::Adapter;
-use super::budget::Account;
+use super::budget::Tenancy;
 use super::completion::{Flight, complete};
 use super::executable::Executable;
 use super::gpu::{Gpu, GpuOptions};
@@ -184,18 +184,18 @@ impl Lane {
     /// # Errors
     /// Those of [`Lane::prepare_for`].
     pub fn prepare(&self, program: &Arc<Program>) -> Result<Arc<Executable>> {
-        self.prepare_for(&Account::unbounded(), program)
+        self.prepare_for(&Tenancy::unbounded(), program)
     }
 
-    /// Prepares `program` on this lane's device, with memory of `account`.
+    /// Prepares `program` on this lane's device, with memory of `tenancy`'s account.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` naming a limit, `INTERNAL` naming a kernel that the driver refuses, `UNAVAILABLE` when lost.
-    pub fn prepare_for(&self, account: &Arc<Account>, program: &Arc<Program>) -> Result<Arc<Executable>> {
+    pub fn prepare_for(&self, tenancy: &Arc<Tenancy>, program: &Arc<Program>) -> Result<Arc<Executable>> {
         if self.is_lost() {
             return Err(self.shared.gpu.loss());
         }
-        Executable::prepare(&self.shared.gpu, &self.shared.memory, account, program).map(Arc::new)
+        Executable::prepare(&self.shared.gpu, &self.shared.memory, tenancy, program).map(Arc::new)
     }
 
     /// Bytes of device memory that preparing `program` would add to those allocated.

@@ -20,7 +20,7 @@ mod submission;
 mod transfer;
 
 pub use adapter::{Adapter, Mask};
-pub use budget::{Account, AccountUse, MemoryBudget, MemoryUse, NoRoom};
+pub use budget::{Account, AccountUse, MemoryBudget, MemoryUse, NoRoom, Tenancy};
 pub use cache::{cache_folder, keep_driver_cache_in, replace};
 pub use ceilings::{Ceilings, measure_ceilings};
 pub use description::{Description, Limits};

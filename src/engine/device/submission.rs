@@ -80,6 +80,8 @@ impl Submitter {
         };
         self.fly(Flight { index, submitted, landing: Landing::Run { job, slot: Arc::clone(&slot), times } });
         slot.record_next(gpu, segment);
+        // Before the executable: whoever waits for that to be gone takes its memory for given back.
+        drop(slot);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::compile::{compile, optimise};
-use crate::engine::device::{Account, LaneOptions, Mask};
+use crate::engine::device::{LaneOptions, Mask, Tenancy};
 use crate::engine::ir::{Attributes, Given, Graph, Node, Profile};
 use crate::engine::ops::{OpSpec, build};
 use crate::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
@@ -82,11 +82,11 @@ fn what_one_start_measures_the_next_one_knows() {
         // Nothing is measured unless that is asked for.
         for tune in [Tune::Off, Tune::Cached] {
             let tuning = open(tune);
-            tuning.measure(&lane, &Account::unbounded(), &program).expect("it does nothing");
+            tuning.measure(&lane, &Tenancy::unbounded(), &program).expect("it does nothing");
             assert!(tuning.choices().is_empty());
         }
         let tuning = open(Tune::Load);
-        tuning.measure(&lane, &Account::unbounded(), &program).expect("it runs");
+        tuning.measure(&lane, &Tenancy::unbounded(), &program).expect("it runs");
         assert_eq!(tuning.choices().len(), problems);
         assert_eq!(open(Tune::Cached).choices(), tuning.choices());
         assert!(open(Tune::Off).choices().is_empty());
