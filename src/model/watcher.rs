@@ -192,10 +192,10 @@ mod tests {
         fs::create_dir(root.path().join("models")).expect("writable");
         watched.is_told().await;
         for round in 0..3 {
-            watched.watcher.follow(&[base.clone()]);
+            watched.watcher.follow(std::slice::from_ref(&base));
             fs::create_dir_all(base.join("1")).expect("writable");
             watched.is_told().await;
-            watched.watcher.follow(&[base.clone()]);
+            watched.watcher.follow(std::slice::from_ref(&base));
             fs::write(base.join("1/model.onnx"), "model").expect("writable");
             watched.is_told().await;
             // Even at once, so that no look has seen it away.
@@ -222,7 +222,7 @@ mod tests {
         std::os::unix::fs::symlink(&second, &other).expect("links can be made");
         fs::rename(&other, &base).expect("the link is replaced");
         watched.is_told().await;
-        watched.watcher.follow(&[base.clone()]);
+        watched.watcher.follow(std::slice::from_ref(&base));
         fs::create_dir(second.join("1")).expect("writable");
         watched.is_told().await;
     }
