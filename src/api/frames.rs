@@ -1,4 +1,5 @@
-//! In front of gRPC: one message is gathered and inflated under the memory budget, before anything else sees it.
+//! In front of gRPC: one message is gathered and inflated under the memory budget, before anything else sees it, unless it
+//! can be told from its first bytes that it would be answered too late.
 //!
 //! A message's header only claims a length: memory is taken as bytes arrive, never for the claim.
 
@@ -6,6 +7,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
@@ -13,12 +15,17 @@ use http_body_util::{BodyExt as _, Full};
 use tower::{Layer, Service};
 
 use super::budget::{Budget, Ledger};
+use super::deadline::deadline;
 use super::gather::{Held, grow, inflate};
 use super::in_flight::{InFlight, Place};
+use super::inference::Target;
+use super::observer::{Call, Entrypoint, Observer};
+use super::priority::priority;
 use super::request_id::{self, request_id};
-use super::status::status;
-use super::tfs::weigh;
+use super::status::{PUSHBACK, status};
+use super::tfs::{method, peek, weigh};
 use crate::error::{Code, Error, Result};
+use crate::model::{Manager, ServableId};
 
 /// A flag and the length of what follows.
 const HEADER: usize = 5;
@@ -26,7 +33,7 @@ const HEADER: usize = 5;
 const INFLATE_INLINE: usize = 32 << 10;
 
 /// Wraps services whose methods take one message.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Frames {
     /// What requests share.
     pub(super) budget: Arc<Budget>,
@@ -34,6 +41,10 @@ pub(super) struct Frames {
     pub(super) max_message_bytes: usize,
     /// Requests being answered.
     pub(super) in_flight: Arc<InFlight>,
+    /// The models; `None` foresees nothing.
+    pub(super) manager: Option<Arc<Manager>>,
+    /// Receives statistics of what is refused here.
+    pub(super) observer: Arc<dyn Observer>,
 }
 
 impl<S> Layer<S> for Frames {
@@ -44,7 +55,7 @@ impl<S> Layer<S> for Frames {
 }
 
 /// A service behind [`Frames`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Framed<S> {
     inner: S,
     frames: Frames,
@@ -76,11 +87,25 @@ where
             if !request.uri().path().starts_with("/tensorflow.serving.") {
                 return inner.call(request).await;
             }
-            let id = request_id(request.headers());
-            let mut response = match frames.prepare(request).await {
-                Err(error) => status(&error).into_http(),
+            let (start, id) = (Instant::now(), request_id(request.headers()));
+            let (mut asked, method) = (None, method(request.uri().path()));
+            let mut response = match frames.prepare(request, start, &mut asked).await {
+                Err(error) => {
+                    frames.observer.called(&Call {
+                        entrypoint: Entrypoint::Grpc,
+                        method,
+                        model: asked.as_ref().map_or("", |id: &ServableId| &id.name),
+                        version: asked.as_ref().map(|id| id.version),
+                        code: Some(error.code()),
+                        latency: start.elapsed(),
+                    });
+                    status(&error).into_http()
+                }
                 Ok((request, kept)) => inner.call(request).await?.map(|body| HttpBody::new(Held { body, _kept: kept })),
             };
+            if response.headers().contains_key(PUSHBACK) {
+                frames.observer.refused(Entrypoint::Grpc, start.elapsed());
+            }
             response.headers_mut().insert(request_id::NAME, id);
             Ok(response)
         })
@@ -88,21 +113,53 @@ where
 }
 
 impl Frames {
-    /// The request with its message gathered, and what it holds until it is answered.
-    async fn prepare(&self, request: Request<HttpBody>) -> Result<(Request<HttpBody>, (Arc<Ledger>, Place))> {
+    /// The request with its message gathered, and what it holds until it is answered. `asked` is told which servable refuses it.
+    async fn prepare(
+        &self,
+        request: Request<HttpBody>,
+        start: Instant,
+        asked: &mut Option<ServableId>,
+    ) -> Result<(Request<HttpBody>, (Arc<Ledger>, Place))> {
         let place = self.in_flight.enter()?;
         let ledger = Ledger::open(&self.budget);
         let (mut parts, body) = request.into_parts();
-        let message = self.gather(&parts.headers, parts.uri.path(), body, &ledger).await?;
+        let (path, deadline) = (parts.uri.path(), deadline(&parts.headers, start));
+        let foresee = |beginning: &[u8]| self.foresee(path, beginning, deadline, asked);
+        let message = self.gather(&parts.headers, path, body, &ledger, foresee).await?;
+        parts.extensions.insert(priority(&parts.headers)?);
         parts.headers.remove("grpc-encoding");
         parts.extensions.insert(Arc::clone(&ledger));
         Ok((Request::from_parts(parts, HttpBody::new(Full::new(message))), (ledger, place)))
     }
 
-    /// The message with a header that says it is not compressed.
-    async fn gather(&self, headers: &HeaderMap, path: &str, mut body: HttpBody, ledger: &Arc<Ledger>) -> Result<Bytes> {
+    /// Whether the request whose message begins so would be answered in time; `false` where that cannot be told yet.
+    fn foresee(
+        &self,
+        path: &str,
+        beginning: &[u8],
+        deadline: Option<Instant>,
+        asked: &mut Option<ServableId>,
+    ) -> Result<bool> {
+        let Some(manager) = &self.manager else { return Ok(true) };
+        let Some(wanted) = peek(path, beginning) else { return Ok(false) };
+        let target = Target::find(manager, &wanted)?;
+        *asked = Some(target.id().clone());
+        target.foresee(deadline)?;
+        Ok(true)
+    }
+
+    /// The message with a header that says it is not compressed. As soon as its beginning has come, `foresee` may refuse it, or say
+    /// that it need not be asked again.
+    async fn gather(
+        &self,
+        headers: &HeaderMap,
+        path: &str,
+        mut body: HttpBody,
+        ledger: &Arc<Ledger>,
+        mut foresee: impl FnMut(&[u8]) -> Result<bool>,
+    ) -> Result<Bytes> {
         let mut buffer = BytesMut::new();
-        let mut claimed = None;
+        let (mut claimed, mut foreseen) = (None, false);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|e| Error::cancelled(format!("the request broke off: {e}")))?;
             let Ok(data) = frame.into_data() else { continue };
@@ -124,6 +181,10 @@ impl Frames {
                     return Err(Error::unimplemented("the method takes one message, the request holds more"));
                 }
                 claimed = Some(length);
+            }
+            // What has come as a whole is judged with all that is known of it.
+            if !foreseen && buffer.len() > HEADER && buffer[0] == 0 && claimed.is_some_and(|l| buffer.len() < HEADER + l) {
+                foreseen = foresee(&buffer[HEADER..])?;
             }
         }
         if claimed.is_none_or(|length| buffer.len() < HEADER + length) {
@@ -184,7 +245,9 @@ mod tests {
     fn frames(limit: u64) -> (Frames, Arc<Ledger>) {
         let budget = Budget::new(limit);
         let ledger = Ledger::open(&budget);
-        (Frames { budget, max_message_bytes: 1 << 20, in_flight: InFlight::new(0, "") }, ledger)
+        let observer = Arc::new(crate::api::observer::Silent);
+        let in_flight = InFlight::new(0, "");
+        (Frames { budget, max_message_bytes: 1 << 20, in_flight, manager: None, observer }, ledger)
     }
 
     fn framed(flag: u8, payload: &[u8]) -> Vec<u8> {
@@ -195,7 +258,23 @@ mod tests {
     }
 
     async fn gather(frames: &Frames, ledger: &Arc<Ledger>, headers: &HeaderMap, bytes: Vec<u8>) -> Result<Bytes> {
-        frames.gather(headers, "/tensorflow.serving.X/Y", HttpBody::from(bytes), ledger).await
+        frames.gather(headers, "/tensorflow.serving.X/Y", HttpBody::from(bytes), ledger, |_| Ok(true)).await
+    }
+
+    #[tokio::test]
+    async fn a_message_that_comes_too_late_is_not_waited_for() {
+        let (frames, ledger) = frames(1 << 20);
+        let frame = framed(0, &[7; 1000]);
+        // The rest never comes.
+        let pieces = [frame[..3].to_vec(), frame[3..100].to_vec()].map(|p| Ok::<_, std::io::Error>(Bytes::from(p)));
+        let stream = tokio_stream::StreamExt::chain(tokio_stream::iter(pieces), tokio_stream::pending());
+        let (headers, path) = (HeaderMap::new(), "/tensorflow.serving.X/Y");
+        let refuse = |beginning: &[u8]| {
+            assert_eq!(beginning, [7; 95]);
+            Err(Error::resource_exhausted("too late"))
+        };
+        let gathering = frames.gather(&headers, path, HttpBody::from_stream(stream), &ledger, refuse);
+        assert_eq!(gathering.await.expect_err("it is refused").message(), "too late");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod gather;
 mod in_flight;
 mod inference;
 mod observer;
+mod priority;
 mod request_id;
 mod rest;
 mod router;

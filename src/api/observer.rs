@@ -44,6 +44,8 @@ pub struct Call<'a> {
 pub trait Observer: Send + Sync + 'static {
     /// A call has ended.
     fn called(&self, call: &Call<'_>);
+    /// A request was refused at once, so long after its headers were read.
+    fn refused(&self, entrypoint: Entrypoint, latency: Duration);
 }
 
 /// Keeps no statistics.
@@ -52,4 +54,5 @@ pub struct Silent;
 
 impl Observer for Silent {
     fn called(&self, _: &Call<'_>) {}
+    fn refused(&self, _: Entrypoint, _: Duration) {}
 }

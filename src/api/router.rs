@@ -68,6 +68,7 @@ where
     H::Future: Send + 'static,
 {
     let Services { manager, budget, in_flight, options, observer, admin } = services;
+    let (foreseer, refusals) = (Some(Arc::clone(&manager)), Arc::clone(&observer));
     // Clients ask for either version of the reflection protocol.
     let reflection = reflection_builder().build_v1().map_err(|e| damaged(&e))?;
     let reflection_alpha = reflection_builder().build_v1alpha().map_err(|e| damaged(&e))?;
@@ -86,7 +87,7 @@ where
         .accept_compressed(Gzip)
         .send_compressed(Gzip);
     let models = ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip);
-    let frames = Frames { budget, max_message_bytes: options.max_message_bytes, in_flight };
+    let frames = Frames { budget, max_message_bytes: options.max_message_bytes, in_flight, manager: foreseer, observer: refusals };
     let routes = Routes::new(predictions)
         .add_service(models)
         .add_service(reflection)

@@ -28,5 +28,5 @@ pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use ir::Precision;
 pub use load_times::LoadTimes;
 pub use profiled::Profiled;
-pub use session::{Merging, RunOutput, RunStats, Session};
+pub use session::{Demand, Merging, RunOutput, RunStats, Session};
 pub use tuning::Tune;

@@ -8,21 +8,23 @@ use tokio::sync::oneshot;
 use super::device::{Caller, Executable, Job, Lane, SegmentOutput};
 use super::ir::{Given, HostStep, OutputPlace, Program, Rest, Segment};
 use super::plan::Plan;
-use super::session::{RunOutput, RunStats};
+use super::session::{Demand, RunOutput, RunStats};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// Runs `plan` on the lane with the least work among those that hold it.
+/// Runs `plan` on the lane, of those that hold it, whose work is done first.
 pub(super) async fn run(
     lanes: &[Arc<Lane>],
     plan: &Arc<Plan>,
     inputs: Vec<Tensor>,
-    deadline: Option<Instant>,
+    demand: Demand,
 ) -> Result<RunOutput> {
     let (index, executable) = pick(lanes, plan)?;
     let (lane, plan) = (Arc::clone(&lanes[index]), Arc::clone(plan));
+    // Counts until the run is over, whoever picks a lane meanwhile.
+    let _promise = Lane::promise(&lane, demand.expected);
     let (sender, receiver) = oneshot::channel();
-    let run = Run { lane, index, executable, plan, deadline, sender: Reply::new(sender) };
+    let run = Run { lane, index, executable, plan, deadline: demand.deadline, sender: Reply::new(sender) };
     if run.plan.program.is_plain() {
         run.submit_whole(inputs);
     } else {
@@ -35,7 +37,8 @@ pub(super) async fn run(
 fn pick(lanes: &[Arc<Lane>], plan: &Plan) -> Result<(usize, Arc<Executable>)> {
     let ready = plan.executables.iter().enumerate().filter_map(|(index, cell)| Some((index, cell.get()?)));
     let usable = ready.filter(|(index, _)| !lanes[*index].is_lost());
-    let least = usable.min_by_key(|(index, _)| lanes[*index].backlog());
+    // Where nothing was measured yet, the number of jobs decides.
+    let least = usable.min_by_key(|(index, _)| (lanes[*index].promised(), lanes[*index].backlog()));
     let (index, executable) = least.ok_or_else(|| Error::unavailable("every lane has lost its device"))?;
     Ok((index, Arc::clone(executable)))
 }

@@ -31,6 +31,6 @@ pub use manager::{Manager, ManagerOptions};
 pub use observer::{Observer, Silent};
 pub use reload::Failures;
 pub use repository::scan;
-pub use servable::{Batching, Context, Prediction, Servable};
+pub use servable::{Asked, Batching, Context, Prediction, Servable};
 pub use settings::{Named, Settings};
 pub use state::{Board, ModelStatus, State, Status};

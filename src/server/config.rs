@@ -8,6 +8,7 @@ use super::model_file::{batching, models, roots};
 use super::values::Values;
 use crate::api::config::metrics_path;
 use crate::api::{Admin, JsonLimits, RestOptions, Secret};
+use crate::batch::Policy;
 use crate::engine::{EngineOptions, Precision, cache_folder};
 use crate::error::{Error, Result};
 use crate::model::{ManagerOptions, ModelConfig, ReadParameters, ShapeBounds, Transition};
@@ -40,6 +41,8 @@ pub(super) struct Config {
     pub(super) admin: Admin,
     /// How versions' own batching parameters are read, if they are.
     pub(super) own_parameters: Option<ReadParameters>,
+    /// What models are due whose settings say nothing else.
+    pub(super) policy: Policy,
     pub(super) tensor_content: bool,
     pub(super) check_method: bool,
     pub(super) rest: RestOptions,
@@ -118,6 +121,7 @@ impl Values {
             admin,
             own_parameters: (self.switch("enable_batching") && self.switch("enable_per_model_batching_parameters"))
                 .then_some(crate::api::config::batching_parameters as ReadParameters),
+            policy: self.policy(&mut wrong),
             tensor_content: self.switch("enable_serialization_as_tensor_content"),
             check_method: self.switch("enable_signature_method_name_check"),
             rest: self.rest(&mut wrong),
@@ -165,6 +169,16 @@ impl Values {
                 depth_max: wrong.one(self.number("rest_api_json_depth")),
                 elements_max: wrong.one(self.number("rest_api_json_elements")),
             },
+        }
+    }
+
+    fn policy(&self, wrong: &mut Wrong) -> Policy {
+        let mut millis = |name| Duration::from_millis(wrong.one(self.number::<u32>(name)).into());
+        Policy {
+            latency_target: Some(millis("latency_target_ms")).filter(|target| !target.is_zero()),
+            batch_time_max: millis("batch_time_max_ms"),
+            priority_wait_max: millis("priority_wait_max_ms"),
+            ..Policy::default()
         }
     }
 

@@ -22,7 +22,7 @@ use super::summary::summary;
 use super::telemetry::{Metrics, start_logging};
 use super::values::Values;
 use crate::api::{Budget, InFlight, Options, Rest, SERVICES, Services, router};
-use crate::batch::SystemClock;
+use crate::batch::{SystemClock, Turns};
 use crate::engine::{Engine, keep_driver_cache_in};
 use crate::error::{Error, Result};
 use crate::formats::onnx::ImportOptions;
@@ -173,12 +173,18 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
     // Both cells are filled only here.
     let _ = pages.engine.set(Arc::clone(&engine));
     let context = Context {
-        slots: engine.lanes().len() * config.engine.in_flight,
+        turns: Turns::new(engine.lanes().len(), config.engine.in_flight),
         clock: Arc::new(SystemClock::start()?),
         observer: Arc::clone(&pages.metrics) as _,
     };
     let import = ImportOptions { strict_paths: config.strict_paths };
-    let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), config.shapes, import, config.own_parameters));
+    let loader = Arc::new(EngineLoader::new(
+        Arc::clone(&engine),
+        config.shapes,
+        import,
+        config.own_parameters,
+        config.policy.clone(),
+    ));
     let manager = Arc::new(Manager::start(config.models.clone(), config.manager.clone(), loader, context)?);
     let _ = pages.board.set(manager.watch());
     let board = manager.settled().await?;

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::wanted::Wanted;
 use crate::api::budget::Ledger;
+use crate::batch::Priority;
 use crate::error::{Error, Result};
-use crate::model::{Face, Manager, Method, Servable, ServableId, select_outputs};
+use crate::model::{Asked, Face, Manager, Method, Servable, ServableId, select_outputs};
 use crate::tensor::Tensor;
 
 /// Bytes held for each byte of an output while it is a tensor, a message and a frame.
@@ -17,6 +18,8 @@ const OUTPUT_COPIES: u64 = 3;
 pub(in crate::api) struct Terms {
     /// When its caller stops waiting.
     pub(in crate::api) deadline: Option<Instant>,
+    /// How urgent it is.
+    pub(in crate::api) priority: Priority,
     /// What it holds of the memory for requests.
     pub(in crate::api) ledger: Arc<Ledger>,
     /// Whether Classify and Regress insist on signatures of their own method.
@@ -44,6 +47,14 @@ impl Target {
     /// The model and its version.
     pub(in crate::api) fn id(&self) -> &ServableId {
         self.servable.id()
+    }
+
+    /// Whether a request that comes now would be answered in time, as far as can be told without it.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when it would not.
+    pub(in crate::api) fn foresee(&self, deadline: Option<Instant>) -> Result<()> {
+        self.servable.foresee(deadline)
     }
 
     /// The face that the signature names, if there is one.
@@ -99,7 +110,9 @@ impl Target {
         // A merged and padded copy may be twice as long.
         let bytes: u64 = inputs.iter().map(size).sum();
         terms.ledger.take(bytes.saturating_mul(2))?;
-        let running = self.servable.predict(inputs, terms.deadline, Box::new(Arc::clone(&terms.ledger)));
+        let guard = Box::new(Arc::clone(&terms.ledger));
+        let asked = Asked { deadline: terms.deadline, priority: terms.priority, guard };
+        let running = self.servable.predict(inputs, asked);
         let answer = match terms.deadline {
             None => running.await?,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), running)

@@ -17,7 +17,7 @@ use super::examples::{classify, regress};
 use super::json::JsonLimits;
 use super::metadata::signatures;
 use super::predict::predict;
-use super::reply::{Reply, not_found};
+use super::reply::{Refusal, Reply, not_found};
 use super::route::{Action, Route, is_ours, route};
 use super::status::{list, status};
 use crate::api::budget::{Budget, Ledger};
@@ -26,6 +26,7 @@ use crate::api::gather::Held;
 use crate::api::in_flight::{InFlight, Place};
 use crate::api::inference::{Target, Terms, Wanted};
 use crate::api::observer::{Call, Entrypoint, Observer};
+use crate::api::priority::priority;
 use crate::api::request_id::{self, request_id};
 use crate::error::{Code, Error, Result};
 use crate::model::{Manager, ServableId};
@@ -126,25 +127,33 @@ impl Rest {
         ledger: &Arc<Ledger>,
         start: Instant,
         counted: &mut Counted,
-    ) -> Result<(Reply, Place)> {
+    ) -> Result<(Reply, Place), Refusal> {
         let place = self.in_flight.enter()?;
         let Route { action, model, version } = route(&parts.method, parts.uri.path())?;
         counted.action = Some(action);
         let manager = self.manager()?;
         let own = start + self.options.timeout;
         let deadline = deadline(&parts.headers, start).map_or(own, |theirs| theirs.min(own));
+        let priority = priority(&parts.headers)?;
+        let target = if matches!(action, Action::Predict | Action::Classify | Action::Regress) {
+            let target = Target::find(manager, &Wanted::new(model.clone(), version.clone(), String::new())?)?;
+            counted.servable = Some(target.id().clone());
+            // What would come too late is refused before its body is read.
+            target.foresee(Some(deadline))?;
+            Some(target)
+        } else {
+            None
+        };
         let gathering = gather(&parts.headers, body, self.options.max_body_bytes, ledger);
         let body = tokio::time::timeout_at(deadline.into(), gathering)
             .await
             .map_err(|_| Error::deadline_exceeded("the request's body did not come in time"))??;
         let takes_gzip = takes_gzip(&parts.headers);
-        let mut reply = match action {
-            Action::Predict | Action::Classify | Action::Regress => {
-                let target = Target::find(manager, &Wanted::new(model, version, String::new())?)?;
-                counted.servable = Some(target.id().clone());
+        let mut reply = match (action, target) {
+            (_, Some(target)) => {
                 let (query, headers) = (parts.uri.query().map(str::to_owned), parts.headers);
                 let (ledger, limits) = (Arc::clone(ledger), self.options.limits);
-                let terms = Terms { deadline: Some(deadline), ledger, check_method: self.options.check_method };
+                let terms = Terms { deadline: Some(deadline), priority, ledger, check_method: self.options.check_method };
                 let asking = Arc::new(Asking { headers, query, body, terms, limits });
                 match action {
                     Action::Classify => classify(&asking, target).await?,
@@ -152,18 +161,18 @@ impl Rest {
                     _ => predict(&asking, target).await?,
                 }
             }
-            Action::Status => {
+            (Action::Status, None) => {
                 let reply = status(manager, &model, &version)?;
                 counted.model = Some(model);
                 reply
             }
-            Action::List => list(&manager.watch().borrow()),
-            Action::Metadata => signatures(manager, &model, version, &mut counted.servable)?,
-            Action::Batching => {
+            (Action::Metadata, None) => signatures(manager, &model, version, &mut counted.servable)?,
+            (Action::Batching, None) => {
                 let servable = manager.servable(&model, &version)?;
                 counted.servable = Some(servable.id().clone());
                 report(servable.id(), &servable.batching())
             }
+            (_, None) => list(&manager.watch().borrow()),
         };
         let smallest = self.options.gzip_min_bytes;
         if smallest > 0 && reply.body.len() >= smallest && takes_gzip {
@@ -199,7 +208,11 @@ impl Rest {
             let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
             let (parts, mut body) = request.into_parts();
             let outcome = self.respond(parts, &mut body, &ledger, start, &mut counted).await;
-            let code = outcome.as_ref().err().map(Error::code);
+            let error = outcome.as_ref().err().map(Refusal::error);
+            if error.is_some_and(|error| error.wait().is_some()) {
+                self.observer.refused(Entrypoint::Rest, start.elapsed());
+            }
+            let code = error.map(Error::code);
             self.observe(start, &counted, code);
             if let Some(path) = path {
                 let (id, code) = (id.to_str().unwrap_or_default(), code.map_or("OK", Code::name));
@@ -207,9 +220,10 @@ impl Rest {
             }
             let (reply, place) = match outcome {
                 Ok((reply, place)) => (reply, Some(place)),
-                Err(error) => {
-                    drain(&mut body).await;
-                    (Reply::error(&error), None)
+                Err(refusal) => {
+                    // Beside the reply, which need not wait for it.
+                    tokio::spawn(async move { drain(&mut body).await });
+                    (Reply::refusal(&refusal), None)
                 }
             };
             reply.response().map(|body| Body::new(Held { body, _kept: (ledger, place) }))

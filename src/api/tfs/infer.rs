@@ -4,12 +4,12 @@ use super::proto::serving::inference_result::Result as WireResult;
 use super::proto::serving::input::Kind;
 use super::proto::serving::{
     Class, ClassificationRequest, ClassificationResponse, ClassificationResult, Classifications, InferenceResult,
-    Input, ModelSpec, MultiInferenceRequest, MultiInferenceResponse, Regression, RegressionRequest, RegressionResponse,
+    Input, MultiInferenceRequest, MultiInferenceResponse, Regression, RegressionRequest, RegressionResponse,
     RegressionResult,
 };
-use super::spec::{answered, wanted};
+use super::spec::{answered, find, wanted};
 use crate::api::budget::Ledger;
-use crate::api::inference::{Classified, Inferred, Target, Task, Terms, infer_several, row, with_context};
+use crate::api::inference::{Classified, Inferred, Task, Terms, infer_several, row, with_context};
 use crate::error::{Error, Result};
 use crate::model::{Example, Manager, Method, ServableId};
 
@@ -25,8 +25,8 @@ pub(super) async fn classify(
 ) -> Result<ClassificationResponse> {
     let target = find(manager, request.model_spec, asked)?;
     // Its signature is looked at before its examples.
-    target.example_face(Method::Classify, terms)?;
-    let classes = target.classify(&examples(request.input, &terms.ledger)?, terms).await?;
+    let face = target.example_face(Method::Classify, terms)?;
+    let classes = target.classify(&face, &examples(request.input, &terms.ledger)?, terms).await?;
     let model_spec = Some(answered(target.id(), &target.signature));
     Ok(ClassificationResponse { result: Some(classifications(classes)), model_spec })
 }
@@ -42,8 +42,8 @@ pub(super) async fn regress(
     asked: &mut Option<ServableId>,
 ) -> Result<RegressionResponse> {
     let target = find(manager, request.model_spec, asked)?;
-    target.example_face(Method::Regress, terms)?;
-    let values = target.regress(&examples(request.input, &terms.ledger)?, terms).await?;
+    let face = target.example_face(Method::Regress, terms)?;
+    let values = target.regress(&face, &examples(request.input, &terms.ledger)?, terms).await?;
     let model_spec = Some(answered(target.id(), &target.signature));
     Ok(RegressionResponse { result: Some(regressions(values)), model_spec })
 }
@@ -71,12 +71,6 @@ pub(super) async fn multi_inference(
         }),
     });
     Ok(MultiInferenceResponse { results: results.collect() })
-}
-
-fn find(manager: &Manager, spec: Option<ModelSpec>, asked: &mut Option<ServableId>) -> Result<Target> {
-    let target = Target::find(manager, &wanted(spec)?)?;
-    *asked = Some(target.id().clone());
-    Ok(target)
 }
 
 /// The rows of an input.

@@ -3,8 +3,8 @@
 use super::decode::decode;
 use super::encode::{Form, encode};
 use super::proto::serving::{PredictRequest, PredictResponse};
-use super::spec::{answered, wanted};
-use crate::api::inference::{Target, Terms};
+use super::spec::{answered, find};
+use crate::api::inference::Terms;
 use crate::error::Result;
 use crate::model::{Manager, ServableId};
 
@@ -19,8 +19,7 @@ pub(super) async fn predict(
     terms: &Terms,
     asked: &mut Option<ServableId>,
 ) -> Result<PredictResponse> {
-    let target = Target::find(manager, &wanted(request.model_spec)?)?;
-    *asked = Some(target.id().clone());
+    let target = find(manager, request.model_spec, asked)?;
     let mut inputs = Vec::with_capacity(request.inputs.len());
     for (alias, proto) in request.inputs {
         let tensor = decode(&alias, proto, &terms.ledger)?;

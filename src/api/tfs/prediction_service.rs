@@ -20,6 +20,7 @@ use crate::api::deadline::deadline;
 use crate::api::inference::Terms;
 use crate::api::observer::{Call, Entrypoint, Observer};
 use crate::api::status::status;
+use crate::batch::Priority;
 use crate::error::{Error, Result};
 use crate::model::{Manager, ServableId};
 
@@ -58,7 +59,8 @@ impl Predictions {
             _ => Form::Typed,
         };
         let deadline = deadline(&metadata.into_headers(), start);
-        Asking { request, form, terms: Terms { deadline, ledger, check_method: self.check_method }, start }
+        let priority = extensions.remove::<Priority>().unwrap_or_default();
+        Asking { request, form, terms: Terms { deadline, priority, ledger, check_method: self.check_method }, start }
     }
 
     fn observe<T>(&self, method: &'static str, start: Instant, asked: Option<&ServableId>, result: &Result<T>) {

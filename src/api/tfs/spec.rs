@@ -1,9 +1,9 @@
 //! Which servable a request means, and which answered.
 
 use super::proto::serving::{ModelSpec, model_spec::VersionChoice as Wire};
-use crate::api::inference::Wanted;
+use crate::api::inference::{Target, Wanted};
 use crate::error::{Error, Result};
-use crate::model::{ServableId, VersionChoice};
+use crate::model::{Manager, ServableId, VersionChoice};
 
 /// What a request's `model_spec` says.
 ///
@@ -17,6 +17,16 @@ pub(super) fn wanted(spec: Option<ModelSpec>) -> Result<Wanted> {
         Some(Wire::VersionLabel(label)) => VersionChoice::Label(label),
     };
     Wanted::new(spec.name, version, spec.signature_name)
+}
+
+/// The target that a request means; `asked` is told which servable was found.
+///
+/// # Errors
+/// Those of [`wanted`], and `NOT_FOUND` when no such version is loaded.
+pub(super) fn find(manager: &Manager, spec: Option<ModelSpec>, asked: &mut Option<ServableId>) -> Result<Target> {
+    let target = Target::find(manager, &wanted(spec)?)?;
+    *asked = Some(target.id().clone());
+    Ok(target)
 }
 
 /// What a reply says of who answered.

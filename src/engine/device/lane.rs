@@ -14,6 +14,7 @@ use super::executable::Executable;
 use super::gpu::{Gpu, GpuOptions};
 use super::job::{Caller, Job, SegmentOutput};
 use super::memory::Memory;
+use super::promise::{Promise, Promises};
 use super::submission::Submitter;
 use crate::engine::ir::{Kernel, Program};
 use crate::error::{Error, Result};
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) gpu: Gpu,
     pub(super) memory: Memory,
     backlog: AtomicUsize,
+    promises: Mutex<Promises>,
     busy: Mutex<Busy>,
     warmed: Mutex<HashSet<Kernel>>,
 }
@@ -72,11 +74,16 @@ impl Shared {
 
     pub(super) fn landed(&self) {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        self.promises().working_since = Some(Instant::now());
         busy.flying = busy.flying.saturating_sub(1);
         if busy.flying == 0 {
             let flown = busy.since.elapsed();
             busy.total += flown;
         }
+    }
+
+    pub(super) fn promises(&self) -> std::sync::MutexGuard<'_, Promises> {
+        self.promises.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the caller of a job that was handed over.
@@ -122,6 +129,7 @@ impl Lane {
             gpu: Gpu::open(adapter, &how)?,
             memory: Memory::default(),
             backlog: AtomicUsize::new(0),
+            promises: Mutex::default(),
             busy: Mutex::new(Busy { flying: 0, since: Instant::now(), total: Duration::ZERO }),
             warmed: Mutex::default(),
         });
@@ -178,6 +186,17 @@ impl Lane {
     /// Jobs handed over and not done.
     pub fn backlog(&self) -> usize {
         self.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a run of `expected` device time is on its way to `lane`, until what is returned is dropped.
+    pub fn promise(lane: &Arc<Self>, expected: Duration) -> Promise {
+        lane.shared.promises().add(expected);
+        Promise { shared: Arc::clone(&lane.shared), expected }
+    }
+
+    /// Device time until the runs on their way to this lane are done, as far as is known.
+    pub fn promised(&self) -> Duration {
+        self.shared.promises().left()
     }
 
     /// Time with at least one submission in flight.
