@@ -41,9 +41,9 @@ impl Priority {
         }
     }
 
-    /// How many steps below the highest.
-    pub(super) fn steps_down(self) -> u32 {
-        Priority::High as u32 - self as u32
+    /// How many steps below another, at least as high, this one is.
+    pub(super) fn steps_below(self, other: Priority) -> u32 {
+        (other as u32).saturating_sub(self as u32)
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Bounds {
 impl Bounds {
     /// The place of a request in its line: as if it had come the later, the less urgent it is.
     fn rank(&self, arrived: Instant, priority: Priority) -> Instant {
-        arrived + self.priority_wait_max * priority.steps_down()
+        arrived + self.priority_wait_max * priority.steps_below(Priority::High)
     }
 }
 

@@ -107,7 +107,7 @@ impl Shares {
         self.flows.remove(&flow);
     }
 
-    /// The flow wishes for a turn from now on, until it has it or [`Shares::withdraw`].
+    /// The flow wishes for turns from now on, one after the other, until [`Shares::withdraw`].
     pub(super) fn wish(&mut self, flow: u64, priority: Priority, now: Instant) {
         let reached = self.reached;
         let Some(flow) = self.flows.get_mut(&flow) else { return };
@@ -126,35 +126,40 @@ impl Shares {
         }
     }
 
-    /// Gives a turn to the one that is due it most, if there is one to give.
+    /// Gives a turn to the one that is due it most, if there is one to give. Who was given one says next whether there is more to
+    /// run, by beginning it and wishing on, or by withdrawing.
     pub(super) fn give(&mut self, now: Instant) -> Option<u64> {
         if self.flows.values().map(Flow::turns).sum::<usize>() >= self.turns_max {
             return None;
         }
-        let wishing = self.flows.iter().filter(|(_, flow)| flow.wish.is_some() && flow.turns() < self.most(flow, now));
+        let wishing = self.flows.iter().filter(|(_, flow)| flow.wish.is_some() && flow.turns() < flow.due.turns_max);
+        let top = wishing.clone().filter_map(|(_, flow)| flow.wish).map(|(_, priority)| priority).max()?;
         let urgency = |flow: &Flow| {
-            let (since, priority) = flow.wish.unwrap_or((now, Priority::Normal));
-            // Whoever has waited long enough stands with the most urgent.
-            let bearable = flow.due.priority_wait_max * priority.steps_down();
-            if now.saturating_duration_since(since) >= bearable { Priority::High } else { priority }
+            let (since, priority) = flow.wish.unwrap_or((now, Priority::Low));
+            // Whoever has waited long enough stands with the most urgent there are, not above.
+            let bearable = flow.due.priority_wait_max * priority.steps_below(top);
+            if now.saturating_duration_since(since) >= bearable { top } else { priority }
         };
-        let (number, _) = wishing.min_by(|(_, a), (_, b)| {
-            urgency(b).cmp(&urgency(a)).then(a.used.total_cmp(&b.used))
-        })?;
+        let order = |a: &Flow, b: &Flow| urgency(b).cmp(&urgency(a)).then(a.used.total_cmp(&b.used));
+        let (number, next) = wishing.min_by(|(_, a), (_, b)| order(a, b))?;
+        // Nobody else goes in its place while it may have no more, or has not said yet whether it needs more: batches would
+        // take turns whatever is due to whom.
+        if self.is_held_back(next, now) || next.given > 0 {
+            return None;
+        }
         let number = *number;
         let flow = self.flows.get_mut(&number)?;
-        flow.wish = None;
+        flow.wish = flow.wish.map(|(_, priority)| (now, priority));
         flow.given += 1;
         self.reached = self.reached.max(flow.used);
         Some(number)
     }
 
-    /// Turns that a flow may have now. One with long batches has no more than the lanes work on while there is company: whoever
-    /// comes then waits for one of its batches, not for two.
-    fn most(&self, flow: &Flow, now: Instant) -> usize {
-        let company = || self.flows.values().any(|other| !std::ptr::eq(other, flow) && other.is_company(now));
-        let most = flow.due.turns_max.min(self.turns_max);
-        if flow.last >= LONG && company() { most.min(self.lanes) } else { most }
+    /// Whether a flow may have no more turns than it has. One with long batches has no more than the lanes work on while there is
+    /// company: whoever comes then waits for one of its batches, not for two.
+    fn is_held_back(&self, flow: &Flow, now: Instant) -> bool {
+        let mut others = self.flows.values().filter(|other| !std::ptr::eq(*other, flow));
+        flow.last >= LONG && flow.turns() >= self.lanes && others.any(|other| other.is_company(now))
     }
 
     /// Uses a turn that was given, for a batch that is expected to take so long; gives the turn's number.

@@ -50,6 +50,10 @@ where
 {
     pub(super) async fn work(mut self) {
         loop {
+            // Whatever woke the task: those that have landed do not count as in flight.
+            while let Some(landed) = self.flights.try_join_next() {
+                landed.into_iter().for_each(|landed| self.note(&landed));
+            }
             let (due, finished) = self.launch();
             if finished && self.flights.is_empty() {
                 return;

@@ -93,10 +93,8 @@ impl Flow {
         held.shares.withdraw(self.number);
         let own = held.told.iter_mut().find(|(number, ..)| *number == self.number);
         let given = own.map_or(0, |(.., given)| std::mem::take(given));
-        if given > 0 {
-            (0..given).for_each(|_| held.shares.forgo(self.number));
-            held.give((self.now)());
-        }
+        (0..given).for_each(|_| held.shares.forgo(self.number));
+        held.give((self.now)());
     }
 
     /// Says how much device time there is work for.

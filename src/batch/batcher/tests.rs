@@ -258,19 +258,35 @@ fn requests_end_with_the_runtime() {
     assert_eq!(pollster::block_on(pending.answer()).expect_err("nobody ran it").code(), Code::Unavailable);
 }
 
-/// A batcher as [`doubling`], under a policy of its own.
-fn under(policy: Policy, parameters: Parameters, turns: &Arc<Turns>) -> (Batcher, Arc<Seen>) {
-    let seen = Arc::new(Seen::default());
-    let turns = Arc::clone(turns);
-    let setting = Setting { policy, turns, ..setting(parameters, 1, &seen) };
-    let batcher = Batcher::start(setting, |inputs, order| async move {
-        // The device takes its time for each row.
-        let rows = u32::try_from(inputs[0].shape()[0]).expect("a few");
-        tokio::time::sleep(RUN * rows).await;
-        assert!(order.expected.is_zero() || order.expected >= RUN);
-        Ok(Ran { outputs: inputs, device: RUN * rows })
-    });
-    (batcher, seen)
+/// A device that works off batches in order, one at a time, 10 ms a row.
+#[derive(Clone)]
+struct Device {
+    turns: Arc<Turns>,
+    lane: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Device {
+    fn new(in_flight: usize) -> Self {
+        Self { turns: Turns::new(1, in_flight), lane: Arc::default() }
+    }
+
+    /// A batcher on it, under a policy of its own.
+    fn serve(&self, policy: Policy, parameters: Parameters) -> (Batcher, Arc<Seen>) {
+        let seen = Arc::new(Seen::default());
+        let (turns, lane) = (Arc::clone(&self.turns), Arc::clone(&self.lane));
+        let setting = Setting { policy, turns, ..setting(parameters, 1, &seen) };
+        let batcher = Batcher::start(setting, move |inputs, order| {
+            let lane = Arc::clone(&lane);
+            async move {
+                let _lane = lane.lock().await;
+                let rows = u32::try_from(inputs[0].shape()[0]).expect("a few");
+                tokio::time::sleep(RUN * rows).await;
+                assert!(order.expected.is_zero() || order.expected >= RUN);
+                Ok(Ran { outputs: inputs, device: RUN * rows })
+            }
+        });
+        (batcher, seen)
+    }
 }
 
 fn milliseconds(count: u64) -> Option<Duration> {
@@ -287,7 +303,7 @@ async fn measure(batcher: &Batcher) {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_answered_in_time_is_refused_at_once() {
     let policy = Policy { latency_target: milliseconds(45), ..Policy::default() };
-    let (batcher, seen) = under(policy, Parameters::default(), &Turns::new(1, 1));
+    let (batcher, seen) = Device::new(1).serve(policy, Parameters::default());
     let one = || Request { join: Join::Alone, ..numbers(&[1.0]) };
     batcher.submit(one()).expect("idle").answer().await.expect("an answer");
     // One runs, three wait: 10 ms each.
@@ -314,7 +330,7 @@ async fn what_cannot_be_answered_in_time_is_refused_at_once() {
 #[tokio::test(start_paused = true)]
 async fn figures_that_are_old_or_wrong_shut_nobody_out() {
     let policy = Policy { latency_target: milliseconds(1), ..Policy::default() };
-    let (batcher, _) = under(policy, Parameters::default(), &Turns::new(1, 1));
+    let (batcher, _) = Device::new(1).serve(policy, Parameters::default());
     measure(&batcher).await;
     let hasty = || Request { deadline: Some(tokio::time::Instant::now().into_std() + RUN / 2), ..numbers(&[1.0]) };
     assert_eq!(batcher.submit(hasty()).err().expect("it takes 10 ms").wait(), Some(RUN / 2));
@@ -326,7 +342,7 @@ async fn figures_that_are_old_or_wrong_shut_nobody_out() {
 #[tokio::test(start_paused = true)]
 async fn batches_are_cut_to_the_time_that_they_may_take() {
     let policy = Policy { batch_time_max: RUN * 2, ..Policy::default() };
-    let (batcher, seen) = under(policy, Parameters::default(), &Turns::new(1, 1));
+    let (batcher, seen) = Device::new(1).serve(policy, Parameters::default());
     measure(&batcher).await;
     let four = batcher.submit(numbers(&[1.0, 2.0, 3.0, 4.0])).expect("room").answer().await.expect("an answer");
     assert_eq!(four.timing.batches, 2);
@@ -334,7 +350,7 @@ async fn batches_are_cut_to_the_time_that_they_may_take() {
     assert_eq!(batcher.waiting().costs, [(1, RUN), (2, RUN * 2)].into());
     let whole = Parameters { enable_large_batch_splitting: false, ..Parameters::default() };
     let policy = Policy { batch_time_max: RUN / 2, ..Policy::default() };
-    let (batcher, _) = under(policy, whole, &Turns::new(1, 1));
+    let (batcher, _) = Device::new(1).serve(policy, whole);
     measure(&batcher).await;
     let four = batcher.submit(numbers(&[1.0, 2.0, 3.0, 4.0])).expect("room").answer().await.expect("an answer");
     assert_eq!(four.timing.batches, 1, "what may not be divided is run as it is");
@@ -343,9 +359,9 @@ async fn batches_are_cut_to_the_time_that_they_may_take() {
 
 #[tokio::test(start_paused = true)]
 async fn models_share_the_device_by_weight_and_not_by_batches() {
-    let turns = Turns::new(1, 2);
-    let (slow, slow_seen) = under(Policy::default(), Parameters::default(), &turns);
-    let (fast, fast_seen) = under(Policy { weight: 3.0, ..Policy::default() }, Parameters::default(), &turns);
+    let device = Device::new(2);
+    let (slow, slow_seen) = device.serve(Policy::default(), Parameters::default());
+    let (fast, fast_seen) = device.serve(Policy { weight: 3.0, ..Policy::default() }, Parameters::default());
     let ask = |batcher: Batcher, rows: usize| {
         tokio::spawn(async move {
             let batcher = Arc::new(batcher);
@@ -373,9 +389,9 @@ async fn models_share_the_device_by_weight_and_not_by_batches() {
 
 #[tokio::test(start_paused = true)]
 async fn a_model_that_is_unloaded_leaves_its_turns() {
-    let turns = Turns::new(1, 1);
-    let (gone, _) = under(Policy::default(), Parameters::default(), &turns);
-    let (stays, _) = under(Policy::default(), Parameters::default(), &turns);
+    let device = Device::new(1);
+    let (gone, _) = device.serve(Policy::default(), Parameters::default());
+    let (stays, _) = device.serve(Policy::default(), Parameters::default());
     let late = tokio::time::Instant::now().into_std() + RUN / 2;
     let running = stays.submit(numbers(&[1.0])).expect("room");
     tokio::task::yield_now().await;

@@ -110,6 +110,7 @@ fn nothing_is_saved_up_while_idle() {
     for _ in 0..100 {
         shares.wish(busy, Priority::Normal, now);
         assert_eq!(shares.give(now), Some(busy));
+        shares.withdraw(busy);
         let turn = shares.begin(busy, millis(10), now);
         shares.end(busy, turn, Some(millis(10)), now);
     }
@@ -139,12 +140,13 @@ fn long_batches_leave_room_for_company() {
     shares.end(big, first, None, now);
     assert!(give(&mut shares).is_some(), "it is alone");
     shares.end(big, second, None, now);
+    shares.withdraw(big);
     shares.wish(small, Priority::Normal, now);
     assert_eq!(shares.give(now), Some(small));
+    shares.withdraw(small);
     let turn = shares.begin(small, millis(1), now);
     shares.end(small, turn, None, now);
     assert!(give(&mut shares).is_none(), "the small one may come back within a second");
-    shares.withdraw(small);
     let later = now + COMPANY;
     assert_eq!(shares.give(later), Some(big));
 }
@@ -157,9 +159,11 @@ fn turns_that_are_not_used_are_free_again() {
     assert_eq!(shares.give(now), Some(a));
     shares.wish(b, Priority::Normal, now);
     assert_eq!(shares.give(now), None);
+    shares.withdraw(a);
     shares.forgo(a);
     assert_eq!(shares.give(now), Some(b));
     shares.begin(b, millis(1), now);
+    shares.withdraw(b);
     shares.wish(a, Priority::Normal, now);
     shares.leave(b);
     assert_eq!(shares.give(now), Some(a), "a model that went away holds nothing");
@@ -173,6 +177,7 @@ fn waits_are_told_from_what_runs_and_what_others_are_due() {
     shares.wish(b, Priority::Normal, now);
     shares.give(now).expect("free");
     let turn = shares.begin(b, millis(30), now);
+    shares.withdraw(b);
     assert_eq!(shares.wait(a, millis(20), now), millis(50));
     assert_eq!(shares.wait(a, millis(20), now + millis(12)), millis(38), "it has worked since");
     shares.queue(b, millis(45));
