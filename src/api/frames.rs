@@ -19,13 +19,13 @@ use super::deadline::deadline;
 use super::gather::{Held, grow, inflate};
 use super::in_flight::{InFlight, Place};
 use super::inference::Target;
-use super::observer::{Call, Entrypoint, Observer};
+use super::observer::{Answering, Call, Entrypoint, Observer};
 use super::priority::priority;
 use super::request_id::{self, request_id};
 use super::status::{PUSHBACK, status};
 use super::tfs::{method, peek, weigh};
 use crate::error::{Code, Error, Result};
-use crate::model::{Manager, ServableId};
+use crate::model::Manager;
 
 /// A flag and the length of what follows.
 const HEADER: usize = 5;
@@ -94,8 +94,9 @@ where
                     frames.observer.called(&Call {
                         entrypoint: Entrypoint::Grpc,
                         method,
-                        model: asked.as_ref().map_or("", |id: &ServableId| &id.name),
-                        version: asked.as_ref().map(|id| id.version),
+                        model: asked.as_ref().map_or("", |asked: &Answering| &asked.id.name),
+                        version: asked.as_ref().map(|asked| asked.id.version),
+                        signature: asked.as_ref().map_or("", |asked| &asked.signature),
                         code: Some(error.code()),
                         latency: start.elapsed(),
                     });
@@ -118,7 +119,7 @@ impl Frames {
         &self,
         request: Request<HttpBody>,
         start: Instant,
-        asked: &mut Option<ServableId>,
+        asked: &mut Option<Answering>,
     ) -> Result<(Request<HttpBody>, (Arc<Ledger>, Place))> {
         let place = self.in_flight.enter()?;
         let ledger = Ledger::open(&self.budget);
@@ -138,12 +139,12 @@ impl Frames {
         path: &str,
         beginning: &[u8],
         deadline: Option<Instant>,
-        asked: &mut Option<ServableId>,
+        asked: &mut Option<Answering>,
     ) -> Result<bool> {
         let Some(manager) = &self.manager else { return Ok(true) };
         let Some(wanted) = peek(path, beginning) else { return Ok(false) };
         let target = Target::find(manager, &wanted)?;
-        *asked = Some(target.id().clone());
+        *asked = Some(target.answering());
         target.foresee(deadline)?;
         Ok(true)
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Code;
+use crate::model::ServableId;
 
 /// Which protocol a call came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +24,15 @@ impl Entrypoint {
     }
 }
 
+/// Who answers a call, as it is counted.
+#[derive(Clone, Debug)]
+pub(super) struct Answering {
+    /// The model and its version.
+    pub(super) id: ServableId,
+    /// The signature, if the version has it; else empty.
+    pub(super) signature: String,
+}
+
 /// One call that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
@@ -34,6 +44,8 @@ pub struct Call<'a> {
     pub model: &'a str,
     /// The version that answered.
     pub version: Option<i64>,
+    /// The signature asked for; empty when none was, or the version has none of the name.
+    pub signature: &'a str,
     /// `None` for success.
     pub code: Option<Code>,
     /// From the request's arrival to its reply being ready.

@@ -154,6 +154,11 @@ impl Servable {
         shapes.map(|shapes| self.model.merging(&shapes))
     }
 
+    /// What waits for it now.
+    pub fn waiting(&self) -> Waiting {
+        self.batcher.waiting()
+    }
+
     /// How its requests are batched, and how that went so far.
     pub fn batching(&self) -> Batching {
         Batching {

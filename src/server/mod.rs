@@ -9,10 +9,12 @@ mod listen;
 mod memory;
 mod model_file;
 mod serve;
+mod series;
 mod settings;
 mod stop;
 mod summary;
 mod telemetry;
+mod tensorflow_metrics;
 mod values;
 
 pub use args::ServeArgs;

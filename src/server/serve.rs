@@ -76,6 +76,7 @@ async fn serve(config: Config) -> Result<()> {
         budget: Budget::new(config.request_memory_bytes),
         engine: OnceLock::new(),
         board: OnceLock::new(),
+        manager: OnceLock::new(),
         ready: config.ready,
         open: AtomicBool::new(false),
     });
@@ -170,7 +171,8 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
             "no GPU is used: the processor computes in its place, many times slower"
         );
     }
-    // Both cells are filled only here.
+    pages.metrics.name_device(engine.adapter().name());
+    // The cells are filled only here.
     let _ = pages.engine.set(Arc::clone(&engine));
     let context = Context {
         turns: Turns::new(engine.lanes().len(), config.engine.in_flight),
@@ -186,7 +188,7 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
         config.policy.clone(),
     ));
     let manager = Arc::new(Manager::start(config.models.clone(), config.manager.clone(), loader, context)?);
-    let _ = pages.board.set(manager.watch());
+    let _ = (pages.board.set(manager.watch()), pages.manager.set(Arc::clone(&manager)));
     let board = manager.settled().await?;
     if !board.models.values().any(|m| m.is_available()) {
         let reasons = board.models.iter().map(|(name, model)| match model.failure() {

@@ -11,6 +11,7 @@ mod lifecycle;
 mod models;
 mod reload;
 mod rest;
+mod scheduling;
 mod server;
 #[cfg(unix)]
 mod tensorflow;

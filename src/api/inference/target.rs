@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::wanted::Wanted;
 use crate::api::budget::Ledger;
+use crate::api::observer::Answering;
 use crate::batch::Priority;
 use crate::error::{Error, Result};
-use crate::model::{Asked, Face, Manager, Method, Servable, ServableId, select_outputs};
+use crate::model::{Asked, DEFAULT_SIGNATURE, Face, Manager, Method, Servable, ServableId, select_outputs};
 use crate::tensor::Tensor;
 
 /// Bytes held for each byte of an output while it is a tensor, a message and a frame.
@@ -47,6 +48,14 @@ impl Target {
     /// The model and its version.
     pub(in crate::api) fn id(&self) -> &ServableId {
         self.servable.id()
+    }
+
+    /// How calls to it are counted.
+    pub(in crate::api) fn answering(&self) -> Answering {
+        // Names that no version has would fill memory.
+        let name = if self.signature.is_empty() { DEFAULT_SIGNATURE } else { &self.signature };
+        let signature = if self.face().is_some() { name.to_owned() } else { String::new() };
+        Answering { id: self.id().clone(), signature }
     }
 
     /// Whether a request that comes now would be answered in time, as far as can be told without it.

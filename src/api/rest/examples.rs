@@ -66,6 +66,7 @@ async fn read(asking: &Asking, target: &mut Target, method: Method) -> Result<(A
     if let Some(name) = signature {
         target.signature = name;
     }
+    asking.asked.get_or_init(|| target.answering());
     Ok((target.example_face(method, &asking.terms)?, examples))
 }
 

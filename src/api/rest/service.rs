@@ -25,11 +25,11 @@ use crate::api::deadline::deadline;
 use crate::api::gather::Held;
 use crate::api::in_flight::{InFlight, Place};
 use crate::api::inference::{Target, Terms, Wanted};
-use crate::api::observer::{Call, Entrypoint, Observer};
+use crate::api::observer::{Answering, Call, Entrypoint, Observer};
 use crate::api::priority::priority;
 use crate::api::request_id::{self, request_id};
 use crate::error::{Code, Error, Result};
-use crate::model::{Manager, ServableId};
+use crate::model::Manager;
 
 /// What a preflight may be told, and every other caller is.
 const CORS: [(HeaderName, HeaderValue); 3] = [
@@ -73,14 +73,16 @@ pub(super) struct Asking {
     pub(super) body: Bytes,
     pub(super) terms: Terms,
     pub(super) limits: JsonLimits,
+    /// Who answers, once the request says which signature it means.
+    pub(super) asked: OnceLock<Answering>,
 }
 
 /// What a call is counted as.
 #[derive(Default)]
 struct Counted {
     action: Option<Action>,
-    /// The version that answered.
-    servable: Option<ServableId>,
+    /// Who answered.
+    asked: Option<Answering>,
     /// The model asked for, where no version answered.
     model: Option<String>,
 }
@@ -137,7 +139,7 @@ impl Rest {
         let priority = priority(&parts.headers)?;
         let target = if matches!(action, Action::Predict | Action::Classify | Action::Regress) {
             let target = Target::find(manager, &Wanted::new(model.clone(), version.clone(), String::new())?)?;
-            counted.servable = Some(target.id().clone());
+            counted.asked = Some(target.answering());
             // What would come too late is refused before its body is read.
             target.foresee(Some(deadline))?;
             Some(target)
@@ -154,22 +156,25 @@ impl Rest {
                 let (query, headers) = (parts.uri.query().map(str::to_owned), parts.headers);
                 let (ledger, limits) = (Arc::clone(ledger), self.options.limits);
                 let terms = Terms { deadline: Some(deadline), priority, ledger, check_method: self.options.check_method };
-                let asking = Arc::new(Asking { headers, query, body, terms, limits });
-                match action {
-                    Action::Classify => classify(&asking, target).await?,
-                    Action::Regress => regress(&asking, target).await?,
-                    _ => predict(&asking, target).await?,
-                }
+                let asked = OnceLock::new();
+                let asking = Arc::new(Asking { headers, query, body, terms, limits, asked });
+                let reply = match action {
+                    Action::Classify => classify(&asking, target).await,
+                    Action::Regress => regress(&asking, target).await,
+                    _ => predict(&asking, target).await,
+                };
+                counted.asked = asking.asked.get().cloned().or(counted.asked.take());
+                reply?
             }
             (Action::Status, None) => {
                 let reply = status(manager, &model, &version)?;
                 counted.model = Some(model);
                 reply
             }
-            (Action::Metadata, None) => signatures(manager, &model, version, &mut counted.servable)?,
+            (Action::Metadata, None) => signatures(manager, &model, version, &mut counted.asked)?,
             (Action::Batching, None) => {
                 let servable = manager.servable(&model, &version)?;
-                counted.servable = Some(servable.id().clone());
+                counted.asked = Some(Answering { id: servable.id().clone(), signature: String::new() });
                 report(servable.id(), &servable.batching())
             }
             (_, None) => list(&manager.watch().borrow()),
@@ -184,11 +189,13 @@ impl Rest {
     }
 
     fn observe(&self, start: Instant, counted: &Counted, code: Option<Code>) {
+        let asked = counted.asked.as_ref();
         self.observer.called(&Call {
             entrypoint: Entrypoint::Rest,
             method: counted.action.map_or("Unknown", Action::name),
-            model: counted.servable.as_ref().map(|id| &*id.name).or(counted.model.as_deref()).unwrap_or_default(),
-            version: counted.servable.as_ref().map(|id| id.version),
+            model: asked.map(|asked| &*asked.id.name).or(counted.model.as_deref()).unwrap_or_default(),
+            version: asked.map(|asked| asked.id.version),
+            signature: asked.map_or("", |asked| &asked.signature),
             code,
             latency: start.elapsed(),
         });

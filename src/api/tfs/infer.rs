@@ -10,8 +10,9 @@ use super::proto::serving::{
 use super::spec::{answered, find, wanted};
 use crate::api::budget::Ledger;
 use crate::api::inference::{Classified, Inferred, Task, Terms, infer_several, row, with_context};
+use crate::api::observer::Answering;
 use crate::error::{Error, Result};
-use crate::model::{Example, Manager, Method, ServableId};
+use crate::model::{Example, Manager, Method};
 
 /// Answers Classify; `asked` is told which servable was found.
 ///
@@ -21,7 +22,7 @@ pub(super) async fn classify(
     manager: &Manager,
     request: ClassificationRequest,
     terms: &Terms,
-    asked: &mut Option<ServableId>,
+    asked: &mut Option<Answering>,
 ) -> Result<ClassificationResponse> {
     let target = find(manager, request.model_spec, asked)?;
     // Its signature is looked at before its examples.
@@ -39,7 +40,7 @@ pub(super) async fn regress(
     manager: &Manager,
     request: RegressionRequest,
     terms: &Terms,
-    asked: &mut Option<ServableId>,
+    asked: &mut Option<Answering>,
 ) -> Result<RegressionResponse> {
     let target = find(manager, request.model_spec, asked)?;
     let face = target.example_face(Method::Regress, terms)?;
@@ -56,13 +57,13 @@ pub(super) async fn multi_inference(
     manager: &Manager,
     request: MultiInferenceRequest,
     terms: &Terms,
-    asked: &mut Option<ServableId>,
+    asked: &mut Option<Answering>,
 ) -> Result<MultiInferenceResponse> {
     let tasks =
         request.tasks.into_iter().map(|task| Ok(Task { wanted: wanted(task.model_spec)?, method: task.method_name }));
     let tasks = tasks.collect::<Result<Vec<_>>>()?;
     let examples = examples(request.input, &terms.ledger)?;
-    let answers = infer_several(manager, &tasks, &examples, terms, |target| *asked = Some(target.id().clone())).await?;
+    let answers = infer_several(manager, &tasks, &examples, terms, |target| *asked = Some(target.answering())).await?;
     let results = answers.into_iter().map(|(target, inferred)| InferenceResult {
         model_spec: Some(answered(target.id(), &target.signature)),
         result: Some(match inferred {

@@ -75,6 +75,7 @@ impl ModelService for Models {
             method: "GetModelStatus",
             model: if result.is_ok() { &name } else { "" },
             version: None,
+            signature: "",
             code: result.as_ref().err().map(Error::code),
             latency: start.elapsed(),
         });
@@ -101,6 +102,7 @@ impl ModelService for Models {
             method: "HandleReloadConfigRequest",
             model: "",
             version: None,
+            signature: "",
             code: result.as_ref().err().map(Error::code),
             latency: start.elapsed(),
         });

@@ -5,8 +5,9 @@ use super::encode::{Form, encode};
 use super::proto::serving::{PredictRequest, PredictResponse};
 use super::spec::{answered, find};
 use crate::api::inference::Terms;
+use crate::api::observer::Answering;
 use crate::error::Result;
-use crate::model::{Manager, ServableId};
+use crate::model::Manager;
 
 /// Answers a request; `asked` is told which servable was found.
 ///
@@ -17,7 +18,7 @@ pub(super) async fn predict(
     request: PredictRequest,
     form: Form,
     terms: &Terms,
-    asked: &mut Option<ServableId>,
+    asked: &mut Option<Answering>,
 ) -> Result<PredictResponse> {
     let target = find(manager, request.model_spec, asked)?;
     let mut inputs = Vec::with_capacity(request.inputs.len());

@@ -2,6 +2,7 @@
 
 use super::proto::serving::{ModelSpec, model_spec::VersionChoice as Wire};
 use crate::api::inference::{Target, Wanted};
+use crate::api::observer::Answering;
 use crate::error::{Error, Result};
 use crate::model::{Manager, ServableId, VersionChoice};
 
@@ -23,9 +24,9 @@ pub(super) fn wanted(spec: Option<ModelSpec>) -> Result<Wanted> {
 ///
 /// # Errors
 /// Those of [`wanted`], and `NOT_FOUND` when no such version is loaded.
-pub(super) fn find(manager: &Manager, spec: Option<ModelSpec>, asked: &mut Option<ServableId>) -> Result<Target> {
+pub(super) fn find(manager: &Manager, spec: Option<ModelSpec>, asked: &mut Option<Answering>) -> Result<Target> {
     let target = Target::find(manager, &wanted(spec)?)?;
-    *asked = Some(target.id().clone());
+    *asked = Some(target.answering());
     Ok(target)
 }
 
