@@ -39,3 +39,21 @@ impl Drop for Promise {
         promises.total = promises.total.saturating_sub(self.expected);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_promised_shrinks_while_the_lane_works_on_it() {
+        let (mut promises, hour) = (Promises::default(), Duration::from_secs(3600));
+        assert_eq!(promises.left(), Duration::ZERO);
+        promises.add(hour);
+        let first = promises.left();
+        assert!(first <= hour && first > hour / 2);
+        promises.add(hour);
+        assert!(promises.left() > hour, "the second waits");
+        promises.working_since = Some(Instant::now() - Duration::from_secs(3));
+        assert!(promises.left() <= 2 * hour - Duration::from_secs(3));
+    }
+}
