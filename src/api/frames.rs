@@ -184,7 +184,11 @@ impl Frames {
                 claimed = Some(length);
             }
             // What has come as a whole is judged with all that is known of it.
-            if !foreseen && buffer.len() > HEADER && buffer[0] == 0 && claimed.is_some_and(|l| buffer.len() < HEADER + l) {
+            if !foreseen
+                && buffer.len() > HEADER
+                && buffer[0] == 0
+                && claimed.is_some_and(|l| buffer.len() < HEADER + l)
+            {
                 foreseen = foresee(&buffer[HEADER..])?;
             }
         }

@@ -25,7 +25,10 @@ mod tests {
     #[test]
     fn priorities_are_words() {
         let read = |value: &'static str| {
-            priority(&HeaderMap::from_iter([(http::HeaderName::from_static(NAME), http::HeaderValue::from_static(value))]))
+            priority(&HeaderMap::from_iter([(
+                http::HeaderName::from_static(NAME),
+                http::HeaderValue::from_static(value),
+            )]))
         };
         assert_eq!(priority(&HeaderMap::new()).expect("nothing is said"), Priority::Normal);
         assert_eq!((read("high").expect("known"), read(" Low ").expect("known")), (Priority::High, Priority::Low));

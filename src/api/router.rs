@@ -87,7 +87,13 @@ where
         .accept_compressed(Gzip)
         .send_compressed(Gzip);
     let models = ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip);
-    let frames = Frames { budget, max_message_bytes: options.max_message_bytes, in_flight, manager: foreseer, observer: refusals };
+    let frames = Frames {
+        budget,
+        max_message_bytes: options.max_message_bytes,
+        in_flight,
+        manager: foreseer,
+        observer: refusals,
+    };
     let routes = Routes::new(predictions)
         .add_service(models)
         .add_service(reflection)

@@ -67,8 +67,7 @@ mod tests {
         let now = Instant::now();
         let outlook = Outlook { wait: millis(80), run: millis(30), is_idle: false };
         let ask = |deadline: Option<u64>, target: Option<u64>, outlook| {
-            let wanted =
-                Wanted { deadline: deadline.map(|ms| now + millis(ms)), latency_target: target.map(millis) };
+            let wanted = Wanted { deadline: deadline.map(|ms| now + millis(ms)), latency_target: target.map(millis) };
             admit(outlook, wanted, now)
         };
         assert!(ask(None, None, outlook).is_ok());

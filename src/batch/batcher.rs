@@ -103,8 +103,7 @@ impl Batcher {
         };
         let shared = Arc::new(Shared { held: Mutex::new(held), changed: Arc::default() });
         let slots = turns.all().min(parameters.num_batch_threads.unwrap_or(usize::MAX)).max(1);
-        let due =
-            Due { weight: policy.weight, turns_max: slots, priority_wait_max: policy.priority_wait_max };
+        let due = Due { weight: policy.weight, turns_max: slots, priority_wait_max: policy.priority_wait_max };
         let timer = Arc::clone(&clock);
         let now: Now = Arc::new(move || timer.now());
         let flow = turns.join(due, Arc::clone(&shared.changed), Arc::clone(&now));

@@ -99,12 +99,8 @@ impl<C: Clock> Flight<C> {
         let spent = device.map(|device| if device.is_zero() { ran } else { device });
         self.turn.end(spent);
         self.report(formed, ran, device.unwrap_or_default(), outcome.is_ok());
-        let landed = Landed {
-            key: self.batch.pieces[0].payload.key.clone(),
-            size: self.batch.size.unwrap_or(0),
-            ran,
-            spent,
-        };
+        let landed =
+            Landed { key: self.batch.pieces[0].payload.key.clone(), size: self.batch.size.unwrap_or(0), ran, spent };
         match outcome {
             Ok(parts) => {
                 for (piece, outputs) in self.batch.pieces.iter().zip(parts) {

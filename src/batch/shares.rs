@@ -211,9 +211,11 @@ impl Shares {
         let running = self.flows.values().map(|flow| flow.running.len()).sum::<usize>();
         let at_once = u32::try_from(self.lanes.min(running)).unwrap_or(u32::MAX);
         let worked = self.worked_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        let others = self.flows.iter().filter(|(number, _)| **number != flow).map(|(_, other)| {
-            other.queued.min(queued.mul_f64(other.due.weight / own.due.weight))
-        });
+        let others = self
+            .flows
+            .iter()
+            .filter(|(number, _)| **number != flow)
+            .map(|(_, other)| other.queued.min(queued.mul_f64(other.due.weight / own.due.weight)));
         let all = expected.saturating_sub(worked.saturating_mul(at_once)) + queued + others.sum::<Duration>();
         all / u32::try_from(self.lanes).unwrap_or(u32::MAX)
     }

@@ -211,11 +211,7 @@ impl Session {
     /// Runs on the lane where it is done first, by what is expected of the runs before it. `inputs` are in the signature's order with its dtypes, shapes any that the model can
     /// take: a new shape is compiled first, on a load thread. Work whose deadline passes before it is submitted, or whose
     /// future is dropped before, is not executed.
-    pub fn run(
-        &self,
-        inputs: Vec<Tensor>,
-        demand: Demand,
-    ) -> impl Future<Output = Result<RunOutput>> + Send + 'static {
+    pub fn run(&self, inputs: Vec<Tensor>, demand: Demand) -> impl Future<Output = Result<RunOutput>> + Send + 'static {
         let plans = Arc::clone(&self.plans);
         let key = self.key(&inputs);
         async move {

@@ -119,6 +119,11 @@ impl Loader for FakeLoader {
         }
         let merging = Merging::Rows { batch_sizes: vec![1, 2, 4] };
         let model = Adding::new(id.version, merging, &[1, 2, 4]);
-        Ok(Loaded { faces: model.faces(), model: Arc::new(model), batching: config.batching.clone(), policy: Policy::default() })
+        Ok(Loaded {
+            faces: model.faces(),
+            model: Arc::new(model),
+            batching: config.batching.clone(),
+            policy: Policy::default(),
+        })
     }
 }

@@ -275,7 +275,7 @@ impl crate::api::Observer for Metrics {
         let code = call.code.map_or("OK", crate::error::Code::name);
         let entrypoint = call.entrypoint.name();
         let labels = CallLabels { model: model.to_owned(), version, entrypoint, method: call.method, code };
-        self.requests.with(&labels, |requests| drop(requests.inc()));
+        self.requests.with(&labels, |requests| requests.inc());
         if INFERENCE.contains(&call.method) && !call.model.is_empty() {
             let signature = if call.signature.is_empty() { UNKNOWN } else { call.signature }.to_owned();
             let labels = AnswerLabels { model: model.to_owned(), version, signature, entrypoint };
@@ -294,18 +294,18 @@ impl crate::model::Observer for Metrics {
     fn batch(&self, id: &ServableId, report: &BatchReport) {
         let labels = servable(id);
         self.batch_rows.with(&labels, |rows| rows.observe(report.rows as f64));
-        self.padded_rows.with(&labels, |rows| drop(rows.inc_by(report.padded_rows as u64)));
+        self.padded_rows.with(&labels, |rows| rows.inc_by(report.padded_rows as u64));
         self.queue.with(&labels, |queue| queue.observe(report.queued.as_secs_f64()));
         let reason = report.closed.name();
         let labels = ReasonLabels { model: labels.model, version: id.version, reason };
-        self.batches.with(&labels, |batches| drop(batches.inc()));
+        self.batches.with(&labels, |batches| batches.inc());
         self.tensorflow.batch(id, report);
     }
 
     fn dropped(&self, id: &ServableId, why: Dropped) {
         let reason = why.name();
         let labels = ReasonLabels { model: id.name.to_string(), version: id.version, reason };
-        self.dropped.with(&labels, |dropped| drop(dropped.inc()));
+        self.dropped.with(&labels, |dropped| dropped.inc());
     }
 
     fn ran(&self, id: &ServableId, stats: &RunStats) {

@@ -102,7 +102,13 @@ impl TensorflowMetrics {
         let r = registry;
         Self {
             requests: Series::new(r, &name("request_count"), None, "Requests by model and status", Count::default),
-            latency: Series::new(r, &name("request_latency"), None, "Microseconds of requests that succeeded", latencies),
+            latency: Series::new(
+                r,
+                &name("request_latency"),
+                None,
+                "Microseconds of requests that succeeded",
+                latencies,
+            ),
             runtime: Series::new(r, &name("runtime_latency"), None, "Microseconds of runs", latencies),
             queuing: Series::new(r, &session("queuing_latency"), None, "Microseconds in the batching queue", waits),
             padding: Series::new(r, &session("padding_size"), None, "Rows added to each batch", sizes),
@@ -123,7 +129,7 @@ impl TensorflowMetrics {
         };
         if is_counted {
             let status = call.code.map_or("OK", Code::name);
-            self.requests.with(&StatusLabels { model_name: model.to_owned(), status }, |count| drop(count.0.inc()));
+            self.requests.with(&StatusLabels { model_name: model.to_owned(), status }, |count| count.0.inc());
         }
         if let (Some(api), None) = (api, call.code) {
             let entrypoint = call.entrypoint.name();
@@ -141,7 +147,7 @@ impl TensorflowMetrics {
         let labels = PaddingLabels { execution_batch_size: size as u64 };
         self.padding.with(&labels, |padding| padding.observe(report.padded_rows as f64));
         self.processed.with(&POOL, |processed| processed.observe(size as f64));
-        self.runs.with(&POOL, |runs| drop(runs.0.inc()));
+        self.runs.with(&POOL, |runs| runs.0.inc());
     }
 }
 

@@ -38,7 +38,12 @@ impl Target {
     ///
     /// # Errors
     /// Those of TensorFlow Serving's Classify.
-    pub(in crate::api) async fn classify(&self, face: &Face, examples: &[Example], terms: &Terms) -> Result<Classified> {
+    pub(in crate::api) async fn classify(
+        &self,
+        face: &Face,
+        examples: &[Example],
+        terms: &Terms,
+    ) -> Result<Classified> {
         let outputs = self.run(parse(face, examples, &terms.ledger)?, terms).await?;
         classified(face, &outputs, examples.len(), &terms.ledger)
     }

@@ -184,8 +184,7 @@ mod tests {
         };
         let policy = Policy { weight: 2.0, latency_target: Some(Duration::from_millis(50)), ..Policy::default() };
         let merging = Some(Merging::Rows { batch_sizes: vec![1, 4] });
-        let batching =
-            Batching { parameters: Some(Parameters::default()), policy, merging, waiting, tally };
+        let batching = Batching { parameters: Some(Parameters::default()), policy, merging, waiting, tally };
         let reply = report(&ServableId { name: "m".into(), version: 3 }, &batching);
         let json: Value = serde_json::from_slice(&reply.body).expect("JSON");
         assert_eq!(json["model_spec"], json!({"name": "m", "version": "3"}));

@@ -155,7 +155,8 @@ impl Rest {
             (_, Some(target)) => {
                 let (query, headers) = (parts.uri.query().map(str::to_owned), parts.headers);
                 let (ledger, limits) = (Arc::clone(ledger), self.options.limits);
-                let terms = Terms { deadline: Some(deadline), priority, ledger, check_method: self.options.check_method };
+                let terms =
+                    Terms { deadline: Some(deadline), priority, ledger, check_method: self.options.check_method };
                 let asked = OnceLock::new();
                 let asking = Arc::new(Asking { headers, query, body, terms, limits, asked });
                 let reply = match action {

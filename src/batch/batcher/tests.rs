@@ -64,7 +64,13 @@ fn doubling(parameters: Parameters, slots: usize) -> (Batcher, Arc<Seen>) {
 
 fn numbers(values: &[f32]) -> Request {
     let inputs = vec![Tensor::from_vec([values.len(), 1], values.to_vec()).expect("one column")];
-    Request { inputs, join: Join::Rows([1, 2, 4].into()), deadline: None, priority: Priority::Normal, guard: Box::new(()) }
+    Request {
+        inputs,
+        join: Join::Rows([1, 2, 4].into()),
+        deadline: None,
+        priority: Priority::Normal,
+        guard: Box::new(()),
+    }
 }
 
 fn values(answer: Result<Answer>) -> Vec<f32> {
@@ -296,7 +302,12 @@ fn milliseconds(count: u64) -> Option<Duration> {
 /// Asks for one row to be doubled so that its device time is known.
 async fn measure(batcher: &Batcher) {
     for _ in 0..3 {
-        batcher.submit(numbers(&[1.0])).expect("nothing is known that speaks against it").answer().await.expect("an answer");
+        batcher
+            .submit(numbers(&[1.0]))
+            .expect("nothing is known that speaks against it")
+            .answer()
+            .await
+            .expect("an answer");
     }
 }
 

@@ -19,7 +19,12 @@ struct Model {
 
 /// A device that works off turns in order, `lanes` at a time, for models that always have work. Gives, by flow, its device time
 /// and the longest that it waited for a turn.
-fn simulate(shares: &mut Shares, models: &[Model], lanes: usize, time: Duration) -> BTreeMap<u64, (Duration, Duration)> {
+fn simulate(
+    shares: &mut Shares,
+    models: &[Model],
+    lanes: usize,
+    time: Duration,
+) -> BTreeMap<u64, (Duration, Duration)> {
     let start = Instant::now();
     let mut now = start;
     let mut free = vec![start; lanes];
@@ -63,7 +68,8 @@ fn a_slow_model_does_not_starve_a_fast_one() {
         let mut shares = Shares::new(lanes, in_flight);
         let (slow, fast) = (shares.join(due(1.0)), shares.join(due(1.0)));
         let priority = Priority::Normal;
-        let models = [Model { flow: slow, batch: millis(100), priority }, Model { flow: fast, batch: millis(1), priority }];
+        let models =
+            [Model { flow: slow, batch: millis(100), priority }, Model { flow: fast, batch: millis(1), priority }];
         let found = simulate(&mut shares, &models, lanes, Duration::from_secs(60));
         let half = share(&found, fast);
         assert!((0.45..0.55).contains(&half), "{lanes} lanes, {in_flight} each: {half} of the device time");
