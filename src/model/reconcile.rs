@@ -33,7 +33,7 @@ pub(super) struct Command {
 
 /// What load threads and dropped versions report.
 enum Event {
-    Loaded(ServableId, Result<Loaded>),
+    Loaded(ServableId, Result<Box<Loaded>>),
     Drained(ServableId),
 }
 
@@ -284,7 +284,7 @@ impl<C: Clock> Reconciler<C> {
             let attempt = Attempt { id: id.clone(), path, config, loader, slots };
             let loaded = attempt.with_retries(retries, interval).await;
             // The manager may have been dropped; then nobody needs the model.
-            let _ = report.send(Event::Loaded(id, loaded));
+            let _ = report.send(Event::Loaded(id, loaded.map(Box::new)));
         });
     }
 
@@ -292,7 +292,7 @@ impl<C: Clock> Reconciler<C> {
     fn heed(&mut self, event: Event) -> bool {
         let mut wanted_again = false;
         match event {
-            Event::Loaded(id, Ok(loaded)) => self.serve(id, loaded),
+            Event::Loaded(id, Ok(loaded)) => self.serve(id, *loaded),
             Event::Loaded(id, Err(error)) => {
                 tracing::error!(model = %id.name, version = id.version, code = error.code().name(), "not loaded: {error}");
                 if let Some(entry) = self.models.get_mut(&id.name) {

@@ -373,26 +373,19 @@ async fn models_share_the_device_by_weight_and_not_by_batches() {
     let device = Device::new(2);
     let (slow, slow_seen) = device.serve(Policy::default(), Parameters::default());
     let (fast, fast_seen) = device.serve(Policy { weight: 3.0, ..Policy::default() }, Parameters::default());
-    let ask = |batcher: Batcher, rows: usize| {
-        tokio::spawn(async move {
-            let batcher = Arc::new(batcher);
-            let callers = (0..4).map(|_| {
-                let batcher = Arc::clone(&batcher);
-                tokio::spawn(async move {
-                    loop {
-                        let request = Request { join: Join::Alone, ..numbers(&vec![1.0; rows]) };
-                        batcher.submit(request).expect("room").answer().await.expect("an answer");
-                    }
-                })
+    for (batcher, rows) in [(Arc::new(slow), 40), (Arc::new(fast), 1)] {
+        for _ in 0..4 {
+            let batcher = Arc::clone(&batcher);
+            // They ask until the test ends.
+            tokio::spawn(async move {
+                loop {
+                    let request = Request { join: Join::Alone, ..numbers(&vec![1.0; rows]) };
+                    batcher.submit(request).expect("room").answer().await.expect("an answer");
+                }
             });
-            for caller in callers.collect::<Vec<_>>() {
-                caller.await.expect("it never ends");
-            }
-        })
-    };
-    let callers = [ask(slow, 40), ask(fast, 1)];
+        }
+    }
     tokio::time::sleep(Duration::from_secs(600)).await;
-    callers.iter().for_each(tokio::task::JoinHandle::abort);
     let spent = |seen: &Seen| seen.batches.lock().expect("unpoisoned").iter().map(|b| b.device).sum::<Duration>();
     let share = spent(&fast_seen).as_secs_f64() / (spent(&fast_seen) + spent(&slow_seen)).as_secs_f64();
     assert!((0.72..0.78).contains(&share), "{share} of the device time for three quarters");
