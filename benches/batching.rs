@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coracle::batch::{Bounds, Entry, Join, Queue, Rows, Slots, merge, split};
+use coracle::batch::{Bounds, Entry, Join, Priority, Queue, Rows, Slots, merge, split};
 use coracle::tensor::{Shape, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -49,10 +49,15 @@ fn queueing(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(waiting as u64));
         group.bench_function(BenchmarkId::new("push_and_take", waiting), |bencher| {
             bencher.iter(|| {
-                let mut queue = Queue::new(Bounds { delay: Duration::ZERO, batches_max: waiting });
+                let mut queue = Queue::new(Bounds {
+                    delay: Duration::ZERO,
+                    batches_max: waiting,
+                    rows_of_batch: 1,
+                    priority_wait_max: Duration::ZERO,
+                });
                 let now = Instant::now();
                 for number in 0..waiting {
-                    let entry = Entry { payload: number, rows: 1, arrived: now };
+                    let entry = Entry { payload: number, rows: 1, arrived: now, priority: Priority::Normal };
                     queue.push(number % 2, Join::Rows(Arc::clone(&sizes)), entry).expect("there is room");
                 }
                 let mut taken = 0;

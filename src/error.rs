@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Canonical status codes, as gRPC numbers them; each protocol maps them to its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +70,8 @@ impl Code {
 pub struct Error {
     code: Code,
     message: String,
+    /// When it may be worth to try again.
+    wait: Option<Duration>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -89,7 +92,7 @@ macro_rules! constructors {
 impl Error {
     /// An error with `code` and a message that names model, node and value where they are known.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), source: None }
+        Self { code, message: message.into(), wait: None, source: None }
     }
 
     constructors! {
@@ -114,6 +117,13 @@ impl Error {
         self
     }
 
+    /// The same error with a hint: it may be worth to try again after so long.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
+        self
+    }
+
     /// The same error with `place` (a model, node or file) said first.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
@@ -124,6 +134,11 @@ impl Error {
     /// The canonical code.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// After how long it may be worth to try again; `None` where that is not known.
+    pub fn wait(&self) -> Option<Duration> {
+        self.wait
     }
 
     /// The message, without the code.

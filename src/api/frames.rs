@@ -1,4 +1,5 @@
-//! In front of gRPC: one message is gathered and inflated under the memory budget, before anything else sees it.
+//! In front of gRPC: one message is gathered and inflated under the memory budget, before anything else sees it, unless it
+//! can be told from its first bytes that it would be answered too late.
 //!
 //! A message's header only claims a length: memory is taken as bytes arrive, never for the claim.
 
@@ -14,15 +15,19 @@ use http_body_util::{BodyExt as _, Full};
 use tower::{Layer, Service};
 
 use super::budget::{Budget, Ledger};
+use super::deadline::deadline;
 use super::gather::{Held, grow, inflate};
 use super::in_flight::{InFlight, Place};
+use super::inference::Target;
 use super::methods::{method, right};
-use super::observer::{Call, Entrypoint, Observer};
-use super::status::status;
-use super::tfs::weigh;
+use super::observer::{Answering, Call, Entrypoint, Observer};
+use super::priority::priority;
+use super::status::{PUSHBACK, status};
+use super::tfs::{peek, weigh};
 use super::tokens::Access;
 use super::trail::Trail;
 use crate::error::{Code, Error, Result};
+use crate::model::Manager;
 
 /// A flag and the length of what follows.
 const HEADER: usize = 5;
@@ -44,6 +49,8 @@ pub(super) struct Frames {
     pub(super) in_flight: Arc<InFlight>,
     /// Who may call.
     pub(super) access: Arc<Access>,
+    /// The models; `None` foresees nothing.
+    pub(super) manager: Option<Arc<Manager>>,
     /// Receives statistics of calls that do not reach their method.
     pub(super) observer: Arc<dyn Observer>,
 }
@@ -91,18 +98,22 @@ where
             let (trail, start) = (Trail::begin(request.headers()), Instant::now());
             let method = method(request.uri().path());
             let answer = async {
-                Ok::<_, Infallible>(match frames.prepare(request).await {
-                    Err(error) => frames.refuse(&error, method, start),
+                let mut asked = None;
+                Ok::<_, Infallible>(match frames.prepare(request, start, &mut asked).await {
+                    Err(error) => frames.refuse(&error, method, asked.as_ref(), start),
                     Ok((request, kept)) => inner.call(request).await?.map(|body| HttpBody::new(Held::new(body, kept))),
                 })
             };
             let answered = trail.around(async {
                 tokio::select! {
                     answered = answer => answered,
-                    error = frames.in_flight.given_up() => Ok(frames.refuse(&error, method, start)),
+                    error = frames.in_flight.given_up() => Ok(frames.refuse(&error, method, None, start)),
                 }
             });
             let mut response = answered.await?;
+            if response.headers().contains_key(PUSHBACK) {
+                frames.observer.refused(Entrypoint::Grpc, start.elapsed());
+            }
             trail.mark(response.headers_mut());
             Ok(response)
         })
@@ -111,30 +122,76 @@ where
 
 impl Frames {
     /// The answer to a call that does not reach its method, or whose method is not waited for any more.
-    fn refuse(&self, error: &Error, method: &'static str, start: Instant) -> Response<HttpBody> {
-        let (entrypoint, latency) = (Entrypoint::Grpc, start.elapsed());
-        self.observer.called(&Call { entrypoint, method, model: "", version: None, error: Some(error), latency });
+    fn refuse(
+        &self,
+        error: &Error,
+        method: &'static str,
+        asked: Option<&Answering>,
+        start: Instant,
+    ) -> Response<HttpBody> {
+        self.observer.called(&Call {
+            entrypoint: Entrypoint::Grpc,
+            method,
+            model: asked.map_or("", |asked| &asked.id.name),
+            version: asked.map(|asked| asked.id.version),
+            signature: asked.map_or("", |asked| &asked.signature),
+            error: Some(error),
+            latency: start.elapsed(),
+        });
         status(error).into_http()
     }
 
-    /// The request with its message gathered, and what it holds until it is answered.
-    async fn prepare(&self, request: Request<HttpBody>) -> Result<(Request<HttpBody>, (Arc<Ledger>, Place))> {
+    /// The request with its message gathered, and what it holds until it is answered. `asked` is told which servable refuses it.
+    async fn prepare(
+        &self,
+        request: Request<HttpBody>,
+        start: Instant,
+        asked: &mut Option<Answering>,
+    ) -> Result<(Request<HttpBody>, (Arc<Ledger>, Place))> {
         if let Some(right) = right(request.uri().path()) {
             self.access.permit(right, request.headers())?;
         }
         let place = self.in_flight.enter()?;
         let ledger = Ledger::open(&self.budget);
         let (mut parts, body) = request.into_parts();
-        let message = self.gather(&parts.headers, parts.uri.path(), body, &ledger).await?;
+        let (path, deadline) = (parts.uri.path(), deadline(&parts.headers, start));
+        let foresee = |beginning: &[u8]| self.foresee(path, beginning, deadline, asked);
+        let message = self.gather(&parts.headers, path, body, &ledger, foresee).await?;
+        parts.extensions.insert(priority(&parts.headers)?);
         parts.headers.remove("grpc-encoding");
         parts.extensions.insert(Arc::clone(&ledger));
         Ok((Request::from_parts(parts, HttpBody::new(Full::new(message))), (ledger, place)))
     }
 
-    /// The message with a header that says it is not compressed.
-    async fn gather(&self, headers: &HeaderMap, path: &str, mut body: HttpBody, ledger: &Arc<Ledger>) -> Result<Bytes> {
+    /// Whether the request whose message begins so would be answered in time; `false` where that cannot be told yet.
+    fn foresee(
+        &self,
+        path: &str,
+        beginning: &[u8],
+        deadline: Option<Instant>,
+        asked: &mut Option<Answering>,
+    ) -> Result<bool> {
+        let Some(manager) = &self.manager else { return Ok(true) };
+        let Some(wanted) = peek(path, beginning) else { return Ok(false) };
+        // What is not there yet, or not at all, is the method's to say.
+        let Some(target) = Target::present(manager, &wanted) else { return Ok(true) };
+        *asked = Some(target.answering());
+        target.foresee(deadline)?;
+        Ok(true)
+    }
+
+    /// The message with a header that says it is not compressed. As soon as its beginning has come, `foresee` may refuse it, or say
+    /// that it need not be asked again.
+    async fn gather(
+        &self,
+        headers: &HeaderMap,
+        path: &str,
+        mut body: HttpBody,
+        ledger: &Arc<Ledger>,
+        mut foresee: impl FnMut(&[u8]) -> Result<bool>,
+    ) -> Result<Bytes> {
         let mut buffer = BytesMut::new();
-        let mut claimed = None;
+        let (mut claimed, mut foreseen) = (None, false);
         let start = tokio::time::Instant::now();
         loop {
             let pieces = u32::try_from(buffer.len() / PIECE).unwrap_or(u32::MAX);
@@ -166,6 +223,14 @@ impl Frames {
                     return Err(Error::unimplemented("the method takes one message, the request holds more"));
                 }
                 claimed = Some(length);
+            }
+            // What has come as a whole is judged with all that is known of it.
+            if !foreseen
+                && buffer.len() > HEADER
+                && buffer[0] == 0
+                && claimed.is_some_and(|l| buffer.len() < HEADER + l)
+            {
+                foreseen = foresee(&buffer[HEADER..])?;
             }
         }
         if claimed.is_none_or(|length| buffer.len() < HEADER + length) {
@@ -235,7 +300,9 @@ mod tests {
         let ledger = Ledger::open(&budget);
         let (in_flight, access, observer) = (InFlight::new(0, ""), Access::new(None, None), Arc::new(Silent));
         let receive_timeout = Duration::from_secs(1);
-        (Frames { budget, max_message_bytes: 1 << 20, receive_timeout, in_flight, access, observer }, ledger)
+        let frames =
+            Frames { budget, max_message_bytes: 1 << 20, receive_timeout, in_flight, access, manager: None, observer };
+        (frames, ledger)
     }
 
     fn framed(flag: u8, payload: &[u8]) -> Vec<u8> {
@@ -246,7 +313,23 @@ mod tests {
     }
 
     async fn gather(frames: &Frames, ledger: &Arc<Ledger>, headers: &HeaderMap, bytes: Vec<u8>) -> Result<Bytes> {
-        frames.gather(headers, "/tensorflow.serving.X/Y", HttpBody::from(bytes), ledger).await
+        frames.gather(headers, "/tensorflow.serving.X/Y", HttpBody::from(bytes), ledger, |_| Ok(true)).await
+    }
+
+    #[tokio::test]
+    async fn a_message_that_comes_too_late_is_not_waited_for() {
+        let (frames, ledger) = frames(1 << 20);
+        let frame = framed(0, &[7; 1000]);
+        // The rest never comes.
+        let pieces = [frame[..3].to_vec(), frame[3..100].to_vec()].map(|p| Ok::<_, std::io::Error>(Bytes::from(p)));
+        let stream = tokio_stream::StreamExt::chain(tokio_stream::iter(pieces), tokio_stream::pending());
+        let (headers, path) = (HeaderMap::new(), "/tensorflow.serving.X/Y");
+        let refuse = |beginning: &[u8]| {
+            assert_eq!(beginning, [7; 95]);
+            Err(Error::resource_exhausted("too late"))
+        };
+        let gathering = frames.gather(&headers, path, HttpBody::from_stream(stream), &ledger, refuse);
+        assert_eq!(gathering.await.expect_err("it is refused").message(), "too late");
     }
 
     #[tokio::test]
@@ -300,7 +383,10 @@ mod tests {
             let sent = Ok::<_, Infallible>(Frame::data(Bytes::from(message)));
             let body = http_body_util::StreamBody::new(tokio_stream::once(sent).chain(tokio_stream::pending()));
             let begun = start.elapsed();
-            let error = frames.gather(&HeaderMap::new(), "", HttpBody::new(body), &ledger).await.expect_err("no end");
+            let error = frames
+                .gather(&HeaderMap::new(), "", HttpBody::new(body), &ledger, |_| Ok(true))
+                .await
+                .expect_err("no end");
             assert_eq!(error.code(), Code::DeadlineExceeded);
             assert!(
                 error.message().starts_with(&format!("{bytes} bytes of the message came within {seconds}s")),

@@ -12,6 +12,7 @@ mod inference;
 mod methods;
 mod observer;
 mod otlp;
+mod priority;
 mod request_id;
 mod rest;
 mod router;

@@ -24,6 +24,15 @@ impl Entrypoint {
     }
 }
 
+/// Who answers a call, as it is counted.
+#[derive(Clone, Debug)]
+pub(super) struct Answering {
+    /// The model and its version.
+    pub(super) id: ServableId,
+    /// The signature, if the version has it; else empty.
+    pub(super) signature: String,
+}
+
 /// One call that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
@@ -35,6 +44,8 @@ pub struct Call<'a> {
     pub model: &'a str,
     /// The version that answered.
     pub version: Option<i64>,
+    /// The signature asked for; empty when none was, or the version has none of the name.
+    pub signature: &'a str,
     /// `None` for success.
     pub error: Option<&'a Error>,
     /// From the request's arrival to its reply being ready.
@@ -76,6 +87,8 @@ pub trait Observer: Send + Sync + 'static {
     fn called(&self, call: &Call<'_>);
     /// A request to `id` was to be written down.
     fn logged(&self, id: &ServableId, outcome: Logged);
+    /// A request was refused at once, so long after its headers were read.
+    fn refused(&self, entrypoint: Entrypoint, latency: Duration);
 }
 
 /// Keeps no statistics.
@@ -85,4 +98,5 @@ pub struct Silent;
 impl Observer for Silent {
     fn called(&self, _: &Call<'_>) {}
     fn logged(&self, _: &ServableId, _: Logged) {}
+    fn refused(&self, _: Entrypoint, _: Duration) {}
 }

@@ -64,6 +64,7 @@ pub struct Services {
 /// `INTERNAL` when the embedded descriptors are damaged.
 pub fn router(services: Services) -> Result<axum::Router> {
     let Services { manager, budget, in_flight, options, observer, admin, health, log } = services;
+    let foreseer = Some(Arc::clone(&manager));
     // Clients ask for either version of the reflection protocol.
     let reflection = reflection_builder().build_v1().map_err(|e| damaged(&e))?;
     let reflection_alpha = reflection_builder().build_v1alpha().map_err(|e| damaged(&e))?;
@@ -85,7 +86,8 @@ pub fn router(services: Services) -> Result<axum::Router> {
         .send_compressed(Gzip);
     let models = ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip);
     let Options { max_message_bytes, receive_timeout, .. } = options;
-    let frames = Frames { budget, max_message_bytes, receive_timeout, in_flight, access, observer: counted };
+    let frames =
+        Frames { budget, max_message_bytes, receive_timeout, in_flight, access, manager: foreseer, observer: counted };
     let routes = Routes::new(predictions)
         .add_service(models)
         .add_service(reflection)

@@ -1,6 +1,14 @@
 //! Errors as gRPC statuses.
 
+use std::time::Duration;
+
+use tonic::metadata::MetadataMap;
+use tonic_types::{ErrorDetails, StatusExt as _};
+
 use crate::error::{Code, Error};
+
+/// Where gRPC's clients look for the time to wait before they try again (gRFC A6); what was refused at once has it.
+pub(super) const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Longer messages are cut, as TensorFlow Serving cuts them: they travel in headers.
 const MAX_MESSAGE: usize = 1024;
@@ -14,7 +22,20 @@ pub(super) fn status(error: &Error) -> tonic::Status {
         message.truncate(end);
         message.push_str(CUT);
     }
-    tonic::Status::new(tonic::Code::from_i32(error.code() as i32), message)
+    let code = tonic::Code::from_i32(error.code() as i32);
+    match error.wait() {
+        None => tonic::Status::new(code, message),
+        Some(wait) => {
+            let details = ErrorDetails::with_retry_info(Some(wait));
+            tonic::Status::with_error_details_and_metadata(code, message, details, pushback(wait))
+        }
+    }
+}
+
+fn pushback(wait: Duration) -> MetadataMap {
+    let mut metadata = MetadataMap::new();
+    metadata.insert(PUSHBACK, u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1).into());
+    metadata
 }
 
 /// The canonical code of a status.
@@ -42,6 +63,17 @@ pub(super) fn code(status: &tonic::Status) -> Code {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_say_when_to_come_again() {
+        let wait = Duration::from_millis(1250);
+        let refused = status(&Error::unavailable("full").retry_after(wait));
+        assert_eq!((refused.code(), refused.message()), (tonic::Code::Unavailable, "full"));
+        assert_eq!(refused.metadata().get(PUSHBACK).expect("a hint"), "1250");
+        assert_eq!(refused.get_details_retry_info().and_then(|info| info.retry_delay), Some(wait));
+        let plain = status(&Error::unavailable("gone"));
+        assert!(plain.metadata().is_empty() && plain.details().is_empty());
+    }
 
     #[test]
     fn long_messages_are_cut_between_characters() {

@@ -1,146 +1,236 @@
-//! The task that forms batches and runs them.
+//! What takes requests for one model version.
 
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinSet;
 
+use super::admission::{FIGURES_AGE_MAX, Outlook, Wanted, admit};
 use super::clock::Clock;
-use super::flight::Flight;
-use super::job::{Answer, Job, Request, SharedJob};
+use super::flight::{Order, Ran};
+use super::job::{Answer, Job, Key, Request, SharedJob};
 use super::merge::Rows;
 use super::parameters::Parameters;
-use super::queue::{Bounds, Entry, Join, Queue, Slots};
+use super::policy::Policy;
+use super::prices::Prices;
+use super::queue::{Bounds, Entry, Join, Queue};
 use super::report::{Dropped, Observer, Waiting};
+use super::shares::Due;
+use super::task::Task;
+use super::turns::{Flow, Now, Turns};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 
-/// Longest that a batch waits for company only because others are in flight.
-const HOLD_MAX: Duration = Duration::from_millis(2);
-
-/// What must be equal for requests to share a batch: dtype and inner extents of every input, and whether they merge at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
-    merges: bool,
-    inputs: Vec<(DType, Vec<usize>)>,
+/// What callers and the task share.
+pub(super) struct Shared {
+    held: Mutex<Held>,
+    /// Told of every change that the task has not made itself.
+    pub(super) changed: Arc<Notify>,
 }
 
-impl Key {
-    fn of(request: &Request) -> Self {
-        let merges = request.join != Join::Alone;
-        let inner = |t: &Tensor| (t.dtype(), t.shape().get(1..).unwrap_or_default().to_vec());
-        // Requests that run alone wait in one line, whatever their shapes.
-        Self { merges, inputs: if merges { request.inputs.iter().map(inner).collect() } else { Vec::new() } }
+pub(super) struct Held {
+    pub(super) queue: Queue<Key, SharedJob>,
+    pub(super) prices: Prices<Key>,
+    pub(super) closed: bool,
+    /// As the task last saw them.
+    pub(super) in_flight: usize,
+    pub(super) hold: Duration,
+    /// The largest size of the latest request, where sizes were cut.
+    cut_to: Option<usize>,
+}
+
+impl Held {
+    /// Device time of what waits.
+    pub(super) fn queued(&self) -> Duration {
+        self.queue.time(|key, size| self.prices.of(key, size))
     }
 }
 
-/// What callers and the task share.
-struct Shared {
-    queue: Mutex<Held>,
-    /// Told of every change that the task has not made itself.
-    changed: Notify,
-}
-
-struct Held {
-    queue: Queue<Key, SharedJob>,
-    closed: bool,
-    /// As the task last saw them.
-    in_flight: usize,
-    hold: Duration,
-}
-
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Takes requests for one model version. When it is dropped, what waits is still run; then its task ends.
 pub struct Batcher {
     shared: Arc<Shared>,
+    flow: Arc<Flow>,
     slots: usize,
     parameters: Parameters,
+    policy: Policy,
     observer: Arc<dyn Observer>,
-    now: Box<dyn Fn() -> Instant + Send + Sync>,
+    now: Now,
+}
+
+/// What a batcher works with.
+pub struct Setting<C> {
+    /// How to batch.
+    pub parameters: Parameters,
+    /// What the model is due beside others.
+    pub policy: Policy,
+    /// The device that all batchers share.
+    pub turns: Arc<Turns>,
+    /// The time.
+    pub clock: Arc<C>,
+    /// Receives statistics.
+    pub observer: Arc<dyn Observer>,
 }
 
 impl Batcher {
-    /// Starts the task on the current runtime. `run` runs one batch, given inputs and the time after which nobody waits for
-    /// the outputs; at most `slots` of its futures exist at a time, fewer if `parameters` say so.
-    pub fn start<R, F, C>(
-        parameters: Parameters,
-        slots: usize,
-        clock: Arc<C>,
-        observer: Arc<dyn Observer>,
-        run: R,
-    ) -> Self
+    /// Starts the task on the current runtime. `run` runs one batch; as many of its futures exist at a time as the device gives
+    /// turns, fewer if the parameters say so.
+    pub fn start<R, F, C>(setting: Setting<C>, run: R) -> Self
     where
-        R: Fn(Vec<Tensor>, Option<Instant>) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<Vec<Tensor>>> + Send + 'static,
+        R: Fn(Vec<Tensor>, Order) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Ran>> + Send + 'static,
         C: Clock,
     {
-        let bounds = Bounds { delay: parameters.batch_timeout, batches_max: parameters.max_enqueued_batches };
-        let waiting = Held { queue: Queue::new(bounds), closed: false, in_flight: 0, hold: Duration::ZERO };
-        let shared = Arc::new(Shared { queue: Mutex::new(waiting), changed: Notify::new() });
-        let slots = slots.min(parameters.num_batch_threads.unwrap_or(usize::MAX)).max(1);
+        let Setting { parameters, policy, turns, clock, observer } = setting;
+        let bounds = Bounds {
+            delay: parameters.batch_timeout,
+            batches_max: parameters.max_enqueued_batches,
+            rows_of_batch: parameters.execution_rows_max().unwrap_or(1),
+            priority_wait_max: policy.priority_wait_max,
+        };
+        let held = Held {
+            queue: Queue::new(bounds),
+            prices: Prices::default(),
+            closed: false,
+            in_flight: 0,
+            hold: Duration::ZERO,
+            cut_to: None,
+        };
+        let shared = Arc::new(Shared { held: Mutex::new(held), changed: Arc::default() });
+        let slots = turns.all().min(parameters.num_batch_threads.unwrap_or(usize::MAX)).max(1);
+        let due = Due { weight: policy.weight, turns_max: slots, priority_wait_max: policy.priority_wait_max };
+        let timer = Arc::clone(&clock);
+        let now: Now = Arc::new(move || timer.now());
+        let flow = turns.join(due, Arc::clone(&shared.changed), Arc::clone(&now));
         let task = Task {
             shared: Arc::clone(&shared),
+            flow: Arc::clone(&flow),
             slots,
-            clock: Arc::clone(&clock),
+            model_priority: policy.priority,
+            clock,
             observer: Arc::clone(&observer),
             run: Arc::new(run),
-            flights: JoinSet::new(),
+            flights: tokio::task::JoinSet::new(),
             typical_run: Duration::ZERO,
         };
         tokio::spawn(task.work());
-        Self { shared, slots, parameters, observer, now: Box::new(move || clock.now()) }
+        Self { shared, flow, slots, parameters, policy, observer, now }
     }
 
     /// Queues a request.
     ///
     /// # Errors
-    /// `UNAVAILABLE` when the queue is full, `INVALID_ARGUMENT` when the request is larger than a batch and may not be
-    /// divided.
+    /// `UNAVAILABLE` when the queue is full, `RESOURCE_EXHAUSTED` when it would be answered too late (both with a hint when to try
+    /// again), `INVALID_ARGUMENT` when the request is larger than a batch and may not be divided.
     pub fn submit(&self, request: Request) -> Result<Pending> {
         let now = (self.now)();
         let rows = match &request.join {
             Join::Alone => 1,
             Join::Rows(sizes) => self.checked_rows(&request.inputs, sizes)?,
         };
-        let (key, join, deadline) = (Key::of(&request), request.join.clone(), request.deadline);
+        let (join, deadline, priority) = (request.join.clone(), request.deadline, request.priority);
         let (job, answer) = Job::new(request, rows, now);
         let job = Arc::new(job);
-        self.enqueue(key, join, Entry { payload: Arc::clone(&job), rows, arrived: now })?;
+        self.enqueue(join, Entry { payload: Arc::clone(&job), rows, arrived: now, priority })?;
         self.shared.changed.notify_one();
         Ok(Pending { job, answer, deadline })
+    }
+
+    /// Whether a request of one row that came now would be taken, as far as can be told without it.
+    ///
+    /// # Errors
+    /// As [`Batcher::submit`] when it would be answered too late.
+    pub fn foresee(&self, deadline: Option<Instant>) -> Result<()> {
+        if deadline.is_none() && self.policy.latency_target.is_none() {
+            return Ok(());
+        }
+        let held = self.shared.lock();
+        self.admit(self.least_outlook(&held), deadline)
     }
 
     /// What it holds now.
     pub fn waiting(&self) -> Waiting {
         let held = self.shared.lock();
+        let outlook = self.least_outlook(&held);
         Waiting {
             requests: held.queue.requests(),
             batches: held.queue.batches(),
             in_flight: held.in_flight,
             slots: self.slots,
             hold: held.hold,
+            queued: held.queued(),
+            expected: outlook.wait + outlook.run,
+            spent: self.flow.spent(),
+            costs: held.prices.latest(),
+            cut_to: held.cut_to,
         }
     }
 
-    fn enqueue(&self, key: Key, join: Join, entry: Entry<SharedJob>) -> Result<()> {
-        let now = entry.arrived;
-        let mut waiting = self.shared.lock();
-        if waiting.closed {
+    /// What the least request could expect.
+    fn least_outlook(&self, held: &Held) -> Outlook {
+        let (wait, nothing_runs) = self.flow.wait(held.queued());
+        let run = held.prices.least(FIGURES_AGE_MAX, (self.now)());
+        Outlook { wait, run, is_idle: nothing_runs && held.queue.is_empty() }
+    }
+
+    fn outlook(&self, held: &Held, join: &Join, entry: &Entry<SharedJob>) -> Outlook {
+        let ahead = held.queue.ahead(&entry.payload.key, join, entry, |key, size| held.prices.of(key, size));
+        let (wait, nothing_runs) = self.flow.wait(ahead.queued);
+        let is_idle = nothing_runs && held.queue.is_empty();
+        // Old figures are not believed where a run can tell better.
+        let least = || held.prices.least(FIGURES_AGE_MAX, entry.arrived);
+        let run = if is_idle && least().is_zero() { Duration::ZERO } else { ahead.last };
+        Outlook { wait, run, is_idle }
+    }
+
+    fn admit(&self, outlook: Outlook, deadline: Option<Instant>) -> Result<()> {
+        let wanted = Wanted { deadline, latency_target: self.policy.latency_target };
+        admit(outlook, wanted, (self.now)()).map_err(|(why, error)| {
+            self.observer.dropped(why);
+            error
+        })
+    }
+
+    fn enqueue(&self, join: Join, entry: Entry<SharedJob>) -> Result<()> {
+        let (now, key) = (entry.arrived, entry.payload.key.clone());
+        let mut held = self.shared.lock();
+        if held.closed {
             return Err(Error::unavailable("the batcher has stopped"));
         }
-        if waiting.queue.push(key.clone(), join.clone(), entry.clone()).is_ok() {
-            return Ok(());
+        let join = self.cut(&mut held, &key, join, entry.rows, now);
+        if entry.payload.deadline.is_some() || self.policy.latency_target.is_some() {
+            self.admit(self.outlook(&held, &join, &entry), entry.payload.deadline)?;
         }
-        // Those that nobody waits for any more do not count against the bound.
-        waiting.queue.purge(|job| is_dead(job, now, &*self.observer));
-        waiting.queue.push(key, join, entry).inspect_err(|_| self.observer.dropped(Dropped::QueueFull))
+        if held.queue.push(key.clone(), join.clone(), entry.clone()).is_err() {
+            // Those that nobody waits for any more do not count against the bound.
+            held.queue.purge(|job| is_dead(job, now, &*self.observer));
+            if let Err(error) = held.queue.push(key, join, entry) {
+                self.observer.dropped(Dropped::QueueFull);
+                let room_in = self.flow.wait(held.queued() / 2).0;
+                return Err(error.retry_after(room_in.max(Duration::from_millis(1))));
+            }
+        }
+        self.flow.queue(held.queued());
+        Ok(())
+    }
+
+    /// `join` without the sizes that take longer than a batch may.
+    fn cut(&self, held: &mut Held, key: &Key, join: Join, rows: usize, now: Instant) -> Join {
+        let Join::Rows(sizes) = &join else { return join };
+        let mut fitting = held.prices.fitting(key, sizes, self.policy.batch_time_max, now);
+        let largest = fitting.last().copied().unwrap_or(1);
+        if rows > largest && !self.parameters.enable_large_batch_splitting {
+            // What may not be divided is run as it is.
+            let enough = sizes.iter().position(|size| *size >= rows).map_or(sizes.len(), |at| at + 1);
+            fitting = sizes[..enough.max(fitting.len())].into();
+        }
+        held.cut_to = fitting.last().copied().filter(|_| fitting.len() < sizes.len());
+        Join::Rows(fitting)
     }
 
     fn checked_rows(&self, inputs: &[Tensor], sizes: &[usize]) -> Result<usize> {
@@ -206,7 +296,7 @@ fn expired(job: &Job) -> Error {
 }
 
 /// Whether a waiting job need not be run; one that expired is told so.
-fn is_dead(job: &Job, now: Instant, observer: &dyn Observer) -> bool {
+pub(super) fn is_dead(job: &Job, now: Instant, observer: &dyn Observer) -> bool {
     let late = job.deadline.is_some_and(|deadline| deadline <= now);
     if late {
         observer.dropped(Dropped::Expired);
@@ -215,80 +305,6 @@ fn is_dead(job: &Job, now: Instant, observer: &dyn Observer) -> bool {
         observer.dropped(Dropped::Cancelled);
     }
     late || job.is_gone()
-}
-
-/// Forms batches as slots get free.
-struct Task<R, C> {
-    shared: Arc<Shared>,
-    slots: usize,
-    clock: Arc<C>,
-    observer: Arc<dyn Observer>,
-    run: Arc<R>,
-    /// Batches in flight; each gives how long it ran.
-    flights: JoinSet<Duration>,
-    /// Moving average of how long runs take.
-    typical_run: Duration,
-}
-
-impl<R, C> Drop for Task<R, C> {
-    fn drop(&mut self) {
-        // Nothing waits unless the task was stopped from outside, with its runtime.
-        let mut waiting = self.shared.lock();
-        waiting.closed = true;
-        waiting.queue.drain().for_each(|job| job.fail(Error::unavailable("the batcher has stopped")));
-    }
-}
-
-impl<R, F, C> Task<R, C>
-where
-    R: Fn(Vec<Tensor>, Option<Instant>) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<Vec<Tensor>>> + Send + 'static,
-    C: Clock,
-{
-    async fn work(mut self) {
-        loop {
-            let (due, finished) = self.launch();
-            if finished && self.flights.is_empty() {
-                return;
-            }
-            let wake = async {
-                match due {
-                    Some(at) => self.clock.sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.shared.changed.notified() => {}
-                () = wake => {}
-                Some(ran) = self.flights.join_next() => {
-                    // A run that panicked has told its callers.
-                    let ran = ran.unwrap_or(self.typical_run);
-                    self.typical_run = (self.typical_run * 7 + ran) / 8;
-                }
-            }
-        }
-    }
-
-    /// Starts every batch that may go. Gives the time at which the next may, and whether none will ever come.
-    fn launch(&mut self) -> (Option<Instant>, bool) {
-        let mut waiting = self.shared.lock();
-        loop {
-            // While the device is busy, waiting a fraction of a run for company costs little and saves whole runs.
-            let hold = (self.typical_run / 4).min(HOLD_MAX);
-            let slots = Slots { busy: self.flights.len(), all: self.slots, hold };
-            let now = self.clock.now();
-            (waiting.in_flight, waiting.hold) = (slots.busy, hold);
-            let Some(batch) = waiting.queue.next(now, slots, |job| is_dead(job, now, &*self.observer)) else {
-                return (waiting.queue.due(slots), waiting.closed && waiting.queue.is_empty());
-            };
-            for piece in &batch.pieces {
-                piece.payload.start(now);
-            }
-            let flight = Flight::new(batch, Arc::clone(&self.clock), Arc::clone(&self.observer));
-            let run = Arc::clone(&self.run);
-            self.flights.spawn(flight.run(run, now));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,16 +5,49 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
-use super::job::{Part, SharedJob};
+use super::job::{Key, Part, SharedJob};
 use super::merge::{Rows, merge, split};
 use super::queue::{Batch, Piece};
 use super::report::{BatchReport, Observer};
+use super::turns::Turn;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+
+/// What a run is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    /// The time after which nobody waits for the outputs.
+    pub deadline: Option<Instant>,
+    /// Device time that it is expected to take; zero where nothing is known.
+    pub expected: Duration,
+}
+
+/// What a run gives.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Outputs in the signature's order.
+    pub outputs: Vec<Tensor>,
+    /// Time on the device; zero where nothing ran there.
+    pub device: Duration,
+}
+
+/// How a run went, for what is expected of later ones.
+pub(super) struct Landed {
+    pub(super) key: Key,
+    /// The batch's size, 0 for a request that ran alone.
+    pub(super) size: usize,
+    /// From handing over to having the answers.
+    pub(super) ran: Duration,
+    /// Time on the device, or all of it where nothing ran there; `None` when the run failed.
+    pub(super) spent: Option<Duration>,
+}
 
 /// A batch in flight.
 pub(super) struct Flight<C> {
     batch: Batch<SharedJob>,
+    /// Given back when the run has ended.
+    turn: Turn,
+    expected: Duration,
     clock: Arc<C>,
     observer: Arc<dyn Observer>,
     /// Whether every job has got its part, or an error.
@@ -32,27 +65,42 @@ impl<C> Drop for Flight<C> {
 }
 
 impl<C: Clock> Flight<C> {
-    pub(super) fn new(batch: Batch<SharedJob>, clock: Arc<C>, observer: Arc<dyn Observer>) -> Self {
-        Self { batch, clock, observer, answered: false }
+    /// Begins the turn for a batch that is expected to take so long on the device.
+    pub(super) fn begin(
+        batch: Batch<SharedJob>,
+        mut turn: Turn,
+        expected: Duration,
+        clock: Arc<C>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        turn.begin(expected);
+        Self { batch, turn, expected, clock, observer, answered: false }
     }
 
-    /// Merges, runs, splits and answers; gives how long that took.
-    pub(super) async fn run<R, F>(mut self, run: Arc<R>, formed: Instant) -> Duration
+    /// Merges, runs, splits and answers; gives how that went.
+    pub(super) async fn run<R, F>(mut self, run: Arc<R>, formed: Instant) -> Landed
     where
-        R: Fn(Vec<Tensor>, Option<Instant>) -> F,
-        F: Future<Output = Result<Vec<Tensor>>>,
+        R: Fn(Vec<Tensor>, Order) -> F,
+        F: Future<Output = Result<Ran>>,
     {
+        let order = Order { deadline: self.deadline(), expected: self.expected };
         let outcome = match self.inputs() {
             Err(error) => Err(error),
             Ok(inputs) => tokio::select! {
-                outcome = run(inputs, self.deadline()) => outcome,
+                outcome = run(inputs, order) => outcome,
                 () = self.all_left() => Err(Error::cancelled("every caller went away")),
             },
         };
-        let outcome = outcome.and_then(|outputs| self.parts(outputs));
+        let device = outcome.as_ref().ok().map(|ran| ran.device);
+        let outcome = outcome.and_then(|ran| self.parts(ran.outputs));
         let now = self.clock.now();
         let ran = now.saturating_duration_since(formed);
-        self.report(formed, ran, outcome.is_ok());
+        // What runs on the host alone occupies no lane, but its callers wait as long.
+        let spent = device.map(|device| if device.is_zero() { ran } else { device });
+        self.turn.end(spent);
+        self.report(formed, ran, device.unwrap_or_default(), outcome.is_ok());
+        let landed =
+            Landed { key: self.batch.pieces[0].payload.key.clone(), size: self.batch.size.unwrap_or(0), ran, spent };
         match outcome {
             Ok(parts) => {
                 for (piece, outputs) in self.batch.pieces.iter().zip(parts) {
@@ -64,7 +112,7 @@ impl<C: Clock> Flight<C> {
             Err(error) => self.batch.pieces.iter().for_each(|piece| piece.payload.fail(error.clone())),
         }
         self.answered = true;
-        ran
+        landed
     }
 
     fn inputs(&self) -> Result<Vec<Tensor>> {
@@ -100,7 +148,7 @@ impl<C: Clock> Flight<C> {
         }
     }
 
-    fn report(&self, formed: Instant, ran: Duration, succeeded: bool) {
+    fn report(&self, formed: Instant, ran: Duration, device: Duration, succeeded: bool) {
         // A request that runs alone counts as one in the queue, however many rows it has.
         let alone = |p: &Piece<SharedJob>| Rows::all(&p.payload.inputs).count.max(1);
         let rows = match self.batch.size {
@@ -114,6 +162,7 @@ impl<C: Clock> Flight<C> {
             closed: self.batch.closed,
             queued: formed.saturating_duration_since(self.batch.oldest),
             ran,
+            device,
             succeeded,
         });
     }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 use super::merge::{Rows, merge};
+use super::policy::Priority;
 use super::queue::Join;
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// Whatever must live as long as a request holds memory (a budget's permit, say); dropped when it is answered.
 pub type Guard = Box<dyn Send>;
@@ -22,8 +23,27 @@ pub struct Request {
     pub join: Join,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
+    /// How urgent it is beside other requests to the model.
+    pub priority: Priority,
     /// Dropped when the request is answered or given up.
     pub guard: Guard,
+}
+
+/// What must be equal for requests to share a batch: dtype and inner extents of every input, and whether they merge at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key(Arc<(bool, Vec<Inner>)>);
+
+/// The dtype of an input, and its extents behind axis 0.
+type Inner = (DType, Vec<usize>);
+
+impl Key {
+    pub(super) fn of(request: &Request) -> Self {
+        let merges = request.join != Join::Alone;
+        let inner = |t: &Tensor| (t.dtype(), t.shape().get(1..).unwrap_or_default().to_vec());
+        // Requests that run alone wait in one line, whatever their shapes.
+        let inputs = if merges { request.inputs.iter().map(inner).collect() } else { Vec::new() };
+        Self(Arc::new((merges, inputs)))
+    }
 }
 
 /// Where a request's time went, and what company it had.
@@ -50,6 +70,7 @@ pub struct Answer {
 
 /// A request in the queue or in flight, shared by its caller and its batches.
 pub(super) struct Job {
+    pub(super) key: Key,
     pub(super) inputs: Vec<Tensor>,
     pub(super) deadline: Option<Instant>,
     pub(super) arrived: Instant,
@@ -82,7 +103,7 @@ pub(super) struct Part {
 
 impl Job {
     pub(super) fn new(request: Request, rows: usize, arrived: Instant) -> (Self, oneshot::Receiver<Result<Answer>>) {
-        let (reply, answer) = oneshot::channel();
+        let (key, (reply, answer)) = (Key::of(&request), oneshot::channel());
         let progress = Progress {
             reply: Some((reply, request.guard)),
             parts: Vec::new(),
@@ -91,6 +112,7 @@ impl Job {
             timing: Timing::default(),
         };
         let job = Self {
+            key,
             inputs: request.inputs,
             deadline: request.deadline,
             arrived,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::policy::Priority;
 use super::report::Closed;
 use crate::error::{Error, Result};
 
@@ -33,6 +34,17 @@ pub struct Bounds {
     pub delay: Duration,
     /// Batches that may wait.
     pub batches_max: usize,
+    /// Rows that count as a batch at least, though sizes as large may not be ready yet.
+    pub rows_of_batch: usize,
+    /// Longest that a request waits, a step of priority, only because more urgent ones came later.
+    pub priority_wait_max: Duration,
+}
+
+impl Bounds {
+    /// The place of a request in its line: as if it had come the later, the less urgent it is.
+    fn rank(&self, arrived: Instant, priority: Priority) -> Instant {
+        arrived + self.priority_wait_max * priority.steps_below(Priority::High)
+    }
 }
 
 /// What the engine is doing when a batch is asked for.
@@ -62,6 +74,8 @@ pub struct Entry<T> {
     pub rows: usize,
     /// When it came.
     pub arrived: Instant,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 /// A request, or some of its rows, in a batch.
@@ -88,7 +102,7 @@ pub struct Batch<T> {
     pub closed: Closed,
 }
 
-/// Requests of one key, oldest first.
+/// Requests of one key, in the order in which they are to leave.
 struct Group<K, T> {
     key: K,
     join: Join,
@@ -101,8 +115,24 @@ struct Group<K, T> {
 
 impl<K, T> Group<K, T> {
     /// Batches that hold what waits.
-    fn batches(&self) -> usize {
-        self.join.rows_max().map_or(self.entries.len(), |max| self.rows.div_ceil(max))
+    fn batches(&self, bounds: &Bounds) -> usize {
+        batches(&self.join, self.entries.len(), self.rows, bounds)
+    }
+
+    /// Adds a request behind those of its rank and before those after it, but never into one that is being divided.
+    fn insert(&mut self, entry: Entry<T>, bounds: &Bounds) {
+        let rank = bounds.rank(entry.arrived, entry.priority);
+        let behind = |other: &Entry<T>| bounds.rank(other.arrived, other.priority) <= rank;
+        let place = self.entries.iter().rposition(behind).map_or(0, |at| at + 1).max(usize::from(self.taken > 0));
+        self.rows += entry.rows;
+        self.entries.insert(place, entry);
+    }
+
+    /// Requests, and their rows, that leave before one of this rank.
+    fn ahead_of(&self, rank: Instant, bounds: &Bounds) -> (usize, usize) {
+        let behind = self.entries.iter().rev().take_while(|e| bounds.rank(e.arrived, e.priority) > rank);
+        let (requests, rows) = behind.fold((0, 0), |(requests, rows), entry| (requests + 1, rows + entry.rows));
+        (self.entries.len() - requests, self.rows.saturating_sub(rows))
     }
 
     /// When it may go although it is not full; `None` when empty.
@@ -121,8 +151,22 @@ impl<K, T> Group<K, T> {
     }
 }
 
-/// Requests waiting for one model. Requests of one key leave in the order in which they came; keys take turns by the age of
-/// their oldest request.
+/// Batches that hold so many requests of so many rows.
+fn batches(join: &Join, requests: usize, rows: usize, bounds: &Bounds) -> usize {
+    join.rows_max().map_or(requests, |max| rows.div_ceil(max.max(bounds.rows_of_batch)))
+}
+
+/// Device time that lies before a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Of all batches before its last.
+    pub queued: Duration,
+    /// Of its last batch.
+    pub last: Duration,
+}
+
+/// Requests waiting for one model. Requests of one key and priority leave in the order in which they came, the more urgent before
+/// those that have not waited long enough; keys take turns by the same rule.
 pub struct Queue<K, T> {
     bounds: Bounds,
     groups: Vec<Group<K, T>>,
@@ -150,17 +194,18 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
         self.groups.iter().map(|group| group.entries.len()).sum()
     }
 
-    /// Adds a request. `join` holds for all that wait with the same key from now on.
+    /// Adds a request. `join` holds for all that wait with the same key from now on. Where nothing waits, a request is taken
+    /// however many batches it makes: it is divided, and waits for itself only.
     ///
     /// # Errors
     /// `UNAVAILABLE` when it would need a batch more than may wait.
     pub fn push(&mut self, key: K, join: Join, entry: Entry<T>) -> Result<()> {
         let found = self.groups.iter().position(|g| g.key == key);
-        let before = found.map_or(0, |i| self.groups[i].batches());
+        let before = found.map_or(0, |i| self.groups[i].batches(&self.bounds));
         let (waiting, rows) = found.map_or((0, 0), |i| (self.groups[i].entries.len(), self.groups[i].rows));
-        let after = join.rows_max().map_or(waiting + 1, |max| rows.saturating_add(entry.rows).div_ceil(max));
-        let batches = self.batches - before + after;
-        if batches > self.bounds.batches_max && after > before {
+        let after = batches(&join, waiting + 1, rows.saturating_add(entry.rows), &self.bounds);
+        let total = self.batches - before + after;
+        if total > self.bounds.batches_max && after > before && self.batches > 0 {
             return Err(Error::unavailable(format!(
                 "The batch scheduling queue to which this task was submitted is full; currently {} batches enqueued and \
                  max_enqueued_batches is {}",
@@ -171,12 +216,44 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
             self.groups.push(Group { key, join: join.clone(), entries: VecDeque::new(), taken: 0, rows: 0 });
             self.groups.len() - 1
         });
-        let group = &mut self.groups[at];
-        group.join = join;
-        group.rows += entry.rows;
-        group.entries.push_back(entry);
-        self.batches = batches;
+        self.groups[at].join = join;
+        self.groups[at].insert(entry, &self.bounds);
+        self.batches = total;
         Ok(())
+    }
+
+    /// What lies before a request that comes now, where `cost` gives the device time of a batch by key and size (0: a request
+    /// that runs alone).
+    pub fn ahead(&self, key: &K, join: &Join, entry: &Entry<T>, cost: impl Fn(&K, usize) -> Duration) -> Ahead {
+        let rank = self.bounds.rank(entry.arrived, entry.priority);
+        let (mut queued, mut own) = (Duration::ZERO, (0, 0));
+        for group in &self.groups {
+            let ahead = group.ahead_of(rank, &self.bounds);
+            if group.key == *key {
+                own = ahead;
+            } else {
+                queued += time(&group.join, ahead, |size| cost(&group.key, size));
+            }
+        }
+        let of_size = |size| cost(key, size);
+        let Join::Rows(sizes) = join else {
+            return Ahead { queued: queued + time(join, own, of_size), last: of_size(0) };
+        };
+        let (rows, rows_max) = (own.1 + entry.rows, join.rows_max().unwrap_or(1));
+        let full = rows.saturating_sub(1) / rows_max;
+        queued += of_size(rows_max).saturating_mul(u32::try_from(full).unwrap_or(u32::MAX));
+        Ahead { queued, last: of_size(fitting(sizes, rows - full * rows_max)) }
+    }
+
+    /// Device time of all that waits; `cost` as in [`Queue::ahead`].
+    pub fn time(&self, cost: impl Fn(&K, usize) -> Duration) -> Duration {
+        let of = |g: &Group<K, T>| time(&g.join, (g.entries.len(), g.rows), |size| cost(&g.key, size));
+        self.groups.iter().map(of).sum()
+    }
+
+    /// The priority of the most urgent request.
+    pub fn priority(&self) -> Option<Priority> {
+        self.groups.iter().filter_map(|g| g.entries.front()).map(|e| e.priority).max()
     }
 
     /// Drops every request for which `is_dead` says so.
@@ -199,7 +276,8 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
         let delay = slots.delay(&self.bounds);
         loop {
             let due = self.groups.iter().enumerate().filter(|(_, g)| g.due(delay).is_some_and(|due| due <= now));
-            let (at, _) = due.min_by_key(|(_, g)| g.entries.front().map(|e| e.arrived))?;
+            let rank = |g: &Group<K, T>| g.entries.front().map(|e| self.bounds.rank(e.arrived, e.priority));
+            let (at, _) = due.min_by_key(|(_, g)| rank(g))?;
             let batch = take(&mut self.groups[at], delay, &is_dead);
             self.tidy();
             if batch.is_some() {
@@ -222,8 +300,25 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
 
     fn tidy(&mut self) {
         self.groups.retain(|g| !g.entries.is_empty());
-        self.batches = self.groups.iter().map(Group::batches).sum();
+        self.batches = self.groups.iter().map(|group| group.batches(&self.bounds)).sum();
     }
+}
+
+/// The size that so many rows are padded to.
+fn fitting(sizes: &[usize], rows: usize) -> usize {
+    sizes.iter().copied().find(|size| *size >= rows).unwrap_or(rows)
+}
+
+/// Device time of (requests, rows) of one key.
+fn time(join: &Join, (requests, rows): (usize, usize), cost: impl Fn(usize) -> Duration) -> Duration {
+    let times = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let Join::Rows(sizes) = join else { return cost(0).saturating_mul(times(requests)) };
+    let rows_max = join.rows_max().unwrap_or(1);
+    let rest = match rows % rows_max {
+        0 => Duration::ZERO,
+        rows => cost(fitting(sizes, rows)),
+    };
+    cost(rows_max).saturating_mul(times(rows / rows_max)) + rest
 }
 
 /// Forms a batch of `group`'s oldest live requests; `None` if none lives. A request is divided only when it does not fit
@@ -243,7 +338,7 @@ fn take<K, T: Clone>(group: &mut Group<K, T>, delay: Duration, is_dead: impl Fn(
             break;
         }
         let piece = Piece { payload: entry.payload.clone(), start: group.taken, rows: left.min(room) };
-        oldest.get_or_insert(entry.arrived);
+        oldest = Some(oldest.map_or(entry.arrived, |oldest: Instant| oldest.min(entry.arrived)));
         rows += piece.rows;
         if piece.rows == left {
             group.skip();
@@ -255,7 +350,7 @@ fn take<K, T: Clone>(group: &mut Group<K, T>, delay: Duration, is_dead: impl Fn(
     }
     let size = match &group.join {
         Join::Alone => None,
-        Join::Rows(sizes) => Some(sizes.iter().copied().find(|size| *size >= rows).unwrap_or(rows)),
+        Join::Rows(sizes) => Some(fitting(sizes, rows)),
     };
     let closed = match () {
         () if group.join == Join::Alone => Closed::Alone,

@@ -1,5 +1,6 @@
 //! What the batcher tells whoever keeps statistics.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Why a batch was closed.
@@ -36,6 +37,10 @@ pub enum Dropped {
     Cancelled,
     /// The queue was full.
     QueueFull,
+    /// It would have been answered after its deadline.
+    Deadline,
+    /// It would have been answered later than the model's latency target allows.
+    LatencyTarget,
 }
 
 impl Dropped {
@@ -45,12 +50,14 @@ impl Dropped {
             Dropped::Expired => "expired",
             Dropped::Cancelled => "cancelled",
             Dropped::QueueFull => "queue_full",
+            Dropped::Deadline => "deadline",
+            Dropped::LatencyTarget => "latency_target",
         }
     }
 }
 
 /// What a batcher holds at a moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// Requests that wait.
     pub requests: usize,
@@ -62,6 +69,16 @@ pub struct Waiting {
     pub slots: usize,
     /// How long a batch waits for company while others are in flight, though a slot is free.
     pub hold: Duration,
+    /// Device time of what waits, as far as it was measured.
+    pub queued: Duration,
+    /// When a request of one row that comes now would be answered, as far as it was measured.
+    pub expected: Duration,
+    /// Device time used since the start.
+    pub spent: Duration,
+    /// Device time by batch size (0: requests that run alone), measured on the inner shapes that ran last.
+    pub costs: BTreeMap<usize, Duration>,
+    /// The largest batch size in use, where batches are cut to the time that they may take.
+    pub cut_to: Option<usize>,
 }
 
 /// One batch that was run.
@@ -79,6 +96,8 @@ pub struct BatchReport {
     pub queued: Duration,
     /// From handing over to having the answers.
     pub ran: Duration,
+    /// Time on the device.
+    pub device: Duration,
     /// Whether the run gave answers.
     pub succeeded: bool,
 }

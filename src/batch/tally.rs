@@ -188,6 +188,7 @@ mod tests {
             closed,
             queued: Duration::from_micros(10),
             ran: Duration::from_micros(20),
+            device: Duration::from_micros(15),
             succeeded: true,
         };
         tally.batch(&report(3, 1, Closed::Delay));

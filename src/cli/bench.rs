@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 
 use super::bench_local;
+use super::bench_rate;
 use super::bench_server;
 
 /// Times a model: `coracle bench model.onnx` runs it in this process, `coracle bench NAME --server HOST:PORT` drives a
@@ -17,7 +18,7 @@ use super::bench_server;
   coracle bench models/digits --lanes 2 --in-flight 4 --batch 1
   coracle bench resnet50.onnx --profile --trace run.json
   coracle bench digits --server localhost:8500 --concurrency 64 --seconds 10
-  coracle bench digits --server localhost:8500 --concurrency 256 --rate 1000")]
+  coracle bench digits --server localhost:8500 --rate 500 --seconds 10")]
 pub struct Args {
     /// An .onnx file, a folder with model.onnx or BASE/VERSION; with --server, the served model's name.
     #[arg(required_unless_present = "ceilings")]
@@ -60,10 +61,9 @@ pub struct Args {
     /// Requests in flight against the server.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub concurrency: u32,
-    /// Requests a second against the server, sent when their time comes whether others are answered or not; times count from
-    /// then. Without it the next is sent when one is answered.
-    #[arg(long, value_name = "N", requires = "server", value_parser = clap::value_parser!(u32).range(1..))]
-    pub rate: Option<u32>,
+    /// Requests a second against the server, at random moments, whatever becomes of those before: an open loop.
+    #[arg(long, value_name = "N", requires = "server")]
+    pub rate: Option<f64>,
     /// Print one JSON line.
     #[arg(long)]
     pub json: bool,
@@ -77,7 +77,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     args.device.claim_driver_cache();
     match (&args.model, &args.server) {
         _ if args.ceilings => bench_local::ceilings(args),
-        (Some(model), Some(server)) => bench_server::run(args, model, server),
+        (Some(model), Some(server)) => match args.rate {
+            Some(rate) => bench_rate::run(args, model, server, rate),
+            None => bench_server::run(args, model, server),
+        },
         (Some(model), None) => bench_local::run(args, &PathBuf::from(model)),
         (None, _) => anyhow::bail!("name a model, or ask for --ceilings"),
     }

@@ -14,7 +14,7 @@ use super::bench::{Args, quantile};
 use super::bench_inputs;
 use super::bench_profile;
 use crate::engine::device::{Adapter, Mask, Times, measure_ceilings};
-use crate::engine::{Engine, LoadOptions, Profiled, Session};
+use crate::engine::{Demand, Engine, LoadOptions, Profiled, Session};
 use crate::formats::onnx;
 use crate::model::Settings;
 use crate::tensor::{Shape, Tensor};
@@ -151,7 +151,7 @@ fn micros(duration: Duration) -> f64 {
 
 fn once(session: &Session, inputs: &[Tensor]) -> anyhow::Result<(Duration, Times)> {
     let start = Instant::now();
-    let output = pollster::block_on(session.run(inputs.to_vec(), None))?;
+    let output = pollster::block_on(session.run(inputs.to_vec(), Demand::default()))?;
     Ok((start.elapsed(), output.stats.times))
 }
 

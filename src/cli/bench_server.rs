@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Serialize;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use super::bench::{Args, quantile};
 use super::bench_inputs;
@@ -17,7 +15,7 @@ use crate::api::Client;
 use crate::tensor::Tensor;
 
 /// Callers that share one connection: more would wait for each other's frames.
-const CALLERS_PER_CONNECTION: usize = 16;
+pub(super) const CALLERS_PER_CONNECTION: usize = 16;
 
 /// One line of `--json`; times in microseconds.
 #[derive(Debug, Serialize)]
@@ -33,10 +31,30 @@ struct Report {
     p99_us: f64,
 }
 
+/// What is asked.
+pub(super) struct Target {
+    pub(super) model: String,
+    pub(super) inputs: Vec<(String, Tensor)>,
+    /// Of one request.
+    pub(super) rows: usize,
+}
+
+impl Target {
+    /// Finds out what the model takes, makes inputs for it, and asks once.
+    pub(super) async fn find(args: &Args, model: &str, client: &Client) -> anyhow::Result<Self> {
+        let signature = client.signature(model, "serving_default").await?;
+        let tensors = bench_inputs::inputs(args, &signature, std::path::Path::new(""))?;
+        let rows = tensors.first().and_then(|t| t.shape().first().copied()).unwrap_or(1);
+        let names = signature.inputs.iter().map(|s| s.name.clone());
+        let inputs: Vec<(String, Tensor)> = names.zip(tensors).collect();
+        client.predict(model, "serving_default", &inputs, &[]).await.context("the first request failed")?;
+        Ok(Self { model: model.to_owned(), inputs, rows })
+    }
+}
+
 /// What all callers share.
 struct Load {
-    model: String,
-    inputs: Vec<(String, Tensor)>,
+    target: Target,
     end: Instant,
     done: AtomicUsize,
     errors: AtomicUsize,
@@ -69,13 +87,8 @@ pub(super) fn run(args: &Args, model: &str, address: &str) -> anyhow::Result<Exi
 
 async fn drive(args: &Args, model: &str, address: &str) -> anyhow::Result<Report> {
     let first = Client::connect(address, None).await?;
-    let signature = first.signature(model, "serving_default").await?;
-    let tensors = bench_inputs::inputs(args, &signature, std::path::Path::new(""))?;
-    let rows = tensors.first().and_then(|t| t.shape().first().copied()).unwrap_or(1);
-    let names = signature.inputs.iter().map(|s| s.name.clone());
-    let inputs: Vec<(String, Tensor)> = names.zip(tensors).collect();
-    first.predict(model, "serving_default", &inputs, &[]).await.context("the first request failed")?;
-
+    let target = Target::find(args, model, &first).await?;
+    let rows = target.rows;
     let callers = args.concurrency as usize;
     let mut clients = vec![first];
     for _ in 1..callers.div_ceil(CALLERS_PER_CONNECTION) {
@@ -83,26 +96,19 @@ async fn drive(args: &Args, model: &str, address: &str) -> anyhow::Result<Report
     }
     let start = Instant::now();
     let load = Arc::new(Load {
-        model: model.to_owned(),
-        inputs,
+        target,
         end: start + Duration::try_from_secs_f64(args.seconds)?,
         done: AtomicUsize::new(0),
         errors: AtomicUsize::new(0),
     });
+    let tasks: Vec<_> = (0..callers)
+        .map(|caller| tokio::spawn(call(clients[caller % clients.len()].clone(), Arc::clone(&load))))
+        .collect();
     let progress = tokio::spawn(show_progress(Arc::clone(&load), start));
-    let mut latencies = match args.rate {
-        Some(rate) => paced(&clients, &load, callers, rate).await?,
-        None => {
-            let client = |caller: usize| clients[caller % clients.len()].clone();
-            let tasks: Vec<_> =
-                (0..callers).map(|caller| tokio::spawn(call(client(caller), Arc::clone(&load)))).collect();
-            let mut latencies = Vec::new();
-            for task in tasks {
-                latencies.extend(task.await?);
-            }
-            latencies
-        }
-    };
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await?);
+    }
     let elapsed = start.elapsed().as_secs_f64();
     progress.abort();
     latencies.sort_by(f64::total_cmp);
@@ -125,44 +131,13 @@ async fn call(client: Client, load: Arc<Load>) -> Vec<f64> {
     let mut latencies = Vec::new();
     while Instant::now() < load.end {
         let start = Instant::now();
-        match client.predict(&load.model, "serving_default", &load.inputs, &[]).await {
+        match client.predict(&load.target.model, "serving_default", &load.target.inputs, &[]).await {
             Ok(_) => latencies.push(start.elapsed().as_secs_f64() * 1e6),
             Err(_) => drop(load.errors.fetch_add(1, Ordering::Relaxed)),
         }
         load.done.fetch_add(1, Ordering::Relaxed);
     }
     latencies
-}
-
-/// Requests at `rate` a second, at most `callers` at a time. Returns the latencies of those that succeeded, from when they were
-/// due.
-async fn paced(clients: &[Client], load: &Arc<Load>, callers: usize, rate: u32) -> anyhow::Result<Vec<f64>> {
-    let (start, places) = (Instant::now(), Arc::new(Semaphore::new(callers)));
-    let mut tasks = JoinSet::new();
-    let mut latencies = Vec::new();
-    for number in 0u32.. {
-        let due = start + Duration::from_secs_f64(f64::from(number) / f64::from(rate));
-        if due >= load.end {
-            break;
-        }
-        tokio::time::sleep_until(due.into()).await;
-        let place = Arc::clone(&places).acquire_owned().await?;
-        let (client, load) = (clients[number as usize % clients.len()].clone(), Arc::clone(load));
-        tasks.spawn(async move {
-            let answer = client.predict(&load.model, "serving_default", &load.inputs, &[]).await;
-            load.done.fetch_add(1, Ordering::Relaxed);
-            drop(place);
-            let failed = answer.is_err().then(|| load.errors.fetch_add(1, Ordering::Relaxed));
-            failed.is_none().then(|| due.elapsed().as_secs_f64() * 1e6)
-        });
-        while let Some(done) = tasks.try_join_next() {
-            latencies.extend(done?);
-        }
-    }
-    while let Some(done) = tasks.join_next().await {
-        latencies.extend(done?);
-    }
-    Ok(latencies)
 }
 
 /// One line on standard error, written over every second.

@@ -3,6 +3,7 @@
 mod bench_inputs;
 mod bench_local;
 mod bench_profile;
+mod bench_rate;
 mod bench_server;
 mod cases;
 mod compare;

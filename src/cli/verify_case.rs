@@ -15,7 +15,7 @@ use super::tensors;
 use super::ties::untied;
 use crate::engine::ir::Graph;
 use crate::engine::ir::oracle;
-use crate::engine::{Engine, LoadOptions, Session};
+use crate::engine::{Demand, Engine, LoadOptions, Session};
 use crate::error::{Code, Error};
 use crate::formats::onnx;
 use crate::model::Settings;
@@ -184,7 +184,7 @@ impl Model {
         let (outputs, host_steps) = match &self.runnable {
             Runnable::Host(graph) => (oracle::evaluate(graph, &inputs)?, Vec::new()),
             Runnable::Device(session) => {
-                let run = pollster::block_on(session.run(inputs, None))?;
+                let run = pollster::block_on(session.run(inputs, Demand::default()))?;
                 (run.outputs, run.host_steps)
             }
         };

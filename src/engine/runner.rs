@@ -5,27 +5,26 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::device::Lane;
 use super::device::{Caller, Job, SegmentOutput};
 use super::ir::{Given, HostStep, OutputPlace, Program, Rest, Segment};
 use super::lanes::Lanes;
 use super::plan::{Berth, Plan};
-use super::session::{RunOutput, RunStats};
+use super::session::{Demand, RunOutput, RunStats};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 /// Lanes that a run is given to at most, each lost before it was begun.
 const MAX_ATTEMPTS: usize = 8;
 
-/// Runs `plan` on the lane with the least work among those that hold it; not where something is being warmed, if there is
+/// Runs `plan` on the lane, of those that hold it, whose work is done first; not where something is being warmed, if there is
 /// another. Where all are lost it waits for one; what a lane had not begun when it was lost goes to another.
-pub(super) async fn run(
-    lanes: &Lanes,
-    plan: &Arc<Plan>,
-    inputs: Vec<Tensor>,
-    deadline: Option<Instant>,
-) -> Result<RunOutput> {
+pub(super) async fn run(lanes: &Lanes, plan: &Arc<Plan>, inputs: Vec<Tensor>, demand: Demand) -> Result<RunOutput> {
+    let deadline = demand.deadline;
     for _ in 0..MAX_ATTEMPTS {
         let (index, berth) = lanes.wait_for(deadline, || pick(plan)).await?;
+        // Counts until the run is over, whoever picks a lane meanwhile.
+        let _promise = Lane::promise(&berth.lane, demand.expected);
         let (sender, receiver) = oneshot::channel();
         let run = Run { berth, index, plan: Arc::clone(plan), deadline, sender: Reply::new(sender) };
         let inputs = inputs.clone();
@@ -45,7 +44,8 @@ pub(super) async fn run(
 }
 
 fn pick(plan: &Plan) -> Option<(usize, Berth)> {
-    plan.ready().min_by_key(|(_, berth)| (berth.lane.is_warming(), berth.lane.backlog()))
+    // Where nothing was measured yet, the number of jobs decides.
+    plan.ready().min_by_key(|(_, berth)| (berth.lane.is_warming(), berth.lane.promised(), berth.lane.backlog()))
 }
 
 /// Why there is no output.

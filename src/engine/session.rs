@@ -37,6 +37,15 @@ pub enum Merging {
     },
 }
 
+/// What a run may count on, and what may be counted on of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Demand {
+    /// When nobody waits any more.
+    pub deadline: Option<Instant>,
+    /// Device time that it is expected to take; zero where nothing is known.
+    pub expected: Duration,
+}
+
 /// Where the time of one run went.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RunStats {
@@ -210,14 +219,10 @@ impl Session {
         inputs.iter().enumerate().map(given).collect()
     }
 
-    /// Runs on the least loaded lane. `inputs` are in the signature's order with its dtypes, shapes any that the model can
-    /// take: a new shape is compiled first, on a load thread. Work whose `deadline` passes before it is submitted, or whose
+    /// Runs on the lane where it is done first, by what is expected of the runs before it. `inputs` are in the signature's order with its dtypes, shapes any that the model can
+    /// take: a new shape is compiled first, on a load thread. Work whose deadline passes before it is submitted, or whose
     /// future is dropped before, is not executed.
-    pub fn run(
-        &self,
-        inputs: Vec<Tensor>,
-        deadline: Option<Instant>,
-    ) -> impl Future<Output = Result<RunOutput>> + Send + 'static {
+    pub fn run(&self, inputs: Vec<Tensor>, demand: Demand) -> impl Future<Output = Result<RunOutput>> + Send + 'static {
         let plans = Arc::clone(&self.plans);
         let key = self.key(&inputs);
         async move {
@@ -225,7 +230,7 @@ impl Session {
                 Some(plan) => plan,
                 None => plans.demand(key).await?,
             };
-            runner::run(plans.lanes(), &plan, inputs, deadline).await
+            runner::run(plans.lanes(), &plan, inputs, demand).await
         }
     }
 }

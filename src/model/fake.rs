@@ -12,8 +12,8 @@ use super::id::ServableId;
 use super::loader::{Loaded, Loader, Model, Running};
 use super::observer::Silent;
 use super::servable::Context;
-use crate::batch::Clock;
-use crate::engine::{Merging, RunOutput, RunStats};
+use crate::batch::{Clock, Policy, Turns};
+use crate::engine::{Demand, Merging, RunOutput, RunStats};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
 
@@ -31,7 +31,7 @@ impl Clock for PausedClock {
 }
 
 pub(super) fn context() -> Context<PausedClock> {
-    Context { slots: 2, clock: Arc::new(PausedClock), observer: Arc::new(Silent), warm_up: None }
+    Context { turns: Turns::new(1, 2), clock: Arc::new(PausedClock), observer: Arc::new(Silent), warm_up: None }
 }
 
 /// Adds its version to every number of `x`, f32 of two axes with three columns, in 10 ms.
@@ -84,7 +84,7 @@ impl Model for Adding {
         }
     }
 
-    fn run(&self, inputs: Vec<Tensor>, _: Option<Instant>) -> Running {
+    fn run(&self, inputs: Vec<Tensor>, _: Demand) -> Running {
         let shape = inputs[0].shape().clone();
         self.runs.lock().expect("no test panics in it").push(shape[0]);
         let version = self.version;
@@ -119,6 +119,11 @@ impl Loader for FakeLoader {
         }
         let merging = Merging::Rows { batch_sizes: vec![1, 2, 4] };
         let model = Adding::new(id.version, merging, &[1, 2, 4]);
-        Ok(Loaded { faces: model.faces(), model: Arc::new(model), batching: config.batching.clone() })
+        Ok(Loaded {
+            faces: model.faces(),
+            model: Arc::new(model),
+            batching: config.batching.clone(),
+            policy: Policy::default(),
+        })
     }
 }

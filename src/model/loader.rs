@@ -13,9 +13,9 @@ use super::face::Faces;
 use super::id::ServableId;
 use super::settings::Settings;
 use super::signatures::faces;
-use crate::batch::Parameters;
+use crate::batch::{Parameters, Policy};
 use crate::engine::ir::Graph;
-use crate::engine::{Engine, LoadOptions, Merging, RunOutput, Session};
+use crate::engine::{Demand, Engine, LoadOptions, Merging, RunOutput, Session};
 use crate::error::{Error, Result};
 use crate::formats::onnx::{self, ImportOptions};
 use crate::tensor::{Shape, Signature, Tensor};
@@ -37,7 +37,7 @@ pub trait Model: Send + Sync + 'static {
     /// `INVALID_ARGUMENT` naming the node that does not.
     fn check_shapes(&self, shapes: &[Shape]) -> Result<()>;
     /// Runs; a dropped or late run is not executed unless it has begun.
-    fn run(&self, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Running;
+    fn run(&self, inputs: Vec<Tensor>, demand: Demand) -> Running;
     /// Ends when the model is gone and its device memory given back; `None` where nothing is to be waited for, and for all but
     /// the first caller.
     fn released(&self) -> Option<oneshot::Receiver<()>> {
@@ -62,8 +62,8 @@ impl Model for Session {
         self.check_shapes(shapes)
     }
 
-    fn run(&self, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Running {
-        Box::pin(self.run(inputs, deadline))
+    fn run(&self, inputs: Vec<Tensor>, demand: Demand) -> Running {
+        Box::pin(self.run(inputs, demand))
     }
 
     fn released(&self) -> Option<oneshot::Receiver<()>> {
@@ -80,6 +80,8 @@ pub struct Loaded {
     pub faces: Faces,
     /// How to batch; `None`: never merge requests.
     pub batching: Option<Parameters>,
+    /// What it is due beside others.
+    pub policy: Policy,
 }
 
 /// Understands a version's own batching parameters: the text, and what its file is called.
@@ -120,18 +122,20 @@ pub struct EngineLoader {
     bounds: ShapeBounds,
     import: ImportOptions,
     own_parameters: Option<ReadParameters>,
+    policy: Policy,
 }
 
 impl EngineLoader {
     /// Loads onto `engine` what is imported under `import`. With `own_parameters` the file in a version's folder says how to
-    /// batch; without the file its requests are not merged.
+    /// batch; without the file its requests are not merged. `policy` holds for models whose settings say nothing else.
     pub fn new(
         engine: Arc<Engine>,
         bounds: ShapeBounds,
         import: ImportOptions,
         own_parameters: Option<ReadParameters>,
+        policy: Policy,
     ) -> Self {
-        Self { engine, bounds, import, own_parameters }
+        Self { engine, bounds, import, own_parameters, policy }
     }
 
     fn batching(&self, path: &Path, config: &ModelConfig) -> Result<Option<Parameters>> {
@@ -194,6 +198,6 @@ impl Loader for EngineLoader {
         let session = self.engine.load(graph, settings.apply(options))?;
         let (total, parts) = (start.elapsed().as_millis(), session.load_times());
         tracing::info!(model = %id, total_ms = total, "loaded: importing {} ms, {parts}", imported.as_millis());
-        Ok(Loaded { model: session, faces, batching })
+        Ok(Loaded { model: session, faces, batching, policy: settings.policy(self.policy.clone()) })
     }
 }

@@ -38,7 +38,7 @@ pub use manager::{Manager, ManagerOptions};
 pub use observer::{Observer, Silent};
 pub use reload::Failures;
 pub use repository::scan;
-pub use servable::{Batching, Context, Prediction, Servable};
+pub use servable::{Asked, Batching, Context, Prediction, Servable};
 pub use settings::{Named, Settings};
 pub use state::{Board, ModelStatus, State, Status};
 pub use warm_up::{Replaying, WarmUp};

@@ -37,7 +37,7 @@ pub(super) struct Command {
 
 /// What load threads and dropped versions report.
 enum Event {
-    Loaded(ServableId, Result<Loaded>),
+    Loaded(ServableId, Result<Box<Loaded>>),
     Drained(ServableId),
 }
 
@@ -257,7 +257,7 @@ impl<C: Clock> Reconciler<C> {
             let attempt = Attempt { id: id.clone(), path, config, loader, context, slots };
             let loaded = attempt.with_retries(retries, interval).await;
             // The manager may have been dropped; then nobody needs the model.
-            let _ = report.send(Event::Loaded(id, loaded));
+            let _ = report.send(Event::Loaded(id, loaded.map(Box::new)));
         });
     }
 
@@ -265,7 +265,7 @@ impl<C: Clock> Reconciler<C> {
     fn heed(&mut self, event: Event) -> bool {
         let mut came_back = false;
         match event {
-            Event::Loaded(id, Ok(loaded)) => self.serve(id, loaded),
+            Event::Loaded(id, Ok(loaded)) => self.serve(id, *loaded),
             Event::Loaded(id, Err(error)) => {
                 if self.make_room(&id, &error) {
                     self.publish();

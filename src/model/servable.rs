@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
@@ -16,11 +16,11 @@ use super::loader::{Loaded, Model};
 use super::observer::{Observer, Scoped};
 use super::warm_up::WarmUp;
 use crate::batch::{
-    Answer, BatchReport, Batcher, Clock, Closed, Guard, Join, Observer as _, Parameters, Request, Tally, Timing,
-    Waiting,
+    Answer, BatchReport, Batcher, Clock, Closed, Guard, Join, Observer as _, Order, Parameters, Policy, Priority, Ran,
+    Request, Setting, Tally, Timing, Turns, Waiting,
 };
-use crate::engine::Merging;
-use crate::error::{Error, Result};
+use crate::engine::{Demand, Merging};
+use crate::error::{Code, Error, Result};
 use crate::tensor::{Dim, Shape, Signature, Tensor};
 
 /// Inner shapes whose merging is remembered, a version; beyond it all are asked for again.
@@ -32,10 +32,20 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// An answered request.
 pub type Prediction = Answer;
 
+/// What a request comes with besides its inputs.
+pub struct Asked {
+    /// When its caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// How urgent it is beside other requests to the model.
+    pub priority: Priority,
+    /// Dropped when the request's memory is given back.
+    pub guard: Guard,
+}
+
 /// What all versions share.
 pub struct Context<C> {
-    /// Batches of one version that may be in flight: the engine's lanes times what each takes.
-    pub slots: usize,
+    /// Turns at the engine's lanes.
+    pub turns: Arc<Turns>,
     /// Time for the batchers.
     pub clock: Arc<C>,
     /// Receives statistics.
@@ -47,7 +57,7 @@ pub struct Context<C> {
 impl<C> Clone for Context<C> {
     fn clone(&self) -> Self {
         Self {
-            slots: self.slots,
+            turns: Arc::clone(&self.turns),
             clock: Arc::clone(&self.clock),
             observer: Arc::clone(&self.observer),
             warm_up: self.warm_up.clone(),
@@ -62,6 +72,7 @@ pub struct Servable {
     faces: Faces,
     /// `None`: requests are never merged.
     parameters: Option<Parameters>,
+    policy: Policy,
     batcher: Batcher,
     observer: Arc<Scoped>,
     lots: Mutex<HashMap<Vec<Shape>, Arc<Lot>>>,
@@ -76,6 +87,8 @@ pub struct Servable {
 pub struct Batching {
     /// `None`: requests are never merged.
     pub parameters: Option<Parameters>,
+    /// What the model is due beside others.
+    pub policy: Policy,
     /// Whether requests of the declared shapes may be merged; `None` where more than the rows are open.
     pub merging: Option<Merging>,
     /// What is held now.
@@ -103,25 +116,32 @@ impl Servable {
     /// Starts to serve a model. Also gives what ends when nobody holds it any more.
     pub fn start<C: Clock>(
         id: ServableId,
-        Loaded { model, faces, batching: parameters }: Loaded,
+        Loaded { model, faces, batching: parameters, policy }: Loaded,
         context: &Context<C>,
     ) -> (Arc<Self>, oneshot::Receiver<()>) {
         let observer = Scoped::new(id.clone(), Arc::clone(&context.observer));
         let (runner, watcher) = (Arc::clone(&model), Arc::clone(&observer));
-        let run = move |inputs, deadline| {
-            let (running, watcher) = (runner.run(inputs, deadline), Arc::clone(&watcher));
+        let run = move |inputs, Order { deadline, expected }| {
+            let (running, watcher) = (runner.run(inputs, Demand { deadline, expected }), Arc::clone(&watcher));
             async move {
                 let output = running.await?;
                 watcher.observer.ran(&watcher.id, &output.stats);
-                Ok(output.outputs)
+                Ok(Ran { outputs: output.outputs, device: output.stats.times.device })
             }
         };
-        let queue = parameters.clone().unwrap_or_default();
-        let batcher = Batcher::start(queue, context.slots, Arc::clone(&context.clock), observer.clone(), run);
+        let setting = Setting {
+            parameters: parameters.clone().unwrap_or_default(),
+            policy: policy.clone(),
+            turns: Arc::clone(&context.turns),
+            clock: Arc::clone(&context.clock),
+            observer: observer.clone(),
+        };
+        let batcher = Batcher::start(setting, run);
         let (alive, ended) = oneshot::channel();
         let lots = Mutex::new(HashMap::new());
         let (used_us, logging) = (AtomicU64::new(0), ArcSwapOption::empty());
-        let made = Self { id, model, faces, parameters, batcher, observer, lots, used_us, logging, _alive: alive };
+        let made =
+            Self { id, model, faces, parameters, policy, batcher, observer, lots, used_us, logging, _alive: alive };
         made.touch();
         (Arc::new(made), ended)
     }
@@ -173,10 +193,16 @@ impl Servable {
         shapes.map(|shapes| self.model.merging(&shapes))
     }
 
+    /// What waits for it now.
+    pub fn waiting(&self) -> Waiting {
+        self.batcher.waiting()
+    }
+
     /// How its requests are batched, and how that went so far.
     pub fn batching(&self) -> Batching {
         Batching {
             parameters: self.parameters.clone(),
+            policy: self.policy.clone(),
             merging: self.declared_merging(),
             waiting: self.batcher.waiting(),
             tally: self.observer.tally().clone(),
@@ -184,17 +210,16 @@ impl Servable {
     }
 
     /// Checks a request, inputs as [`Face::bind`] or [`Face::parse`] gives them, and answers it, alone or in a batch: outputs
-    /// are the model's, in its order. `guard` is dropped when the request's memory is given back.
-    /// Dropping the future gives the request up.
+    /// are the model's, in its order. Dropping the future gives the request up.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for inputs that the model does not take, `UNAVAILABLE` when the queue is full,
-    /// `RESOURCE_EXHAUSTED` or `DEADLINE_EXCEEDED` when the deadline passes before or in the run, or what the run gives.
+    /// `INVALID_ARGUMENT` for inputs that the model does not take, `UNAVAILABLE` when the queue is full, `RESOURCE_EXHAUSTED` when
+    /// it would be answered too late, `RESOURCE_EXHAUSTED` or `DEADLINE_EXCEEDED` when the deadline passes before or in the run,
+    /// or what the run gives.
     pub fn predict(
         self: &Arc<Self>,
         inputs: Vec<Tensor>,
-        deadline: Option<Instant>,
-        guard: Guard,
+        asked: Asked,
     ) -> impl Future<Output = Result<Prediction>> + Send + 'static {
         let servable = Arc::clone(self);
         self.touch();
@@ -203,11 +228,26 @@ impl Servable {
             let (lot, merging) = servable.lot(&shapes).await?;
             match servable.route(&lot, &merging, &shapes)? {
                 Route::Queue(join) => {
-                    servable.batcher.submit(Request { inputs, join, deadline, guard })?.answer().await
+                    let Asked { deadline, priority, guard } = asked;
+                    let request = Request { inputs, join, deadline, priority, guard };
+                    servable.batcher.submit(request).map_err(|e| servable.named(e))?.answer().await
                 }
-                Route::Compile => servable.compile_and_run(inputs, &shapes, deadline, guard).await,
+                Route::Compile => servable.compile_and_run(inputs, &shapes, asked).await,
             }
         }
+    }
+
+    /// Whether a request of one row that came now would be taken, as far as can be told without it.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when it would be answered too late.
+    pub fn foresee(&self, deadline: Option<Instant>) -> Result<()> {
+        self.batcher.foresee(deadline).map_err(|e| self.named(e))
+    }
+
+    /// A refusal that names the version; the queue's own has TensorFlow Serving's text.
+    fn named(&self, error: Error) -> Error {
+        if error.code() == Code::ResourceExhausted { error.at(&self.id) } else { error }
     }
 
     /// The lot to which requests of these shapes belong, and whether they merge.
@@ -287,11 +327,10 @@ impl Servable {
         &self,
         inputs: Vec<Tensor>,
         shapes: &[Shape],
-        deadline: Option<Instant>,
-        _guard: Guard,
+        Asked { deadline, guard: _guard, .. }: Asked,
     ) -> Result<Prediction> {
         let started = tokio::time::Instant::now();
-        let running = self.model.run(inputs, deadline);
+        let running = self.model.run(inputs, Demand { deadline, ..Demand::default() });
         let outcome = match deadline {
             None => running.await,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), running)
@@ -307,6 +346,7 @@ impl Servable {
             closed: Closed::Alone,
             queued: timing.queued,
             ran: timing.ran,
+            device: outcome.as_ref().map_or(Duration::ZERO, |output| output.stats.times.device),
             succeeded: outcome.is_ok(),
         });
         let output = outcome?;

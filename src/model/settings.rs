@@ -1,10 +1,12 @@
 //! What `coracle.toml` beside a model says about how to run it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::beside::beside;
+use crate::batch::{Policy, Priority};
 use crate::engine::{LoadOptions, Precision};
 use crate::error::{Error, Result};
 
@@ -16,7 +18,7 @@ const MAX_BYTES: u64 = 64 << 10;
 const MAX_BATCH: usize = 1 << 16;
 
 /// The settings of one model; everything is optional, and what is not known is refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// `"f32"`: store every float in 32 bits, those of 16-bit models too. `"f16"`: store floats in 16 bits where the adapter
@@ -28,6 +30,13 @@ pub struct Settings {
     /// The axis along which requests for a model exported with batch 1 may be merged: 0. The model is refused when its rows
     /// cannot be proven to stay apart.
     pub batch_axis: Option<usize>,
+    /// Its share of device time beside other models, from 0.01 to 100; 1 without it.
+    pub weight: Option<f64>,
+    /// `"low"`, `"normal"` or `"high"`: how urgent its requests are beside those of other models.
+    pub priority: Option<Priority>,
+    /// Requests that would be answered later than so many milliseconds after they came are refused; 0: none is. Without it as the
+    /// server's options say.
+    pub latency_target_ms: Option<u32>,
 }
 
 /// A precision as the file spells it.
@@ -69,6 +78,16 @@ impl Settings {
         LoadOptions { precision: self.precision.map(Into::into), rebatch: self.batch_axis.is_some(), ..options }
     }
 
+    /// `policy` under these settings.
+    pub fn policy(&self, mut policy: Policy) -> Policy {
+        policy.weight = self.weight.unwrap_or(policy.weight);
+        policy.priority = self.priority.unwrap_or(policy.priority);
+        if let Some(millis) = self.latency_target_ms {
+            policy.latency_target = Some(Duration::from_millis(millis.into())).filter(|target| !target.is_zero());
+        }
+        policy
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let settings: Self = toml::from_str(text).map_err(|e| Error::invalid_argument(e.to_string().trim_end()))?;
         let ascending = settings.batch_sizes.windows(2).all(|pair| pair[0] < pair[1]);
@@ -80,6 +99,10 @@ impl Settings {
         }
         if let Some(axis) = settings.batch_axis.filter(|a| *a != 0) {
             return Err(Error::invalid_argument(format!("batch_axis {axis}: requests are merged along axis 0 only")));
+        }
+        if let Some(weight) = settings.weight.filter(|weight| !Policy::WEIGHTS.contains(weight)) {
+            let (least, most) = Policy::WEIGHTS.into_inner();
+            return Err(Error::invalid_argument(format!("weight {weight}, expected a number from {least} to {most}")));
         }
         Ok(settings)
     }
@@ -103,10 +126,25 @@ mod tests {
             ("batch_sizes = [4, 2]", "[4, 2]"),
             ("batch_sizes = [0]", "[0]"),
             ("batch_axis = 1", "batch_axis 1"),
+            ("weight = 0.0", "weight 0"),
+            ("weight = nan", "weight NaN"),
+            ("priority = \"urgent\"", "urgent"),
+            ("latency_target_ms = -1", "latency_target_ms"),
         ] {
             let error = Settings::parse(text).expect_err(text);
             assert!(error.message().contains(named), "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_file_says_goes_before_the_servers_options() {
+        let server = Policy { latency_target: Some(Duration::from_millis(500)), ..Policy::default() };
+        let of = |text| Settings::parse(text).expect(text).policy(server.clone());
+        assert_eq!(of(""), server);
+        let own = of("weight = 4\npriority = \"high\"\nlatency_target_ms = 50\n");
+        assert_eq!((own.weight, own.priority), (4.0, Priority::High));
+        assert_eq!(own.latency_target, Some(Duration::from_millis(50)));
+        assert_eq!(of("latency_target_ms = 0").latency_target, None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::sealed::Sealed;
 use super::values::Values;
 use crate::api::config::metrics_path;
 use crate::api::{Admin, Collector, JsonLimits, RestOptions};
+use crate::batch::Policy;
 use crate::engine::{EngineOptions, MemoryBound, MemoryTotal, Precision, cache_folder};
 use crate::error::{Error, Result};
 use crate::model::{ManagerOptions, ModelConfig, ReadParameters, ShapeBounds, Transition, check_logging};
@@ -59,6 +60,8 @@ pub(super) struct Config {
     pub(super) sealed: Vec<Sealed>,
     /// How versions' own batching parameters are read, if they are.
     pub(super) own_parameters: Option<ReadParameters>,
+    /// What models are due whose settings say nothing else.
+    pub(super) policy: Policy,
     pub(super) tensor_content: bool,
     pub(super) check_method: bool,
     pub(super) rest: RestOptions,
@@ -167,6 +170,7 @@ impl Values {
             sealed,
             own_parameters: (self.switch("enable_batching") && self.switch("enable_per_model_batching_parameters"))
                 .then_some(crate::api::config::batching_parameters as ReadParameters),
+            policy: self.policy(&mut wrong),
             tensor_content: self.switch("enable_serialization_as_tensor_content"),
             check_method: self.switch("enable_signature_method_name_check"),
             rest: self.rest(&mut wrong),
@@ -232,6 +236,16 @@ impl Values {
         let address = Collector::address(text).ok_or_else(|| self.wrong("otlp_endpoint", "http://HOST:PORT"))?;
         let service = self.text("otlp_service_name").to_owned();
         Ok(Some(Otlp { address, service, fraction: self.number("otlp_sample_fraction")? }))
+    }
+
+    fn policy(&self, wrong: &mut Wrong) -> Policy {
+        let mut millis = |name| Duration::from_millis(wrong.one(self.number::<u32>(name)).into());
+        Policy {
+            latency_target: Some(millis("latency_target_ms")).filter(|target| !target.is_zero()),
+            batch_time_max: millis("batch_time_max_ms"),
+            priority_wait_max: millis("priority_wait_max_ms"),
+            ..Policy::default()
+        }
     }
 
     fn metrics_path(&self) -> Result<Option<String>> {

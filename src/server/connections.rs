@@ -91,7 +91,7 @@ async fn accept<L: Listen>(listener: L, app: Router, port: Port, mut stopping: w
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            port.metrics.refused(port.name, Refused::Full);
+            port.metrics.turned_away(port.name, Refused::Full);
             if let Some(left_out) = FULL.pass(port.name) {
                 let most = port.limits.connections_max;
                 tracing::warn!(
@@ -144,7 +144,7 @@ impl Port {
                         serve(io, peer, app, protocols, &self.limits, stopping).await
                     }
                     Err(error) => {
-                        self.metrics.refused(self.name, Refused::Handshake);
+                        self.metrics.turned_away(self.name, Refused::Handshake);
                         if let Some(left_out) = HANDSHAKE.pass(self.name) {
                             tracing::info!(port = self.name, left_out, "a TLS handshake failed: {error}");
                         }
@@ -154,7 +154,7 @@ impl Port {
             }
         };
         if ending == Some(Ending::Slow) {
-            self.metrics.refused(self.name, Refused::Slow);
+            self.metrics.turned_away(self.name, Refused::Slow);
         }
     }
 }

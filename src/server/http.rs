@@ -15,15 +15,15 @@ use super::faults;
 use super::telemetry::Metrics;
 use crate::api::{Budget, Rest};
 use crate::engine::Engine;
-use crate::model::Board;
+use crate::model::{self, Board, Manager, ServableId, VersionChoice};
 
 /// What the pages are made from; filled in while the server starts.
-#[derive(Debug)]
 pub(super) struct Pages {
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Arc<Budget>,
     pub(super) engine: OnceLock<Arc<Engine>>,
     pub(super) board: OnceLock<watch::Receiver<Board>>,
+    pub(super) manager: OnceLock<Arc<Manager>>,
     pub(super) ready: Ready,
     /// Whether requests are answered, and will be for a while.
     pub(super) open: AtomicBool,
@@ -86,6 +86,12 @@ async fn plain_metrics(pages: State<Arc<Pages>>) -> impl IntoResponse {
 
 async fn metrics(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
     let engine = pages.engine.get().map(Arc::as_ref);
-    let text = pages.metrics.encode(engine, &pages.budget, &pages.board());
+    let board = pages.board();
+    let servable = |id: ServableId| {
+        let servable = pages.manager.get()?.servable(&id.name, &VersionChoice::Specific(id.version)).ok()?;
+        Some((id, servable.waiting()))
+    };
+    let waiting = board.in_state(model::State::Available).into_iter().filter_map(servable);
+    let text = pages.metrics.encode(engine, &pages.budget, &board, waiting);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

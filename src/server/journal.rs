@@ -1,12 +1,12 @@
 //! What becomes known of each call: metrics, a line in the log, a span.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::config::Otlp;
 use super::spans::{Sending, Spans};
 use super::telemetry::Metrics;
-use crate::api::{Call, Collector, Logged, Observer, Seldom, Span, TraceParent, Trail, Value, random};
+use crate::api::{Call, Collector, Entrypoint, Logged, Observer, Seldom, Span, TraceParent, Trail, Value, random};
 use crate::error::Code;
 use crate::model::ServableId;
 
@@ -77,9 +77,8 @@ impl Journal {
         };
         let Some(own) = own else { return };
         let start = trail.start.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let nanoseconds = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let microseconds =
-            |time: std::time::Duration| Value::Number(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let microseconds = |time: Duration| Value::Number(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
         let number = |count: usize| Value::Number(i64::try_from(count).unwrap_or(i64::MAX));
         let text = |text: &str| Value::Text(text.to_owned());
         let mut attributes =
@@ -122,5 +121,9 @@ impl Observer for Journal {
 
     fn logged(&self, id: &ServableId, outcome: Logged) {
         self.metrics.logged(id, outcome);
+    }
+
+    fn refused(&self, entrypoint: Entrypoint, latency: Duration) {
+        self.metrics.refused(entrypoint, latency);
     }
 }

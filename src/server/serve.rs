@@ -24,7 +24,7 @@ use super::summary::summary;
 use super::telemetry::{Metrics, start_logging};
 use super::values::Values;
 use crate::api::{Budget, Health, InFlight, Options, Phase, Replay, RequestLog, Rest, Services, router};
-use crate::batch::SystemClock;
+use crate::batch::{SystemClock, Turns};
 use crate::engine::{Engine, keep_driver_cache_in};
 use crate::error::{Error, Result};
 use crate::formats::onnx::ImportOptions;
@@ -88,6 +88,7 @@ async fn serve(mut config: Config) -> Result<Ended> {
         budget: Budget::new(config.request_memory_bytes),
         engine: OnceLock::new(),
         board: OnceLock::new(),
+        manager: OnceLock::new(),
         ready: config.ready,
         open: AtomicBool::new(false),
     });
@@ -206,10 +207,11 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
             "no GPU is used: the processor computes in its place, many times slower"
         );
     }
-    // Both cells are filled only here.
+    pages.metrics.name_device(engine.adapter().name());
+    // The cells are filled only here.
     let _ = pages.engine.set(Arc::clone(&engine));
     let context = Context {
-        slots: engine.lanes().len() * config.engine.in_flight,
+        turns: Turns::new(engine.lanes().len(), config.engine.in_flight),
         clock: Arc::new(SystemClock::start()?),
         observer: Arc::clone(&pages.metrics) as _,
         warm_up: (config.warm_up > 0).then(|| {
@@ -222,9 +224,15 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
         }),
     };
     let import = ImportOptions { strict_paths: config.strict_paths };
-    let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), config.shapes, import, config.own_parameters));
+    let loader = Arc::new(EngineLoader::new(
+        Arc::clone(&engine),
+        config.shapes,
+        import,
+        config.own_parameters,
+        config.policy.clone(),
+    ));
     let manager = Arc::new(Manager::start(config.models.clone(), config.manager.clone(), loader, context)?);
-    let _ = pages.board.set(manager.watch());
+    let _ = (pages.board.set(manager.watch()), pages.manager.set(Arc::clone(&manager)));
     let board = manager.settled().await?;
     if !board.models.values().any(|m| m.is_available()) {
         let reasons = board.models.iter().map(|(name, model)| match model.failure() {

@@ -139,6 +139,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         "batching_params.pbtxt in a version's folder tunes its batching; without it its requests are not merged",
     ),
     setting(
+        "latency_target_ms",
+        Kind::Number,
+        "0",
+        "refuse requests that would be answered later than so many milliseconds after they came; 0: none",
+    ),
+    setting(
+        "batch_time_max_ms",
+        Kind::Number,
+        "250",
+        "cut batches to so many milliseconds of measured device time, one of the smallest size at least",
+    ),
+    setting(
+        "priority_wait_max_ms",
+        Kind::Number,
+        "250",
+        "milliseconds, a step of priority, that requests wait only because more urgent ones came later",
+    ),
+    setting(
         "file_system_poll_wait_seconds",
         Kind::Signed,
         "1",

@@ -1,16 +1,20 @@
 //! What operators see: logs and metrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::{Budget, Call, Logged};
-use crate::batch::{BatchReport, Dropped};
+use super::series::Series;
+use super::tensorflow_metrics::TensorflowMetrics;
+use crate::api::{Budget, Call, Entrypoint, Logged};
+use crate::batch::{BatchReport, Dropped, Waiting};
 use crate::engine::{Engine, RunStats};
 use crate::error::Error;
 use crate::model::{Board, ServableId};
@@ -38,6 +42,14 @@ struct CallLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AnswerLabels {
+    model: String,
+    version: i64,
+    signature: String,
+    entrypoint: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ModelLabels {
     model: String,
 }
@@ -59,7 +71,13 @@ struct ReasonLabels {
 struct RunLabels {
     model: String,
     version: i64,
+    device: String,
     lane: u64,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EntrypointLabels {
+    entrypoint: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -95,6 +113,7 @@ impl Drop for Opened {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LaneLabels {
+    device: String,
     lane: u64,
 }
 
@@ -103,28 +122,48 @@ fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(1e-5, 2.0, 23))
 }
 
+/// 20 microseconds to about a second, in steps of a half: fine enough to tell a third of a millisecond.
+fn refusals() -> Histogram {
+    Histogram::new(exponential_buckets(2e-5, 1.5, 27))
+}
+
 /// 1 to 1024 rows.
 fn rows() -> Histogram {
     Histogram::new(exponential_buckets(1.0, 2.0, 11))
 }
 
+/// How names that do not exist are counted.
+const UNKNOWN: &str = "_unknown";
+
 /// Methods whose latency is kept.
 const INFERENCE: [&str; 4] = ["Predict", "Classify", "Regress", "MultiInference"];
+
+type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
 
 /// Every metric, once.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
-    requests: Family<CallLabels, Counter>,
-    latency: Family<ServableLabels, Histogram>,
-    batch_rows: Family<ServableLabels, Histogram>,
-    padded_rows: Family<ServableLabels, Counter>,
-    batches: Family<ReasonLabels, Counter>,
-    queue: Family<ServableLabels, Histogram>,
-    device: Family<RunLabels, Histogram>,
-    dropped: Family<ReasonLabels, Counter>,
+    /// For the names that TensorFlow Serving's metrics have.
+    foreign: Registry,
+    /// What the lanes are of, once it is known.
+    device: OnceLock<String>,
+    requests: Series<CallLabels, Counter>,
+    latency: Series<AnswerLabels, Histogram>,
+    batch_rows: Series<ServableLabels, Histogram>,
+    padded_rows: Series<ServableLabels, Counter>,
+    batches: Series<ReasonLabels, Counter>,
+    queue: Series<ServableLabels, Histogram>,
+    device_time: Series<RunLabels, Histogram>,
+    dropped: Series<ReasonLabels, Counter>,
+    refusal_latency: Series<EntrypointLabels, Histogram>,
+    tensorflow: TensorflowMetrics,
+    waiting_requests: Family<ServableLabels, Gauge>,
+    waiting_time: Family<ServableLabels, Seconds>,
+    expected_latency: Family<ServableLabels, Seconds>,
+    lane_promised: Family<LaneLabels, Seconds>,
     request_memory: Gauge,
-    lane_busy: Family<LaneLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    lane_busy: Family<LaneLabels, Seconds>,
     lane_backlog: Family<LaneLabels, Gauge>,
     lane_memory: Family<LaneLabels, Gauge>,
     lane_lost: Family<LaneLabels, Gauge>,
@@ -143,19 +182,42 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new() -> Arc<Self> {
+        let (mut registry, mut foreign) = (Registry::with_prefix("coracle"), Registry::default());
+        let r = &mut registry;
+        let unit = || Some(Unit::Seconds);
+        let help = "Calls that ended, by canonical code";
+        let requests = Series::new(r, "requests", None, help, Counter::default);
+        let latency = Series::new(r, "request_latency", unit(), "From a request's arrival to its reply", seconds);
+        let batch_rows = Series::new(r, "batch_rows", None, "Rows of each batch, without padding", rows);
+        let help = "Rows added to reach an allowed batch size";
+        let padded_rows = Series::new(r, "padded_rows", None, help, Counter::default);
+        let batches = Series::new(r, "batches", None, "Batches run, by why they were closed", Counter::default);
+        let queue = Series::new(r, "queue_time", unit(), "Wait of each batch's oldest request", seconds);
+        let device_time = Series::new(r, "device_time", unit(), "From submission to completion", seconds);
+        let dropped = Series::new(r, "dropped", None, "Requests not run, by why", Counter::default);
+        let help = "From a request's headers to its answer where it was refused at once";
+        let refusal_latency = Series::new(r, "refusal_latency", unit(), help, refusals);
         let mut metrics = Self {
-            registry: Registry::with_prefix("coracle"),
-            requests: Family::default(),
-            latency: Family::new_with_constructor(seconds),
-            batch_rows: Family::new_with_constructor(rows),
-            padded_rows: Family::default(),
-            batches: Family::default(),
-            queue: Family::new_with_constructor(seconds),
-            device: Family::new_with_constructor(seconds),
-            dropped: Family::default(),
+            tensorflow: TensorflowMetrics::new(&mut foreign),
+            registry: Registry::default(),
+            foreign,
+            device: OnceLock::new(),
+            requests,
+            latency,
+            batch_rows,
+            padded_rows,
+            batches,
+            queue,
+            device_time,
+            dropped,
+            refusal_latency,
+            waiting_requests: Family::default(),
+            waiting_time: Family::default(),
+            expected_latency: Family::default(),
             request_memory: Gauge::default(),
             lane_busy: Family::default(),
             lane_backlog: Family::default(),
+            lane_promised: Family::default(),
             lane_memory: Family::default(),
             lane_lost: Family::default(),
             lanes_replaced: Gauge::default(),
@@ -170,19 +232,13 @@ impl Metrics {
             model_memory: Family::default(),
             model_memory_reserved: Family::default(),
         };
-        let mut registry = std::mem::take(&mut metrics.registry);
-        let r = &mut registry;
-        r.register("requests", "Calls that ended, by canonical code", metrics.requests.clone());
-        let (unit, latency) = (Unit::Seconds, metrics.latency.clone());
-        r.register_with_unit("request_latency", "From a request's arrival to its reply", unit, latency);
-        r.register("batch_rows", "Rows of each batch, without padding", metrics.batch_rows.clone());
-        r.register("padded_rows", "Rows added to reach an allowed batch size", metrics.padded_rows.clone());
-        r.register("batches", "Batches run, by why they were closed", metrics.batches.clone());
-        let (unit, queue) = (Unit::Seconds, metrics.queue.clone());
-        r.register_with_unit("queue_time", "Wait of each batch's oldest request", unit, queue);
-        let (unit, device) = (Unit::Seconds, metrics.device.clone());
-        r.register_with_unit("device_time", "From submission to completion", unit, device);
-        r.register("dropped", "Requests dropped without being run", metrics.dropped.clone());
+        r.register("waiting_requests", "Requests in the queue", metrics.waiting_requests.clone());
+        let (unit, waiting) = (Unit::Seconds, metrics.waiting_time.clone());
+        r.register_with_unit("waiting", "Device time of what is in the queue, as measured before", unit, waiting);
+        let (unit, expected) = (Unit::Seconds, metrics.expected_latency.clone());
+        r.register_with_unit("expected_latency", "Time to the answer of a row that would come now", unit, expected);
+        let (unit, promised) = (Unit::Seconds, metrics.lane_promised.clone());
+        r.register_with_unit("lane_promised", "Device time of what is on its way to the lane", unit, promised);
         let (unit, memory) = (Unit::Bytes, metrics.request_memory.clone());
         r.register_with_unit("request_memory", "Memory that requests hold", unit, memory);
         let (unit, busy) = (Unit::Seconds, metrics.lane_busy.clone());
@@ -237,7 +293,7 @@ impl Metrics {
     }
 
     /// Counts a connection that was not served.
-    pub(super) fn refused(&self, port: &'static str, why: Refused) {
+    pub(super) fn turned_away(&self, port: &'static str, why: Refused) {
         let reason = match why {
             Refused::Full => "full",
             Refused::Handshake => "handshake",
@@ -246,11 +302,28 @@ impl Metrics {
         self.connections_refused.get_or_create(&RefusedLabels { port, reason }).inc();
     }
 
+    /// Says what the lanes are of.
+    pub(super) fn name_device(&self, name: &str) {
+        // There is one engine.
+        let _ = self.device.set(name.to_owned());
+    }
+
+    fn device(&self) -> String {
+        self.device.get().cloned().unwrap_or_default()
+    }
+
     /// The metrics in Prometheus' text form, with those that are read off now.
-    pub(super) fn encode(&self, engine: Option<&Engine>, budget: &Budget, board: &Board) -> String {
+    pub(super) fn encode(
+        &self,
+        engine: Option<&Engine>,
+        budget: &Budget,
+        board: &Board,
+        waiting: impl Iterator<Item = (ServableId, Waiting)>,
+    ) -> String {
         self.request_memory.set(i64::try_from(budget.used()).unwrap_or(i64::MAX));
         for lane in engine.map(Engine::lanes).unwrap_or_default() {
-            let labels = LaneLabels { lane: lane.index() as u64 };
+            let labels = LaneLabels { device: self.device(), lane: lane.index() as u64 };
+            self.lane_promised.get_or_create(&labels).set(lane.promised().as_secs_f64());
             self.lane_busy.get_or_create(&labels).set(lane.busy().as_secs_f64());
             self.lane_backlog.get_or_create(&labels).set(lane.backlog() as i64);
             let bytes = i64::try_from(lane.memory_bytes()).unwrap_or(i64::MAX);
@@ -259,6 +332,15 @@ impl Metrics {
         }
         self.lanes_replaced.set(engine.map_or(0, |e| e.lanes_replaced() as i64));
         self.encode_memory(engine);
+        self.waiting_requests.clear();
+        self.waiting_time.clear();
+        self.expected_latency.clear();
+        for (id, waiting) in waiting {
+            let labels = servable(&id);
+            self.waiting_requests.get_or_create(&labels).set(waiting.requests as i64);
+            self.waiting_time.get_or_create(&labels).set(waiting.queued.as_secs_f64());
+            self.expected_latency.get_or_create(&labels).set(waiting.expected.as_secs_f64());
+        }
         self.model_available.clear();
         for id in board.in_state(crate::model::State::Available) {
             self.model_available.get_or_create(&servable(&id)).set(1);
@@ -270,7 +352,9 @@ impl Metrics {
         }
         let mut text = String::new();
         // Writing to a string cannot fail.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        let _ = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &self.foreign))
+            .and_then(|()| encode_eof(&mut text));
         text
     }
 }
@@ -298,16 +382,23 @@ fn servable(id: &ServableId) -> ServableLabels {
 impl crate::api::Observer for Metrics {
     fn called(&self, call: &Call<'_>) {
         // Names that no model has would fill memory: they are one.
-        let model = if call.model.is_empty() { "_unknown" } else { call.model };
+        let model = if call.model.is_empty() { UNKNOWN } else { call.model };
         let version = call.version.unwrap_or(-1);
         let code = call.code().map_or("OK", crate::error::Code::name);
         let entrypoint = call.entrypoint.name();
         let labels = CallLabels { model: model.to_owned(), version, entrypoint, method: call.method, code };
-        self.requests.get_or_create(&labels).inc();
+        self.requests.with(&labels, |requests| requests.inc());
         if INFERENCE.contains(&call.method) && !call.model.is_empty() {
-            let labels = ServableLabels { model: model.to_owned(), version };
-            self.latency.get_or_create(&labels).observe(call.latency.as_secs_f64());
+            let signature = if call.signature.is_empty() { UNKNOWN } else { call.signature }.to_owned();
+            let labels = AnswerLabels { model: model.to_owned(), version, signature, entrypoint };
+            self.latency.with(&labels, |latency| latency.observe(call.latency.as_secs_f64()));
         }
+        self.tensorflow.called(call, model);
+    }
+
+    fn refused(&self, entrypoint: Entrypoint, latency: Duration) {
+        let labels = EntrypointLabels { entrypoint: entrypoint.name() };
+        self.refusal_latency.with(&labels, |histogram| histogram.observe(latency.as_secs_f64()));
     }
 
     fn logged(&self, id: &ServableId, outcome: Logged) {
@@ -319,22 +410,24 @@ impl crate::api::Observer for Metrics {
 impl crate::model::Observer for Metrics {
     fn batch(&self, id: &ServableId, report: &BatchReport) {
         let labels = servable(id);
-        self.batch_rows.get_or_create(&labels).observe(report.rows as f64);
-        self.padded_rows.get_or_create(&labels).inc_by(report.padded_rows as u64);
-        self.queue.get_or_create(&labels).observe(report.queued.as_secs_f64());
+        self.batch_rows.with(&labels, |rows| rows.observe(report.rows as f64));
+        self.padded_rows.with(&labels, |rows| rows.inc_by(report.padded_rows as u64));
+        self.queue.with(&labels, |queue| queue.observe(report.queued.as_secs_f64()));
         let reason = report.closed.name();
         let labels = ReasonLabels { model: labels.model, version: id.version, reason };
-        self.batches.get_or_create(&labels).inc();
+        self.batches.with(&labels, |batches| batches.inc());
+        self.tensorflow.batch(id, report);
     }
 
     fn dropped(&self, id: &ServableId, why: Dropped) {
         let reason = why.name();
         let labels = ReasonLabels { model: id.name.to_string(), version: id.version, reason };
-        self.dropped.get_or_create(&labels).inc();
+        self.dropped.with(&labels, |dropped| dropped.inc());
     }
 
     fn ran(&self, id: &ServableId, stats: &RunStats) {
-        let labels = RunLabels { model: id.name.to_string(), version: id.version, lane: stats.lane as u64 };
-        self.device.get_or_create(&labels).observe(stats.times.device.as_secs_f64());
+        let (model, device) = (id.name.to_string(), self.device());
+        let labels = RunLabels { model, version: id.version, device, lane: stats.lane as u64 };
+        self.device_time.with(&labels, |time| time.observe(stats.times.device.as_secs_f64()));
     }
 }

@@ -8,10 +8,12 @@ mod live;
 use std::path::Path;
 use std::sync::Arc;
 
-use coracle::batch::SystemClock;
+use coracle::batch::{Policy, Priority, SystemClock, Turns};
 use coracle::engine::{Engine, EngineOptions};
 use coracle::formats::onnx::ImportOptions;
-use coracle::model::{Context, EngineLoader, Manager, ManagerOptions, ModelConfig, ShapeBounds, Silent, VersionChoice};
+use coracle::model::{
+    Asked, Context, EngineLoader, Manager, ManagerOptions, ModelConfig, ShapeBounds, Silent, VersionChoice,
+};
 use coracle::tensor::Tensor;
 
 #[global_allocator]
@@ -58,7 +60,10 @@ async fn cycle(manager: &Manager) {
     manager.settled().await.expect("the manager lives");
     let servable = manager.servable("digits", &VersionChoice::Latest).expect("it is loaded");
     let pixels = Tensor::from_vec([1, 1, 8, 8], vec![0.5f32; 64]).expect("64 pixels");
-    servable.predict(vec![pixels], None, Box::new(())).await.expect("an answer");
+    servable
+        .predict(vec![pixels], Asked { deadline: None, priority: Priority::default(), guard: Box::new(()) })
+        .await
+        .expect("an answer");
     drop(servable);
     // Returns when memory was given back.
     manager.shut_down().await.expect("the manager lives");
@@ -88,13 +93,13 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
     runtime.block_on(async {
         let context = Context {
-            slots: 2,
+            turns: Turns::new(engine.lanes().len(), 2),
             clock: Arc::new(SystemClock::start().expect("a thread")),
             observer: Arc::new(Silent),
             warm_up: None,
         };
         let (bounds, import) = (ShapeBounds::default(), ImportOptions::default());
-        let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), bounds, import, None));
+        let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), bounds, import, None, Policy::default()));
         let manager = Manager::start(Vec::new(), ManagerOptions::default(), loader, context).expect("nothing to load");
         let warm = WARM_CYCLES.min(cycles / 2);
         let mut from: Option<Usage> = None;

@@ -7,8 +7,8 @@ use tonic::codec::CompressionEncoding::Gzip;
 
 use crate::server::{Server, has_adapter};
 
-// Every value is a row: as many as batches may wait, so that it does not matter which batch sizes are warm yet.
-const VALUES: usize = 1024;
+// Every value is a row: more than the batch sizes hold that are warm right after the start, which are divided and wait.
+const VALUES: usize = 5000;
 
 fn request() -> PredictRequest {
     let x = TensorProto {
@@ -32,8 +32,8 @@ async fn gzip_is_read_and_written_for_those_who_take_it() {
     if !has_adapter() {
         return;
     }
-    // The bound is on the inflated message, about 4 KiB here.
-    let server = Server::start(&["half_plus_two"], &["--max_message_bytes=8000"]);
+    // The bound is on the inflated message, about 20 KiB here.
+    let server = Server::start(&["half_plus_two"], &["--max_message_bytes=40000"]);
     let plain = PredictionServiceClient::connect(format!("http://{}", server.grpc)).await.expect("the server answers");
     let packed = plain.clone().send_compressed(Gzip);
     let both = packed.clone().accept_compressed(Gzip);

@@ -17,6 +17,7 @@ mod models;
 mod recorded;
 mod reload;
 mod rest;
+mod scheduling;
 mod server;
 #[cfg(unix)]
 mod stopping;

@@ -134,7 +134,7 @@ fn wrong_requests_get_their_codes_and_texts() {
         (half, r#"{"instances": ["a"]}"#, 400, "JSON Value: \"a\" Type: String is not of expected type: float"),
         (half, deep.as_str(), 400, "JSON nested deeper than 15"),
         (half, many.as_str(), 429, "rest_api_json_elements"),
-        (half, large.as_str(), 429, "max_message_bytes"),
+        (half, large.as_str(), 413, "max_message_bytes"),
         (TWO, r#"{"instances": [1]}"#, 400, "expecting list of objects as multiple input tensors"),
         (TWO, r#"{"inputs": {"a": [[1, 2, 3]]}}"#, 400, "Missing named input: b in 'inputs' object."),
         (TWO, r#"{"instances": [{"a": [1, 2, 3]}]}"#, 400, "keys must be equal to: a,b"),

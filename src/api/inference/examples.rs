@@ -15,6 +15,10 @@ const SCORES: &str = "scores";
 const OUTPUTS: &str = "outputs";
 /// Bytes of a parsed value at most: a string's handle.
 const VALUE_BYTES: u64 = 32;
+/// Bytes of a class at most, beside its label: as it is, as a message, and as text.
+const CLASS_BYTES: u64 = 128;
+/// How often labels are held likewise.
+const LABEL_COPIES: u64 = 3;
 /// Bytes that a decoded example takes for each of its own, at most.
 const DECODED: u64 = 64;
 
@@ -31,14 +35,18 @@ pub(in crate::api) struct Class {
 pub(in crate::api) type Classified = Vec<Vec<Class>>;
 
 impl Target {
-    /// What each example is.
+    /// What each example is, by a face that [`Target::example_face`] gave.
     ///
     /// # Errors
     /// Those of TensorFlow Serving's Classify.
-    pub(in crate::api) async fn classify(&self, examples: &[Example], terms: &Terms) -> Result<Classified> {
-        let face = self.example_face(Method::Classify, terms)?;
-        let outputs = self.run(parse(&face, examples, &terms.ledger)?, terms).await?;
-        let classes = classified(&face, &outputs, examples.len())?;
+    pub(in crate::api) async fn classify(
+        &self,
+        face: &Face,
+        examples: &[Example],
+        terms: &Terms,
+    ) -> Result<Classified> {
+        let outputs = self.run(parse(face, examples, &terms.ledger)?, terms).await?;
+        let classes = classified(face, &outputs, examples.len(), &terms.ledger)?;
         if let Some(drawn) = self.draw(terms) {
             let (signature, examples) = (self.signature.clone(), examples.to_vec());
             drawn.answered(self, Answered::Classify { signature, examples, classes: classes.clone() });
@@ -46,14 +54,13 @@ impl Target {
         Ok(classes)
     }
 
-    /// A number for each example.
+    /// A number for each example, by a face that [`Target::example_face`] gave.
     ///
     /// # Errors
     /// Those of TensorFlow Serving's Regress.
-    pub(in crate::api) async fn regress(&self, examples: &[Example], terms: &Terms) -> Result<Vec<f32>> {
-        let face = self.example_face(Method::Regress, terms)?;
-        let outputs = self.run(parse(&face, examples, &terms.ledger)?, terms).await?;
-        let values = regressed(&face, &outputs, examples.len())?;
+    pub(in crate::api) async fn regress(&self, face: &Face, examples: &[Example], terms: &Terms) -> Result<Vec<f32>> {
+        let outputs = self.run(parse(face, examples, &terms.ledger)?, terms).await?;
+        let values = regressed(face, &outputs, examples.len())?;
         if let Some(drawn) = self.draw(terms) {
             let (signature, examples) = (self.signature.clone(), examples.to_vec());
             drawn.answered(self, Answered::Regress { signature, examples, values: values.clone() });
@@ -142,8 +149,9 @@ fn wire_name(dtype: DType) -> String {
 /// The result of Classify from what the model gave.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` when outputs are not one row of labels or scores for each example.
-pub(super) fn classified(face: &Face, outputs: &[Tensor], examples: usize) -> Result<Classified> {
+/// `INVALID_ARGUMENT` when outputs are not one row of labels or scores for each example, `RESOURCE_EXHAUSTED` when the answer is
+/// more than `ledger` gives.
+pub(super) fn classified(face: &Face, outputs: &[Tensor], examples: usize, ledger: &Ledger) -> Result<Classified> {
     let (labels, scores) = (output(face, outputs, CLASSES)?, output(face, outputs, SCORES)?);
     let columns = |tensor: &Option<Tensor>, name: &str, dtype: DType| -> Result<Option<usize>> {
         let Some(tensor) = tensor else { return Ok(None) };
@@ -171,6 +179,9 @@ pub(super) fn classified(face: &Face, outputs: &[Tensor], examples: usize) -> Re
         (Some(count), _) | (None, Some(count)) => count,
         (None, None) => 0,
     };
+    let text: usize = labels.iter().flat_map(|labels| labels.strings()).map(Bytes::len).sum();
+    let bytes = (examples as u64).saturating_mul(count as u64).saturating_mul(CLASS_BYTES);
+    ledger.take(bytes.saturating_add((text as u64).saturating_mul(LABEL_COPIES)))?;
     let numbers = scores.as_ref().map(Tensor::to_f32s).transpose()?;
     let class = |at: usize| Class {
         label: labels.as_ref().map(|l| l.strings()[at].clone()).unwrap_or_default(),

@@ -77,7 +77,7 @@ pub(in crate::api) async fn infer_several(
         let outputs = &runs[at].1;
         let inferred = match method {
             Method::Regress => Inferred::Values(regressed(&face, outputs, examples.len())?),
-            _ => Inferred::Classes(classified(&face, outputs, examples.len())?),
+            _ => Inferred::Classes(classified(&face, outputs, examples.len(), &terms.ledger)?),
         };
         answers.push((target, method, inferred));
     }

@@ -6,9 +6,11 @@ use std::time::Instant;
 use super::answered::{Answered, Recorder};
 use super::wanted::Wanted;
 use crate::api::budget::Ledger;
+use crate::api::observer::Answering;
 use crate::api::trail::note;
+use crate::batch::Priority;
 use crate::error::{Error, Result};
-use crate::model::{Face, Manager, Method, Servable, ServableId, select_outputs};
+use crate::model::{Asked, DEFAULT_SIGNATURE, Face, Manager, Method, Servable, ServableId, select_outputs};
 use crate::tensor::Tensor;
 
 /// Bytes held for each byte of an output while it is a tensor, a message and a frame.
@@ -19,6 +21,8 @@ const OUTPUT_COPIES: u64 = 3;
 pub(in crate::api) struct Terms {
     /// When its caller stops waiting.
     pub(in crate::api) deadline: Option<Instant>,
+    /// How urgent it is.
+    pub(in crate::api) priority: Priority,
     /// What it holds of the memory for requests.
     pub(in crate::api) ledger: Arc<Ledger>,
     /// Whether Classify and Regress insist on signatures of their own method.
@@ -51,9 +55,31 @@ impl Target {
         Ok(Self { servable, signature: wanted.signature.clone() })
     }
 
+    /// It, if it is loaded now.
+    pub(in crate::api) fn present(manager: &Manager, wanted: &Wanted) -> Option<Self> {
+        let servable = manager.servable(&wanted.name, &wanted.version).ok()?;
+        Some(Self { servable, signature: wanted.signature.clone() })
+    }
+
     /// The model and its version.
     pub(in crate::api) fn id(&self) -> &ServableId {
         self.servable.id()
+    }
+
+    /// How calls to it are counted.
+    pub(in crate::api) fn answering(&self) -> Answering {
+        // Names that no version has would fill memory.
+        let name = if self.signature.is_empty() { DEFAULT_SIGNATURE } else { &self.signature };
+        let signature = if self.face().is_some() { name.to_owned() } else { String::new() };
+        Answering { id: self.id().clone(), signature }
+    }
+
+    /// Whether a request that comes now would be answered in time, as far as can be told without it.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when it would not.
+    pub(in crate::api) fn foresee(&self, deadline: Option<Instant>) -> Result<()> {
+        self.servable.foresee(deadline)
     }
 
     /// The face that the signature names, if there is one.
@@ -115,7 +141,9 @@ impl Target {
         // A merged and padded copy may be twice as long.
         let bytes: u64 = inputs.iter().map(size).sum();
         terms.ledger.take(bytes.saturating_mul(2))?;
-        let running = self.servable.predict(inputs, terms.deadline, Box::new(Arc::clone(&terms.ledger)));
+        let guard = Box::new(Arc::clone(&terms.ledger));
+        let asked = Asked { deadline: terms.deadline, priority: terms.priority, guard };
+        let running = self.servable.predict(inputs, asked);
         let answer = match terms.deadline {
             None => running.await?,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), running)

@@ -1,5 +1,6 @@
 //! Bodies of requests, gathered and inflated under the memory budget, and bodies of replies, deflated.
 
+use std::cell::Cell;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt as _;
 
+use super::reply::Refusal;
 use super::work::off_the_runtime;
 use crate::api::budget::Ledger;
 use crate::api::gather::{grow, inflate};
@@ -19,9 +21,14 @@ use crate::error::{Error, Result};
 /// The whole of a request's body, inflated.
 ///
 /// # Errors
-/// `RESOURCE_EXHAUSTED` for more than `most` bytes or than the ledger gives, `UNIMPLEMENTED` for an encoding that is not known,
+/// [`Refusal::TooLarge`] for more than `most` bytes; `RESOURCE_EXHAUSTED` for more than the ledger gives, `UNIMPLEMENTED` for an encoding that is not known,
 /// `INVALID_ARGUMENT` for damaged data, `CANCELLED` when the connection breaks off.
-pub(super) async fn gather(headers: &HeaderMap, body: &mut Body, most: usize, ledger: &Arc<Ledger>) -> Result<Bytes> {
+pub(super) async fn gather(
+    headers: &HeaderMap,
+    body: &mut Body,
+    most: usize,
+    ledger: &Arc<Ledger>,
+) -> Result<Bytes, Refusal> {
     let mut buffer = BytesMut::new();
     let mut only: Option<Bytes> = None;
     while let Some(frame) = body.frame().await {
@@ -29,7 +36,7 @@ pub(super) async fn gather(headers: &HeaderMap, body: &mut Body, most: usize, le
         let Ok(data) = frame.into_data() else { continue };
         let held = buffer.len() + only.as_ref().map_or(0, Bytes::len);
         if held + data.len() > most {
-            return Err(too_large(held + data.len(), most));
+            return Err(Refusal::TooLarge(too_large(held + data.len(), most)));
         }
         if held == 0 {
             // Small bodies come in one piece, which is not copied.
@@ -49,14 +56,24 @@ pub(super) async fn gather(headers: &HeaderMap, body: &mut Body, most: usize, le
         None | Some(b"" | b"identity") => Ok(body),
         Some(coding) if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") => {
             let ledger = Arc::clone(ledger);
-            let inflating = move || inflate(&body, BytesMut::new(), most, &ledger, |length| too_large(length, most));
+            let inflating = move || {
+                let is_large = Cell::new(false);
+                let refuse = |length| {
+                    is_large.set(true);
+                    too_large(length, most)
+                };
+                match inflate(&body, BytesMut::new(), most, &ledger, refuse) {
+                    Err(error) if is_large.get() => Ok(Err(Refusal::TooLarge(error))),
+                    inflated => Ok(Ok(inflated?.freeze())),
+                }
+            };
             // Inflating takes longer than its input's size tells.
-            Ok(off_the_runtime(usize::MAX, inflating).await?.freeze())
+            off_the_runtime(usize::MAX, inflating).await?
         }
-        Some(other) => Err(Error::unimplemented(format!(
-            "Content-Encoding {:?} is not supported, gzip is",
-            String::from_utf8_lossy(other)
-        ))),
+        Some(other) => {
+            let other = String::from_utf8_lossy(other);
+            Err(Error::unimplemented(format!("Content-Encoding {other:?} is not supported, gzip is")).into())
+        }
     }
 }
 
@@ -131,12 +148,12 @@ mod tests {
         let body = gather(&gzip, &mut Body::from(packed.clone()), 1000, &ledger).await.expect("it is whole");
         assert_eq!(body, "hello".repeat(100));
         let error = gather(&gzip, &mut Body::from(packed.slice(..10)), 1000, &ledger).await.expect_err("it is cut");
-        assert_eq!(error.code(), Code::InvalidArgument);
-        let error = gather(&gzip, &mut Body::from(packed), 400, &ledger).await.expect_err("500 bytes");
-        assert_eq!(error.code(), Code::ResourceExhausted);
+        assert_eq!(error.error().code(), Code::InvalidArgument);
+        let refusal = gather(&gzip, &mut Body::from(packed), 400, &ledger).await.expect_err("500 bytes");
+        assert!(matches!(refusal, Refusal::TooLarge(_)));
         let brotli = headers(&[(header::CONTENT_ENCODING, "br")]);
         let error = gather(&brotli, &mut Body::from("x"), 400, &ledger).await.expect_err("unknown");
-        assert_eq!(error.code(), Code::Unimplemented);
+        assert_eq!(error.error().code(), Code::Unimplemented);
         let mut pieces = in_pieces(&["ab", "cd", "e"]);
         assert_eq!(gather(&HeaderMap::new(), &mut pieces, 5, &ledger).await.expect("three pieces"), "abcde");
         let mut pieces = in_pieces(&["ab", "cd", "e"]);

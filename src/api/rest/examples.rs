@@ -12,7 +12,7 @@ use super::work::off_the_runtime;
 use crate::api::budget::Ledger;
 use crate::api::inference::{Target, with_context};
 use crate::error::{Error, Result};
-use crate::model::{Example, Feature, Method};
+use crate::model::{Example, Face, Feature, Method};
 
 /// Bytes that examples take for each byte of their text, at most.
 const DECODED: u64 = 64;
@@ -22,8 +22,8 @@ const DECODED: u64 = 64;
 /// # Errors
 /// Those of TensorFlow Serving's Classify.
 pub(super) async fn classify(asking: &Asking, mut target: Target) -> Result<Reply> {
-    let examples = read(asking, &mut target, Method::Classify).await?;
-    let results = target.classify(&examples, &asking.terms).await?;
+    let (face, examples) = read(asking, &mut target, Method::Classify).await?;
+    let results = target.classify(&face, &examples, &asking.terms).await?;
     let mut out = b"{\"results\":[".to_vec();
     for (i, classes) in results.iter().enumerate() {
         out.extend_from_slice(if i > 0 { b",[" } else { b"[" });
@@ -45,8 +45,8 @@ pub(super) async fn classify(asking: &Asking, mut target: Target) -> Result<Repl
 /// # Errors
 /// Those of TensorFlow Serving's Regress.
 pub(super) async fn regress(asking: &Asking, mut target: Target) -> Result<Reply> {
-    let examples = read(asking, &mut target, Method::Regress).await?;
-    let results = target.regress(&examples, &asking.terms).await?;
+    let (face, examples) = read(asking, &mut target, Method::Regress).await?;
+    let results = target.regress(&face, &examples, &asking.terms).await?;
     let mut out = b"{\"results\":[".to_vec();
     for (i, value) in results.iter().enumerate() {
         if i > 0 {
@@ -58,16 +58,16 @@ pub(super) async fn regress(asking: &Asking, mut target: Target) -> Result<Reply
     Ok(Reply::json(out))
 }
 
-/// The examples of a request, whose signature `target` then names.
-async fn read(asking: &Asking, target: &mut Target, method: Method) -> Result<Vec<Example>> {
+/// The examples of a request, whose signature `target` then names, and the face for them.
+async fn read(asking: &Asking, target: &mut Target, method: Method) -> Result<(Arc<Face>, Vec<Example>)> {
     let (body, ledger, depth_max) = (asking.body.clone(), Arc::clone(&asking.terms.ledger), asking.limits.depth_max);
     let reading = move || parse(&body, depth_max, &ledger);
     let (signature, examples) = off_the_runtime(asking.body.len(), reading).await?;
     if let Some(name) = signature {
         target.signature = name;
     }
-    target.example_face(method, &asking.terms)?;
-    Ok(examples)
+    asking.asked.get_or_init(|| target.answering());
+    Ok((target.example_face(method, &asking.terms)?, examples))
 }
 
 /// The signature that a body names, and its examples.

@@ -7,12 +7,13 @@ use prost_reflect::{DescriptorPool, DynamicMessage};
 
 use super::json::write_message;
 use super::reply::Reply;
+use crate::api::observer::Answering;
 use crate::api::router::DESCRIPTORS;
 use crate::api::tfs::metadata;
 use crate::api::tfs::serving::model_spec::VersionChoice as Wire;
 use crate::api::tfs::serving::{GetModelMetadataRequest, ModelSpec};
 use crate::error::{Error, Result};
-use crate::model::{Manager, ServableId, VersionChoice};
+use crate::model::{Manager, VersionChoice};
 
 const FIELD: &str = "signature_def";
 
@@ -24,7 +25,7 @@ pub(super) fn signatures(
     manager: &Manager,
     model: &str,
     version: VersionChoice,
-    asked: &mut Option<ServableId>,
+    asked: &mut Option<Answering>,
 ) -> Result<Reply> {
     let version_choice = match version {
         VersionChoice::Latest => None,

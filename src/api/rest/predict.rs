@@ -32,6 +32,7 @@ pub(super) async fn predict(asking: &Arc<Asking>, mut target: Target) -> Result<
     let (reading, reader) = (Arc::clone(asking), target.clone());
     let read = off_the_runtime(asking.body.len(), move || read(&reading, reader)).await?;
     target.signature = read.signature;
+    asking.asked.get_or_init(|| target.answering());
     let outputs = target.predict(read.inputs, &read.filter, &asking.terms).await?;
     let bytes: usize = outputs.iter().map(|(_, tensor)| tensor.bytes().len()).sum();
     let (raw, ledger) = (raw::is_wanted(&asking.headers), Arc::clone(&asking.terms.ledger));
@@ -54,7 +55,7 @@ fn face(target: &mut Target, name: String) -> Result<Arc<Face>> {
 }
 
 fn read(asking: &Asking, mut target: Target) -> Result<Read> {
-    let Asking { headers, query, body, terms, limits } = asking;
+    let Asking { headers, query, body, terms, limits, .. } = asking;
     let query = query.as_deref();
     let filter = raw::parameter(query, "output_filter");
     let filter: Vec<String> =

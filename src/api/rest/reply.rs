@@ -1,5 +1,7 @@
 //! Replies, and errors as this API shows them.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -8,9 +10,32 @@ use http_body_util::Full;
 use super::json::write_string;
 use crate::error::{Code, Error};
 
-/// Seconds after which it may be worth to ask again what was refused for want of room.
-const RETRY_AFTER: &str = "1";
+/// When it may be worth to ask again what was refused for want of room, where that is not known better.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Why a request is not answered.
+#[derive(Clone, Debug)]
+pub(super) enum Refusal {
+    /// For what the error's code says.
+    Failed(Error),
+    /// Its body is larger than any may be.
+    TooLarge(Error),
+}
+
+impl Refusal {
+    /// The error in either case.
+    pub(super) fn error(&self) -> &Error {
+        let (Self::Failed(error) | Self::TooLarge(error)) = self;
+        error
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
 
 /// What is sent back.
 #[derive(Debug)]
@@ -34,11 +59,25 @@ impl Reply {
         write_string(error.message(), &mut body);
         body.push(b'}');
         let status = status(error.code());
-        let wait = matches!(error.code(), Code::ResourceExhausted | Code::Unavailable);
+        let is_full = matches!(error.code(), Code::ResourceExhausted | Code::Unavailable);
+        // Whole seconds, the next ones: the header knows no fractions.
+        let seconds = |wait: Duration| u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
+        let wait = is_full.then(|| seconds(error.wait().unwrap_or(RETRY_AFTER)));
         let asks = error.code() == Code::Unauthenticated;
-        let headers = wait.then(|| (header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER)));
+        let headers = wait.map(|wait| (header::RETRY_AFTER, HeaderValue::from(wait)));
         let headers = headers.or(asks.then_some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))));
         Self { status, body: body.into(), headers: headers.into_iter().collect() }
+    }
+
+    /// What becomes of a request that is not answered.
+    pub(super) fn refusal(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Failed(error) => Self::error(error),
+            // To come again is of no use.
+            Refusal::TooLarge(error) => {
+                Self { status: StatusCode::PAYLOAD_TOO_LARGE, headers: Vec::new(), ..Self::error(error) }
+            }
+        }
     }
 
     /// As HTTP has it.
@@ -93,5 +132,9 @@ mod tests {
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
         assert_eq!(Reply::error(&Error::cancelled("")).status.as_u16(), 499);
+        let late = Error::resource_exhausted("").retry_after(Duration::from_millis(1001));
+        assert_eq!(Reply::error(&late).response().headers()[header::RETRY_AFTER], "2");
+        let large = Reply::refusal(&Refusal::TooLarge(Error::resource_exhausted("much"))).response();
+        assert_eq!((large.status().as_u16(), large.headers().get(header::RETRY_AFTER)), (413, None));
     }
 }

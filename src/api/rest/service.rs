@@ -17,7 +17,7 @@ use super::examples::{classify, regress};
 use super::json::JsonLimits;
 use super::metadata::signatures;
 use super::predict::predict;
-use super::reply::{Reply, not_found};
+use super::reply::{Refusal, Reply, not_found};
 use super::route::{Action, Route, is_ours, route};
 use super::status::{list, status};
 use crate::api::budget::{Budget, Ledger};
@@ -25,12 +25,13 @@ use crate::api::deadline::deadline;
 use crate::api::gather::Held;
 use crate::api::in_flight::{InFlight, Place};
 use crate::api::inference::{Recorder, Target, Terms, Wanted};
-use crate::api::observer::{Call, Entrypoint, Observer};
+use crate::api::observer::{Answering, Call, Entrypoint, Observer};
+use crate::api::priority::priority;
 use crate::api::tfs::RequestLog;
 use crate::api::tokens::{Access, Right};
 use crate::api::trail::Trail;
 use crate::error::{Error, Result};
-use crate::model::{Manager, ServableId};
+use crate::model::Manager;
 
 /// What a preflight may be told, and every other caller is.
 const CORS: [(HeaderName, HeaderValue); 3] = [
@@ -76,14 +77,16 @@ pub(super) struct Asking {
     pub(super) body: Bytes,
     pub(super) terms: Terms,
     pub(super) limits: JsonLimits,
+    /// Who answers, once the request says which signature it means.
+    pub(super) asked: OnceLock<Answering>,
 }
 
 /// What a call is counted as.
 #[derive(Default)]
 struct Counted {
     action: Option<Action>,
-    /// The version that answered.
-    servable: Option<ServableId>,
+    /// Who answered.
+    asked: Option<Answering>,
     /// The model asked for, where no version answered.
     model: Option<String>,
 }
@@ -133,7 +136,7 @@ impl Rest {
         ledger: &Arc<Ledger>,
         start: Instant,
         counted: &mut Counted,
-    ) -> Result<(Reply, Place)> {
+    ) -> Result<(Reply, Place), Refusal> {
         let place = self.in_flight.enter()?;
         let Route { action, model, version } = route(&parts.method, parts.uri.path())?;
         counted.action = Some(action);
@@ -141,39 +144,50 @@ impl Rest {
         let manager = self.manager()?;
         let own = start + self.options.timeout;
         let deadline = deadline(&parts.headers, start).map_or(own, |theirs| theirs.min(own));
+        let priority = priority(&parts.headers)?;
+        let target = if matches!(action, Action::Predict | Action::Classify | Action::Regress) {
+            let wanted = Wanted::new(model.clone(), version.clone(), String::new())?;
+            let target = Target::find(manager, &wanted, Some(deadline)).await?;
+            counted.asked = Some(target.answering());
+            // What would come too late is refused before its body is read.
+            target.foresee(Some(deadline))?;
+            Some(target)
+        } else {
+            None
+        };
         let gathering = gather(&parts.headers, body, self.options.max_body_bytes, ledger);
         let body = tokio::time::timeout_at(deadline.into(), gathering)
             .await
             .map_err(|_| Error::deadline_exceeded("the request's body did not come in time"))??;
         let takes_gzip = takes_gzip(&parts.headers);
-        let mut reply = match action {
-            Action::Predict | Action::Classify | Action::Regress => {
-                let wanted = Wanted::new(model, version, String::new())?;
-                let target = Target::find(manager, &wanted, Some(deadline)).await?;
-                counted.servable = Some(target.id().clone());
+        let mut reply = match (action, target) {
+            (_, Some(target)) => {
                 let (query, headers) = (parts.uri.query().map(str::to_owned), parts.headers);
                 let (ledger, limits) = (Arc::clone(ledger), self.options.limits);
                 let (deadline, check_method) = (Some(deadline), self.options.check_method);
-                let terms = Terms { deadline, ledger, check_method, log: self.log.clone() };
-                let asking = Arc::new(Asking { headers, query, body, terms, limits });
-                match action {
-                    Action::Classify => classify(&asking, target).await?,
-                    Action::Regress => regress(&asking, target).await?,
-                    _ => predict(&asking, target).await?,
-                }
+                let terms = Terms { deadline, priority, ledger, check_method, log: self.log.clone() };
+                let asked = OnceLock::new();
+                let asking = Arc::new(Asking { headers, query, body, terms, limits, asked });
+                let reply = match action {
+                    Action::Classify => classify(&asking, target).await,
+                    Action::Regress => regress(&asking, target).await,
+                    _ => predict(&asking, target).await,
+                };
+                counted.asked = asking.asked.get().cloned().or(counted.asked.take());
+                reply?
             }
-            Action::Status => {
+            (Action::Status, None) => {
                 let reply = status(manager, &model, &version)?;
                 counted.model = Some(model);
                 reply
             }
-            Action::List => list(&manager.watch().borrow()),
-            Action::Metadata => signatures(manager, &model, version, &mut counted.servable)?,
-            Action::Batching => {
+            (Action::Metadata, None) => signatures(manager, &model, version, &mut counted.asked)?,
+            (Action::Batching, None) => {
                 let servable = manager.servable(&model, &version)?;
-                counted.servable = Some(servable.id().clone());
+                counted.asked = Some(Answering { id: servable.id().clone(), signature: String::new() });
                 report(servable.id(), &servable.batching())
             }
+            (_, None) => list(&manager.watch().borrow()),
         };
         let smallest = self.options.gzip_min_bytes;
         if smallest > 0 && reply.body.len() >= smallest && takes_gzip {
@@ -185,11 +199,13 @@ impl Rest {
     }
 
     fn observe(&self, start: Instant, counted: &Counted, error: Option<&Error>) {
+        let asked = counted.asked.as_ref();
         self.observer.called(&Call {
             entrypoint: Entrypoint::Rest,
             method: counted.action.map_or("Unknown", Action::name),
-            model: counted.servable.as_ref().map(|id| &*id.name).or(counted.model.as_deref()).unwrap_or_default(),
-            version: counted.servable.as_ref().map(|id| id.version),
+            model: asked.map(|asked| &*asked.id.name).or(counted.model.as_deref()).unwrap_or_default(),
+            version: asked.map(|asked| asked.id.version),
+            signature: asked.map_or("", |asked| &asked.signature),
             error,
             latency: start.elapsed(),
         });
@@ -210,17 +226,22 @@ impl Rest {
             let answering = async {
                 let outcome = tokio::select! {
                     outcome = self.respond(parts, &mut body, &ledger, start, &mut counted) => outcome,
-                    error = self.in_flight.given_up() => Err(error),
+                    error = self.in_flight.given_up() => Err(error.into()),
                 };
-                self.observe(start, &counted, outcome.as_ref().err());
+                let error = outcome.as_ref().err().map(Refusal::error);
+                if error.is_some_and(|error| error.wait().is_some()) {
+                    self.observer.refused(Entrypoint::Rest, start.elapsed());
+                }
+                self.observe(start, &counted, error);
                 outcome
             };
             let outcome = trail.around(answering).await;
             let (reply, place) = match outcome {
                 Ok((reply, place)) => (reply, Some(place)),
-                Err(error) => {
-                    drain(&mut body).await;
-                    (Reply::error(&error), None)
+                Err(refusal) => {
+                    // Beside the reply, which need not wait for it.
+                    tokio::spawn(async move { drain(&mut body).await });
+                    (Reply::refusal(&refusal), None)
                 }
             };
             reply.response().map(|body| Body::new(Held::new(body, (ledger, place))))

@@ -14,8 +14,7 @@ pub(super) fn status(manager: &Manager, model: &str, version: &VersionChoice) ->
         VersionChoice::Specific(version) => Some(*version),
         VersionChoice::Latest | VersionChoice::Label(_) => None,
     };
-    let mut versions = manager.status(model, version)?;
-    versions.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    let versions = manager.status(model, version)?;
     let mut out = b"{\"model_version_status\":".to_vec();
     write_versions(versions.iter().map(|(version, status)| (*version, status)), &mut out);
     out.push(b'}');

@@ -4,14 +4,15 @@ use super::proto::serving::inference_result::Result as WireResult;
 use super::proto::serving::input::Kind;
 use super::proto::serving::{
     Class, ClassificationRequest, ClassificationResponse, ClassificationResult, Classifications, InferenceResult,
-    InferenceTask, Input, ModelSpec, MultiInferenceRequest, MultiInferenceResponse, Regression, RegressionRequest,
+    InferenceTask, Input, MultiInferenceRequest, MultiInferenceResponse, Regression, RegressionRequest,
     RegressionResponse, RegressionResult,
 };
-use super::spec::{answered, wanted};
+use super::spec::{answered, find, wanted};
 use crate::api::budget::Ledger;
 use crate::api::inference::{Classified, Inferred, Target, Task, Terms, infer_several, row, with_context};
+use crate::api::observer::Answering;
 use crate::error::{Error, Result};
-use crate::model::{Example, Manager, Method, ServableId};
+use crate::model::{Example, Manager, Method};
 
 /// Answers Classify; `asked` is told which servable was found.
 ///
@@ -21,9 +22,9 @@ pub(super) async fn classify(
     manager: &Manager,
     request: ClassificationRequest,
     terms: &Terms,
-    asked: &mut Option<ServableId>,
+    asked: &mut Option<Answering>,
 ) -> Result<ClassificationResponse> {
-    let target = find(manager, request.model_spec, terms, asked).await?;
+    let target = find(manager, request.model_spec, terms.deadline, asked).await?;
     let result = Some(classify_by(&target, request.input, terms).await?);
     Ok(ClassificationResponse { result, model_spec: Some(answered(target.id(), &target.signature)) })
 }
@@ -34,8 +35,8 @@ pub(super) async fn classify(
 /// As those of [`classify`].
 pub(super) async fn classify_by(target: &Target, input: Option<Input>, terms: &Terms) -> Result<ClassificationResult> {
     // Its signature is looked at before its examples.
-    target.example_face(Method::Classify, terms)?;
-    let classes = target.classify(&examples(input, &terms.ledger)?, terms).await?;
+    let face = target.example_face(Method::Classify, terms)?;
+    let classes = target.classify(&face, &examples(input, &terms.ledger)?, terms).await?;
     Ok(classifications(classes))
 }
 
@@ -47,9 +48,9 @@ pub(super) async fn regress(
     manager: &Manager,
     request: RegressionRequest,
     terms: &Terms,
-    asked: &mut Option<ServableId>,
+    asked: &mut Option<Answering>,
 ) -> Result<RegressionResponse> {
-    let target = find(manager, request.model_spec, terms, asked).await?;
+    let target = find(manager, request.model_spec, terms.deadline, asked).await?;
     let result = Some(regress_by(&target, request.input, terms).await?);
     Ok(RegressionResponse { result, model_spec: Some(answered(target.id(), &target.signature)) })
 }
@@ -59,8 +60,8 @@ pub(super) async fn regress(
 /// # Errors
 /// As those of [`regress`].
 pub(super) async fn regress_by(target: &Target, input: Option<Input>, terms: &Terms) -> Result<RegressionResult> {
-    target.example_face(Method::Regress, terms)?;
-    let values = target.regress(&examples(input, &terms.ledger)?, terms).await?;
+    let face = target.example_face(Method::Regress, terms)?;
+    let values = target.regress(&face, &examples(input, &terms.ledger)?, terms).await?;
     Ok(regressions(values))
 }
 
@@ -72,13 +73,13 @@ pub(super) async fn multi_inference(
     manager: &Manager,
     request: MultiInferenceRequest,
     terms: &Terms,
-    asked: &mut Option<ServableId>,
+    asked: &mut Option<Answering>,
 ) -> Result<MultiInferenceResponse> {
     let tasks = tasks(request.tasks)?;
     let examples = examples(request.input, &terms.ledger)?;
     let first = tasks.first().ok_or_else(|| Error::invalid_argument("Missing ModelSpec"))?;
     let target = Target::find(manager, &first.wanted, terms.deadline).await?;
-    *asked = Some(target.id().clone());
+    *asked = Some(target.answering());
     several_by(&target, &tasks, &examples, terms).await
 }
 
@@ -114,17 +115,6 @@ pub(super) fn inference(inferred: Inferred) -> WireResult {
         Inferred::Classes(classes) => WireResult::ClassificationResult(classifications(classes)),
         Inferred::Values(values) => WireResult::RegressionResult(regressions(values)),
     }
-}
-
-async fn find(
-    manager: &Manager,
-    spec: Option<ModelSpec>,
-    terms: &Terms,
-    asked: &mut Option<ServableId>,
-) -> Result<Target> {
-    let target = Target::find(manager, &wanted(spec)?, terms.deadline).await?;
-    *asked = Some(target.id().clone());
-    Ok(target)
 }
 
 /// The rows of an input.

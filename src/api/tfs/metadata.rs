@@ -9,8 +9,9 @@ use super::proto::serving::{GetModelMetadataRequest, GetModelMetadataResponse, S
 use super::proto::tensorflow::tensor_shape_proto::Dim as WireDim;
 use super::proto::tensorflow::{SignatureDef, TensorInfo, TensorShapeProto};
 use super::spec::{answered, wanted};
+use crate::api::observer::Answering;
 use crate::error::{Error, Result};
-use crate::model::{Face, Manager, ServableId};
+use crate::model::{Face, Manager};
 use crate::tensor::{Dim, Signature, Spec};
 
 /// The only field of metadata that there is.
@@ -21,7 +22,7 @@ const TYPE: &str = "type.googleapis.com/tensorflow.serving.SignatureDefMap";
 pub(in crate::api) fn metadata(
     manager: &Manager,
     request: GetModelMetadataRequest,
-    asked: &mut Option<ServableId>,
+    asked: &mut Option<Answering>,
 ) -> Result<GetModelMetadataResponse> {
     let wanted = wanted(request.model_spec)?;
     if request.metadata_field.is_empty() {
@@ -31,7 +32,7 @@ pub(in crate::api) fn metadata(
         return Err(Error::invalid_argument(format!("Metadata field {other} is not supported")));
     }
     let servable = manager.servable(&wanted.name, &wanted.version)?;
-    *asked = Some(servable.id().clone());
+    *asked = Some(Answering { id: servable.id().clone(), signature: String::new() });
     let named = servable.faces().iter().map(|(name, face)| Ok((name.to_owned(), definition(face)?)));
     let map = SignatureDefMap { signature_def: named.collect::<Result<_>>()? };
     let any = Any { type_url: TYPE.to_owned(), value: map.encode_to_vec() };

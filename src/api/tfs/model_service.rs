@@ -35,8 +35,7 @@ impl Models {
             VersionChoice::Specific(version) => Some(*version),
             VersionChoice::Label(label) => Some(self.manager.labelled(&wanted.name, label)?),
         };
-        let mut versions = self.manager.status(&wanted.name, version)?;
-        versions.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+        let versions = self.manager.status(&wanted.name, version)?;
         let model_version_status = versions.into_iter().map(|(version, status)| ModelVersionStatus {
             version,
             state: wire(status.state).into(),
@@ -76,6 +75,7 @@ impl ModelService for Models {
             method: "GetModelStatus",
             model: if result.is_ok() { &name } else { "" },
             version: None,
+            signature: "",
             error: result.as_ref().err(),
             latency: start.elapsed(),
         });
@@ -102,6 +102,7 @@ impl ModelService for Models {
             method: "HandleReloadConfigRequest",
             model: "",
             version: None,
+            signature: "",
             error: result.as_ref().err(),
             latency: start.elapsed(),
         });

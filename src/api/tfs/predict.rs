@@ -4,10 +4,11 @@ use super::decode::decode;
 use super::encode::{Form, encode};
 use super::proto::serving::{PredictRequest, PredictResponse};
 use super::proto::tensorflow::TensorProto;
-use super::spec::{answered, wanted};
+use super::spec::{answered, find};
 use crate::api::inference::{Target, Terms};
+use crate::api::observer::Answering;
 use crate::error::Result;
-use crate::model::{Manager, ServableId};
+use crate::model::Manager;
 use crate::tensor::Tensor;
 
 /// Answers a request; `asked` is told which servable was found.
@@ -19,10 +20,9 @@ pub(super) async fn predict(
     request: PredictRequest,
     form: Form,
     terms: &Terms,
-    asked: &mut Option<ServableId>,
+    asked: &mut Option<Answering>,
 ) -> Result<PredictResponse> {
-    let target = Target::find(manager, &wanted(request.model_spec)?, terms.deadline).await?;
-    *asked = Some(target.id().clone());
+    let target = find(manager, request.model_spec, terms.deadline, asked).await?;
     let outputs = predict_by(&target, request.inputs, &request.output_filter, terms).await?;
     let mut response =
         PredictResponse { model_spec: Some(answered(target.id(), &target.signature)), ..PredictResponse::default() };

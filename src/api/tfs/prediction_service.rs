@@ -18,10 +18,11 @@ use super::proto::serving::{
 use crate::api::budget::{Budget, Ledger};
 use crate::api::deadline::deadline;
 use crate::api::inference::{Recorder, Terms};
-use crate::api::observer::{Call, Entrypoint, Observer};
+use crate::api::observer::{Answering, Call, Entrypoint, Observer};
 use crate::api::status::status;
+use crate::batch::Priority;
 use crate::error::Result;
-use crate::model::{Manager, ServableId};
+use crate::model::Manager;
 
 /// Our request metadata key: `1` asks for `tensor_content` in the reply.
 const CONTENT_KEY: &str = "x-coracle-tensor-content";
@@ -60,16 +61,18 @@ impl Predictions {
             _ => Form::Typed,
         };
         let deadline = deadline(&metadata.into_headers(), start);
-        let terms = Terms { deadline, ledger, check_method: self.check_method, log: self.log.clone() };
+        let priority = extensions.remove::<Priority>().unwrap_or_default();
+        let terms = Terms { deadline, priority, ledger, check_method: self.check_method, log: self.log.clone() };
         Asking { request, form, terms, start }
     }
 
-    fn observe<T>(&self, method: &'static str, start: Instant, asked: Option<&ServableId>, result: &Result<T>) {
+    fn observe<T>(&self, method: &'static str, start: Instant, asked: Option<&Answering>, result: &Result<T>) {
         self.observer.called(&Call {
             entrypoint: Entrypoint::Grpc,
             method,
-            model: asked.map_or("", |id| &id.name),
-            version: asked.map(|id| id.version),
+            model: asked.map_or("", |asked| &asked.id.name),
+            version: asked.map(|asked| asked.id.version),
+            signature: asked.map_or("", |asked| &asked.signature),
             error: result.as_ref().err(),
             latency: start.elapsed(),
         });

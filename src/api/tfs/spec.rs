@@ -1,9 +1,12 @@
 //! Which servable a request means, and which answered.
 
+use std::time::Instant;
+
 use super::proto::serving::{ModelSpec, model_spec::VersionChoice as Wire};
-use crate::api::inference::Wanted;
+use crate::api::inference::{Target, Wanted};
+use crate::api::observer::Answering;
 use crate::error::{Error, Result};
-use crate::model::{ServableId, VersionChoice};
+use crate::model::{Manager, ServableId, VersionChoice};
 
 /// What a request's `model_spec` says.
 ///
@@ -17,6 +20,21 @@ pub(super) fn wanted(spec: Option<ModelSpec>) -> Result<Wanted> {
         Some(Wire::VersionLabel(label)) => VersionChoice::Label(label),
     };
     Wanted::new(spec.name, version, spec.signature_name)
+}
+
+/// The target that a request means; `asked` is told which servable was found.
+///
+/// # Errors
+/// Those of [`wanted`], and of [`Target::find`].
+pub(super) async fn find(
+    manager: &Manager,
+    spec: Option<ModelSpec>,
+    deadline: Option<Instant>,
+    asked: &mut Option<Answering>,
+) -> Result<Target> {
+    let target = Target::find(manager, &wanted(spec)?, deadline).await?;
+    *asked = Some(target.answering());
+    Ok(target)
 }
 
 /// What a reply says of who answered.

@@ -17,6 +17,7 @@ use super::record::Records;
 use super::weigh::weigh;
 use crate::api::budget::{Budget, Ledger};
 use crate::api::inference::{Target, Terms};
+use crate::batch::Priority;
 use crate::error::{Code, Error, Result};
 use crate::model::{DEFAULT_SIGNATURE, Replaying, Servable, WarmUp};
 
@@ -71,7 +72,8 @@ impl Replay {
                 let what = format!("Number of warmup records exceeds the maximum ({RECORDS_MAX}) at {file}");
                 return Err(Error::invalid_argument(what));
             }
-            let terms = Terms { deadline: None, ledger, check_method: self.check_method, log: None };
+            let (priority, check_method) = (Priority::default(), self.check_method);
+            let terms = Terms { deadline: None, priority, ledger, check_method, log: None };
             for _ in 0..self.iterations.max(1) {
                 let outcome = replayed(&servable, record.clone(), &terms).await;
                 outcome.map_err(|e| e.at(format_args!("{}: record {count}", file.display())))?;

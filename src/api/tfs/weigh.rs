@@ -51,15 +51,15 @@ fn tensor_weight(tensor: &[u8]) -> u64 {
 }
 
 /// One field of a message.
-struct Field<'a> {
-    number: u64,
+pub(super) struct Field<'a> {
+    pub(super) number: u64,
     /// Its contents, if it has a length.
-    bytes: Option<&'a [u8]>,
+    pub(super) bytes: Option<&'a [u8]>,
 }
 
 /// Walks a message's fields; stops where it is malformed, as decoding will. Decoding passes over groups: here what is in one
 /// counts as if it stood outside, which can only weigh more.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
     fn varint(&mut self) -> Option<u64> {

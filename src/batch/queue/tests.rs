@@ -2,14 +2,16 @@ use proptest::prelude::*;
 
 use super::*;
 
+const WAIT_MAX: Duration = Duration::from_millis(1);
 const FREE: Slots = Slots { busy: 0, all: 1, hold: Duration::ZERO };
 
 fn queue(delay_us: u64, batches_max: usize) -> Queue<u8, usize> {
-    Queue::new(Bounds { delay: Duration::from_micros(delay_us), batches_max })
+    let (delay, priority_wait_max) = (Duration::from_micros(delay_us), WAIT_MAX);
+    Queue::new(Bounds { delay, batches_max, rows_of_batch: 1, priority_wait_max })
 }
 
 fn entry(payload: usize, rows: usize, arrived: Instant) -> Entry<usize> {
-    Entry { payload, rows, arrived }
+    Entry { payload, rows, arrived, priority: Priority::Normal }
 }
 
 fn up_to(rows_max: usize) -> Join {
@@ -82,6 +84,72 @@ fn the_bound_counts_batches_and_frees_those_nobody_waits_for() {
     queue.purge(|id| *id < 2);
     queue.push(1, up_to(2), entry(4, 1, now)).expect("room was made");
     assert_eq!(ids(&queue.next(now, FREE, |_| false).expect("waiting")), [2, 3]);
+}
+
+#[test]
+fn a_lone_request_of_any_size_is_taken() {
+    let (mut queue, now) = (queue(0, 2), Instant::now());
+    queue.push(0, up_to(4), entry(0, 100, now)).expect("it waits for itself only");
+    assert_eq!(queue.batches(), 25);
+    assert!(queue.push(0, up_to(4), entry(1, 4, now)).is_err(), "others wait elsewhere");
+    // What is not ready yet counts as it will be.
+    let bounds = Bounds { delay: Duration::ZERO, batches_max: 2, rows_of_batch: 64, priority_wait_max: WAIT_MAX };
+    let mut queue = Queue::<u8, usize>::new(bounds);
+    for i in 0..2 {
+        queue.push(0, up_to(2), entry(i, 64, now)).expect("two batches once 64 rows are ready");
+    }
+    assert!(queue.push(0, up_to(2), entry(2, 1, now)).is_err());
+}
+
+#[test]
+fn urgent_requests_overtake_those_that_have_not_waited_long() {
+    let (mut queue, start) = (queue(0, 64), Instant::now());
+    let of = |payload, priority, arrived| Entry { priority, ..entry(payload, 1, arrived) };
+    let soon = start + WAIT_MAX / 2;
+    for (payload, priority, arrived) in [
+        (0, Priority::Low, start),
+        (1, Priority::Normal, start),
+        (2, Priority::High, soon),
+        (3, Priority::Normal, soon),
+        (4, Priority::High, start + WAIT_MAX),
+        (5, Priority::High, start + WAIT_MAX + WAIT_MAX),
+        (6, Priority::High, start + WAIT_MAX * 3),
+    ] {
+        queue.push(0, up_to(1), of(payload, priority, arrived)).expect("room");
+    }
+    let now = start + WAIT_MAX * 4;
+    let order = std::iter::from_fn(|| queue.next(now, FREE, |_| false)).flat_map(|b| ids(&b)).collect::<Vec<_>>();
+    assert_eq!(order, [2, 1, 4, 3, 0, 5, 6]);
+}
+
+#[test]
+fn nothing_gets_between_the_parts_of_a_request() {
+    let (mut queue, now) = (queue(0, 64), Instant::now());
+    queue.push(0, up_to(2), entry(0, 3, now)).expect("room");
+    queue.next(now, FREE, |_| false).expect("its first two rows");
+    queue.push(0, up_to(2), Entry { priority: Priority::High, ..entry(1, 1, now) }).expect("room");
+    let rest = queue.next(now, FREE, |_| false).expect("its last, and the urgent one");
+    assert_eq!(rest.pieces, [Piece { payload: 0, start: 2, rows: 1 }, Piece { payload: 1, start: 0, rows: 1 }]);
+}
+
+#[test]
+fn what_lies_ahead_is_counted_in_device_time() {
+    let (mut queue, now) = (queue(0, 64), Instant::now());
+    // A row takes a millisecond, and every batch one more; alone 7.
+    let cost = |_: &u8, size: usize| Duration::from_millis(if size == 0 { 7 } else { size as u64 + 1 });
+    queue.push(0, up_to(4), entry(0, 6, now)).expect("room");
+    queue.push(1, Join::Alone, entry(1, 1, now)).expect("room");
+    assert_eq!(queue.time(cost), Duration::from_millis(5 + 3 + 7));
+    let ahead = |key, join: Join, entry: Entry<usize>| {
+        let ahead = queue.ahead(&key, &join, &entry, cost);
+        (ahead.queued.as_millis(), ahead.last.as_millis())
+    };
+    assert_eq!(ahead(0, up_to(4), entry(9, 1, now)), (7 + 5, 5), "it joins the two that are left over");
+    assert_eq!(ahead(0, up_to(4), entry(9, 6, now)), (7 + 5 + 5, 5));
+    assert_eq!(ahead(1, Join::Alone, entry(9, 1, now)), (5 + 3 + 7, 7));
+    assert_eq!(ahead(2, up_to(2), entry(9, 1, now)), (5 + 3 + 7, 2));
+    let urgent = Entry { priority: Priority::High, ..entry(9, 1, now) };
+    assert_eq!(ahead(0, up_to(4), urgent), (0, 2), "it goes before all of them");
 }
 
 #[test]

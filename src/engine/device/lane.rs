@@ -15,6 +15,7 @@ use super::executable::Executable;
 use super::gpu::{Gpu, GpuOptions};
 use super::job::{Caller, Job, SegmentOutput};
 use super::memory::Memory;
+use super::promise::{Promise, Promises};
 use super::submission::Submitter;
 use crate::engine::ir::{Kernel, Program};
 use crate::error::{Error, Result};
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     backlog: AtomicUsize,
     /// Executables being warmed.
     warming: AtomicUsize,
+    promises: Mutex<Promises>,
     busy: Mutex<Busy>,
     warmed: Mutex<HashSet<Kernel>>,
 }
@@ -89,11 +91,16 @@ impl Shared {
 
     pub(super) fn landed(&self) {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        self.promises().working_since = Some(Instant::now());
         busy.flying = busy.flying.saturating_sub(1);
         if busy.flying == 0 {
             let flown = busy.since.elapsed();
             busy.total += flown;
         }
+    }
+
+    pub(super) fn promises(&self) -> std::sync::MutexGuard<'_, Promises> {
+        self.promises.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the caller of a job that was handed over.
@@ -152,6 +159,7 @@ impl Lane {
             hangs: AtomicBool::new(false),
             backlog: AtomicUsize::new(0),
             warming: AtomicUsize::new(0),
+            promises: Mutex::default(),
             busy: Mutex::new(Busy { flying: 0, since: Instant::now(), total: Duration::ZERO }),
             warmed: Mutex::default(),
         });
@@ -227,6 +235,17 @@ impl Lane {
     /// Whether kernels are being compiled or executables tried on it: what can run on another lane should.
     pub fn is_warming(&self) -> bool {
         self.shared.warming.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes that a run of `expected` device time is on its way to `lane`, until what is returned is dropped.
+    pub fn promise(lane: &Arc<Self>, expected: Duration) -> Promise {
+        lane.shared.promises().add(expected);
+        Promise { shared: Arc::clone(&lane.shared), expected }
+    }
+
+    /// Device time until the runs on their way to this lane are done, as far as is known.
+    pub fn promised(&self) -> Duration {
+        self.shared.promises().left()
     }
 
     /// Time with at least one submission in flight.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::device::Adapter;
 use super::super::engine::{Engine, EngineOptions, LoadOptions};
-use super::super::session::{RunOutput, Session};
+use super::super::session::{Demand, RunOutput, Session};
 use super::*;
 
 /// Longest that anything here takes on a slow machine.
@@ -37,8 +37,13 @@ fn is_right(turn: usize, output: &RunOutput) -> bool {
     output.outputs[0].to_f32s().is_ok_and(|found| *found == *expected)
 }
 
+/// Nobody waits for ever.
+fn demand() -> Demand {
+    Demand { deadline: Some(Instant::now() + PATIENCE), ..Demand::default() }
+}
+
 fn run(session: &Session, turn: usize) -> Result<RunOutput> {
-    pollster::block_on(session.run(input(turn), Some(Instant::now() + PATIENCE)))
+    pollster::block_on(session.run(input(turn), demand()))
 }
 
 #[test]
@@ -46,7 +51,7 @@ fn what_waits_when_a_lane_is_lost_runs_on_its_replacement() {
     for lanes in [1, 2] {
         let Some((engine, session)) = engine(lanes, PATIENCE) else { return };
         for round in 0..3 {
-            let run = |turn| Box::pin(session.run(input(turn), Some(Instant::now() + PATIENCE)));
+            let run = |turn| Box::pin(session.run(input(turn), demand()));
             let mut runs: Vec<_> = (0..64).map(run).collect();
             let mut context = Context::from_waker(Waker::noop());
             // Asked once, each hands its work over to a lane, and is perhaps done already.

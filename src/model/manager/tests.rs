@@ -2,7 +2,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use super::super::servable::Asked;
 use super::*;
+use crate::batch::Priority;
 use crate::engine::NoRoom;
 use crate::error::Code;
 use crate::model::config::VersionPolicy;
@@ -278,7 +280,9 @@ async fn what_was_not_asked_for_lately_makes_room_and_comes_back() {
     let ask = async |name: &str| {
         let servable = manager.servable_by(name, &VersionChoice::Latest, None).await?;
         let x = crate::tensor::Tensor::from_vec([1, 3], vec![0.0f32; 3])?;
-        let answer = servable.predict(vec![x], None, Box::new(())).await?;
+        let answer = servable
+            .predict(vec![x], Asked { deadline: None, priority: Priority::default(), guard: Box::new(()) })
+            .await?;
         answer.outputs[0].values::<f32>().map(|values| values[0])
     };
     for name in ["two", "one"] {

@@ -6,7 +6,7 @@ use crate::model::fake::{Adding, context};
 
 fn serve(model: Adding, parameters: Option<Parameters>) -> (Arc<Servable>, Arc<Adding>, oneshot::Receiver<()>) {
     let (id, faces, model) = (ServableId { name: "m".into(), version: 1 }, model.faces(), Arc::new(model));
-    let loaded = Loaded { model: model.clone(), faces, batching: parameters };
+    let loaded = Loaded { model: model.clone(), faces, batching: parameters, policy: Policy::default() };
     let (servable, ended) = Servable::start(id, loaded, &context());
     (servable, model, ended)
 }
@@ -25,9 +25,13 @@ fn x(first: f32, rows: usize) -> Vec<Tensor> {
 }
 
 async fn first_of(servable: &Arc<Servable>, first: f32, rows: usize) -> Result<f32> {
-    let answer = servable.predict(x(first, rows), None, Box::new(())).await?;
+    let answer = servable.predict(x(first, rows), asked(None)).await?;
     assert_eq!(answer.outputs[0].shape().dims(), [rows, 3]);
     Ok(answer.outputs[0].values::<f32>()?[0])
+}
+
+fn asked(deadline: Option<Instant>) -> Asked {
+    Asked { deadline, priority: Priority::Normal, guard: Box::new(()) }
 }
 
 fn runs(model: &Adding) -> Vec<usize> {
@@ -51,7 +55,7 @@ async fn requests_are_merged_into_ready_sizes_only() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_needs_a_compile_goes_beside_the_queue() {
     let (servable, model, _ended) = serve(rows(&[]), batched());
-    let many: Vec<_> = (0..5).map(|i| tokio::spawn(servable.predict(x(i as f32, 3), None, Box::new(())))).collect();
+    let many: Vec<_> = (0..5).map(|i| tokio::spawn(servable.predict(x(i as f32, 3), asked(None)))).collect();
     let start = tokio::time::Instant::now();
     for one in many {
         one.await.expect("no panic").expect("an answer");
@@ -59,7 +63,7 @@ async fn a_request_that_needs_a_compile_goes_beside_the_queue() {
     assert_eq!(runs(&model), [3; 5]);
     assert!(start.elapsed() < Duration::from_millis(20), "more than the slots ran at a time");
     let deadline = Some(Instant::from(tokio::time::Instant::now()) + Duration::from_millis(1));
-    let error = servable.predict(x(0.0, 3), deadline, Box::new(())).await.expect_err("too hasty");
+    let error = servable.predict(x(0.0, 3), asked(deadline)).await.expect_err("too hasty");
     assert_eq!(error.code(), Code::DeadlineExceeded);
 }
 
@@ -93,7 +97,7 @@ async fn bad_requests_never_reach_the_engine() {
     let (servable, model, _ended) = serve(rows(&[1, 2, 4]), batched());
     let refusal = |inputs| {
         let servable = Arc::clone(&servable);
-        async move { servable.predict(inputs, None, Box::new(())).await.expect_err("a bad request").message().to_string() }
+        async move { servable.predict(inputs, asked(None)).await.expect_err("a bad request").message().to_string() }
     };
     let wide = Tensor::from_vec([1, 4], vec![0.0f32; 4]).expect("four");
     assert_eq!(refusal(vec![wide]).await, "node Add: [1,4] does not end with 3");
@@ -108,7 +112,7 @@ async fn bad_requests_never_reach_the_engine() {
 async fn an_answer_in_progress_keeps_the_version() {
     let (servable, _, mut ended) = serve(rows(&[1]), batched());
     assert!(servable.face("").is_some() && servable.face("other").is_none());
-    let running = tokio::spawn(servable.predict(x(1.0, 1), None, Box::new(())));
+    let running = tokio::spawn(servable.predict(x(1.0, 1), asked(None)));
     drop(servable);
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert!(ended.try_recv().is_err_and(|e| e == oneshot::error::TryRecvError::Empty));

@@ -17,7 +17,7 @@ pub(in crate::api::rest) trait Print {
     fn whole(&self, out: &mut Vec<u8>);
     /// Writes what stands at `row` of axis 0.
     fn row(&self, row: usize, out: &mut Vec<u8>);
-    /// Bytes that it takes at most; for strings a guess.
+    /// Bytes that it takes at most.
     fn bytes_max(&self) -> u64;
 }
 
@@ -33,7 +33,7 @@ pub(in crate::api::rest) fn printer<'a>(name: &str, tensor: &'a Tensor) -> Resul
         width: u64,
         write: impl Fn(&T, &mut Vec<u8>) + 'a,
     ) -> Result<Box<dyn Print + 'a>> {
-        Ok(Box::new(Printer { dims: tensor.shape().dims(), values, width, write }))
+        Ok(Box::new(Printer { dims: tensor.shape().dims(), values, width, text: text_max(tensor.strings()), write }))
     }
     match tensor.dtype() {
         DType::F32 => of(tensor, tensor.values::<f32>()?, 16, |v, out| write_float(*v, out)),
@@ -54,8 +54,7 @@ pub(in crate::api::rest) fn printer<'a>(name: &str, tensor: &'a Tensor) -> Resul
         DType::String => {
             let as_bytes = name.ends_with("_bytes");
             let strings = tensor.strings();
-            let longest = strings.iter().map(Bytes::len).max().unwrap_or(0) as u64;
-            of(tensor, Cow::Borrowed(strings), longest * 2 + 16, move |v: &Bytes, out| match std::str::from_utf8(v) {
+            of(tensor, Cow::Borrowed(strings), 16, move |v: &Bytes, out| match std::str::from_utf8(v) {
                 Ok(text) if !as_bytes => write_string(text, out),
                 _ => write_base64(v, out),
             })
@@ -69,8 +68,10 @@ pub(in crate::api::rest) fn printer<'a>(name: &str, tensor: &'a Tensor) -> Resul
 struct Printer<'a, T: Clone, W> {
     dims: &'a [usize],
     values: Cow<'a, [T]>,
-    /// Bytes that one value takes at most, its comma included.
+    /// Bytes that one value takes at most, its comma included and the contents of strings apart.
     width: u64,
+    /// Bytes that the contents of all strings take at most.
+    text: u64,
     write: W,
 }
 
@@ -110,8 +111,14 @@ impl<T: Clone, W: Fn(&T, &mut Vec<u8>)> Print for Printer<'_, T, W> {
             lists = lists.saturating_mul(*extent as u64);
             sum
         });
-        brackets.saturating_add((self.values.len() as u64).saturating_mul(self.width))
+        let values = (self.values.len() as u64).saturating_mul(self.width);
+        brackets.saturating_add(values).saturating_add(self.text)
     }
+}
+
+/// Bytes that the contents of strings take at most: control characters six, others two, be it escaped or as base64.
+fn text_max(strings: &[Bytes]) -> u64 {
+    strings.iter().flatten().map(|byte| if *byte < 0x20 { 6 } else { 2 }).sum()
 }
 
 /// Writes the shortest number that reads as the same value, with `.0` or an exponent where it is whole; `NaN`, `Infinity` and
@@ -175,7 +182,7 @@ mod tests {
         let printer = printer(name, tensor).expect("a type with a form");
         let mut out = Vec::new();
         printer.whole(&mut out);
-        assert!(tensor.dtype() == DType::String || out.len() as u64 <= printer.bytes_max());
+        assert!(out.len() as u64 <= printer.bytes_max());
         String::from_utf8(out).expect("text")
     }
 
@@ -199,6 +206,9 @@ mod tests {
         let strings = Tensor::from_strings([2], vec![Bytes::from("a\"\n\u{1}é"), Bytes::from_static(&[0, 255])]);
         let strings = strings.expect("two");
         assert_eq!(written("y", &strings), r#"["a\"\n\u0001é",{"b64":"AP8="}]"#);
+        let hostile = ["\u{1}".repeat(40), "\"".repeat(40), String::new(), "a".to_owned()].map(Bytes::from);
+        written("y", &Tensor::from_strings([4], hostile.to_vec()).expect("four"));
+        written("y_bytes", &Tensor::from_strings([4], hostile.to_vec()).expect("four"));
         assert_eq!(written("y_bytes", &strings), r#"[{"b64":"YSIKAcOp"},{"b64":"AP8="}]"#);
     }
 
