@@ -122,9 +122,11 @@ fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(1e-5, 2.0, 23))
 }
 
-/// 20 microseconds to about a second, in steps of a half: fine enough to tell a third of a millisecond.
+/// 20 microseconds to a second, finest about a third of a millisecond and about five.
 fn refusals() -> Histogram {
-    Histogram::new(exponential_buckets(2e-5, 1.5, 27))
+    let micros = [20, 50, 100, 150, 200, 250, 300, 400, 600, 1000, 1500, 2000, 3000, 4000, 5000, 7000, 10_000, 30_000];
+    let ends = micros.iter().chain(&[100_000, 300_000, 1_000_000]);
+    Histogram::new(ends.map(|micros| f64::from(*micros) / 1e6))
 }
 
 /// 1 to 1024 rows.
