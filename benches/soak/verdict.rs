@@ -1,6 +1,6 @@
 //! Whether anything grew.
 
-use coracle::engine::device::{Adapter, Lane, LaneOptions};
+use coracle::engine::{Engine, EngineOptions};
 
 use super::samples::Sample;
 
@@ -24,11 +24,10 @@ fn resident_kib() -> u64 {
     line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// KiB that the driver keeps of each device that was opened and let go: a bare loop.
+/// KiB that the driver and the C library keep of each device that was opened, tried and let go: a bare loop.
 fn driver_growth_kib() -> f64 {
-    let Ok(adapter) = Adapter::pick("auto") else { return 0.0 };
-    let cycle = || drop(Lane::open(&adapter, 0, &LaneOptions::default()));
-    (0..DEVICES).for_each(|_| cycle());
+    let cycle = || drop(Engine::start(&EngineOptions::default()));
+    cycle();
     let before = resident_kib();
     (0..DEVICES).for_each(|_| cycle());
     resident_kib().saturating_sub(before) as f64 / DEVICES as f64
