@@ -6,6 +6,7 @@ use super::answered::Answered;
 use super::serialized::decode_row;
 use super::target::{Target, Terms};
 use crate::api::budget::Ledger;
+use crate::api::trail::note_examples;
 use crate::error::{Error, Result};
 use crate::model::{EXAMPLES_INPUT, Example, Face, Method};
 use crate::tensor::{DType, Tensor};
@@ -74,6 +75,7 @@ pub(super) fn parse(face: &Face, examples: &[Example], ledger: &Ledger) -> Resul
     if examples.is_empty() {
         return Err(Error::invalid_argument("Input is empty."));
     }
+    note_examples(examples.len());
     ledger.take((face.count(examples) as u64).saturating_mul(VALUE_BYTES))?;
     face.parse(examples)
 }

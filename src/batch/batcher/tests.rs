@@ -25,6 +25,8 @@ struct Seen {
 }
 
 impl Observer for Seen {
+    fn queued(&self, _: usize) {}
+
     fn batch(&self, report: &BatchReport) {
         self.batches.lock().expect("no test panics in it").push(report.clone());
     }
@@ -57,7 +59,7 @@ fn doubling(parameters: Parameters, slots: usize) -> (Batcher, Arc<Seen>) {
         }
         assert!(values[0].is_finite(), "the engine has a defect");
         let doubled = Tensor::from_vec(inputs[0].shape().clone(), values.iter().map(|v| v * 2.0).collect())?;
-        Ok(Ran { outputs: vec![doubled], device: RUN })
+        Ok(Ran { outputs: vec![doubled], device: RUN, lane: 0 })
     });
     (batcher, seen)
 }
@@ -177,7 +179,7 @@ async fn a_run_that_nobody_waits_for_is_given_up() {
         async move {
             tokio::time::sleep(RUN).await;
             count.fetch_add(1, Ordering::Relaxed);
-            Ok(Ran { outputs: inputs, device: RUN })
+            Ok(Ran { outputs: inputs, device: RUN, lane: 0 })
         }
     });
     let two = [batcher.submit(numbers(&[1.0])).expect("room"), batcher.submit(numbers(&[2.0])).expect("room")];
@@ -288,7 +290,7 @@ impl Device {
                 let rows = u32::try_from(inputs[0].shape()[0]).expect("a few");
                 tokio::time::sleep(RUN * rows).await;
                 assert!(order.expected.is_zero() || order.expected >= RUN);
-                Ok(Ran { outputs: inputs, device: RUN * rows })
+                Ok(Ran { outputs: inputs, device: RUN * rows, lane: 0 })
             }
         });
         (batcher, seen)

@@ -11,7 +11,7 @@ fn queue(delay_us: u64, batches_max: usize) -> Queue<u8, usize> {
 }
 
 fn entry(payload: usize, rows: usize, arrived: Instant) -> Entry<usize> {
-    Entry { payload, rows, arrived, priority: Priority::Normal }
+    Entry { payload, rows, arrived, priority: Priority::Normal, is_cut: false }
 }
 
 fn up_to(rows_max: usize) -> Join {
