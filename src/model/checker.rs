@@ -219,3 +219,79 @@ fn yield_to_others() {
 /// As above, where priorities are the process's.
 #[cfg(not(target_os = "linux"))]
 fn yield_to_others() {}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::observer::Replayed;
+    use super::*;
+    use crate::batch::{BatchReport, Dropped};
+    use crate::engine::RunStats;
+    use crate::engine::ir::Graph;
+    use crate::tensor::Signature;
+
+    /// Passes outcomes on.
+    struct Told(mpsc::Sender<CheckOutcome>);
+
+    impl Observer for Told {
+        fn queued(&self, _: &ServableId, _: usize) {}
+        fn batch(&self, _: &ServableId, _: &BatchReport) {}
+        fn dropped(&self, _: &ServableId, _: Dropped) {}
+        fn ran(&self, _: &ServableId, _: &RunStats) {}
+        fn checked(&self, _: &ServableId, outcome: CheckOutcome) {
+            // The test may have seen enough.
+            let _ = self.0.send(outcome);
+        }
+        fn warmed(&self, _: &Path, _: &Replayed, _: Duration) {}
+    }
+
+    /// What passes its input on, and an answer of such a model to 2.
+    fn sample(answer: f32) -> Sample {
+        let mut graph = Graph {
+            values: Vec::new(),
+            nodes: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            signature: Signature { inputs: Vec::new(), outputs: Vec::new() },
+        };
+        let x = graph.add_value("x", None);
+        (graph.inputs, graph.outputs) = (vec![x], vec![x]);
+        let reference = Reference { graph: Arc::new(graph), is_pure: true, halves: false };
+        let (id, inputs) = (ServableId { name: "m".into(), version: 1 }, vec![Tensor::scalar(2.0f32)]);
+        Sample { id, reference, lane: 0, inputs, outputs: vec![Tensor::scalar(answer)] }
+    }
+
+    fn checker(fraction: f64, bytes_max: u64) -> (Arc<Checker>, mpsc::Receiver<CheckOutcome>) {
+        let (tell, told) = mpsc::channel();
+        let options = CheckOptions { fraction, time_max: Duration::from_secs(600), bytes_max, queued_max: 4 };
+        (Checker::start(options, Arc::new(Told(tell))).expect("a thread"), told)
+    }
+
+    #[test]
+    fn each_answer_has_one_outcome() {
+        let (checker, told) = checker(1.0, 1 << 20);
+        checker.offer(sample(2.0));
+        assert_eq!(told.recv(), Ok(CheckOutcome::Agreed));
+        checker.offer(sample(3.0));
+        assert_eq!(told.recv(), Ok(CheckOutcome::Disagreed));
+    }
+
+    #[test]
+    fn what_there_is_no_memory_for_is_skipped() {
+        let (checker, told) = checker(1.0, 7);
+        checker.offer(sample(3.0));
+        assert_eq!(told.recv(), Ok(CheckOutcome::Skipped));
+        assert_eq!(checker.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn about_as_many_are_drawn_as_the_fraction_says() {
+        let (all, none, quarter) = (checker(1.0, 0).0, checker(0.0, 0).0, checker(0.25, 0).0);
+        let drawn = |checker: &Checker| (0..10_000).filter(|_| checker.draws()).count();
+        assert_eq!((drawn(&all), drawn(&none)), (10_000, 0));
+        // Ten standard deviations.
+        let quarter = drawn(&quarter);
+        assert!((2070..=2930).contains(&quarter), "{quarter}");
+    }
+}

@@ -44,5 +44,6 @@ pub use reload::Failures;
 pub use repository::scan;
 pub use servable::{Asked, Batching, Context, Prediction, Servable};
 pub use settings::{Named, Settings};
+pub use signatures::read_signatures;
 pub use state::{Board, ModelStatus, State, Status};
 pub use warm_up::{Replaying, WarmUp};

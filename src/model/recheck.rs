@@ -151,3 +151,62 @@ impl Watch for Watcher {
         self.held = self.held.saturating_sub(size(value));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::ir::oracle::evaluate;
+    use crate::error::Code;
+    use crate::formats::onnx;
+
+    const PLENTY: Bounds = Bounds { time_max: Duration::from_secs(600), bytes_max: 1 << 30, flops_per_s: 1e9 };
+
+    /// The model of digits, two images, and what it gives.
+    fn answered() -> (Reference, Vec<Tensor>, Vec<Tensor>) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits/1/model.onnx");
+        let graph = Arc::new(onnx::import(&path).expect("the model is there"));
+        let pixels = (0..128).map(|at| (at % 17) as f32 / 16.0).collect();
+        let inputs = vec![Tensor::from_vec([2, 1, 8, 8], pixels).expect("two images")];
+        let outputs = evaluate(&graph, &inputs).expect("it computes");
+        (Reference { graph, is_pure: true, halves: false }, inputs, outputs)
+    }
+
+    #[test]
+    fn wrong_answers_are_told_from_right_ones() {
+        let (reference, inputs, mut outputs) = answered();
+        let checked = recheck(&reference, &inputs, &outputs, PLENTY).expect("it can be compared");
+        assert_eq!(checked.disagreement, None);
+        assert!(checked.flops > 1e4, "{} operations for convolutions", checked.flops);
+        let mut values = outputs[0].values::<f32>().expect("f32").into_owned();
+        values[7] += 0.5 * values.iter().fold(1.0f32, |most, v| most.max(v.abs()));
+        outputs[0] = Tensor::from_vec(outputs[0].shape().clone(), values).expect("as many");
+        let checked = recheck(&reference, &inputs, &outputs, PLENTY).expect("it can be compared");
+        let (output, what) = checked.disagreement.expect("it is wrong");
+        assert_eq!(output, reference.graph.signature.outputs[0].name);
+        assert!(what.starts_with("element 7 is ") && what.ends_with("; 1 elements are wrong"), "{what}");
+        let checked = recheck(&reference, &inputs, &[], PLENTY).expect("it can be compared");
+        assert!(checked.disagreement.is_some(), "an output is missing");
+    }
+
+    #[test]
+    fn bounds_are_kept() {
+        let (reference, inputs, outputs) = answered();
+        let refused = |reference: &Reference, bounds| {
+            let error = recheck(reference, &inputs, &outputs, bounds).expect_err("it may not");
+            (error.code(), error.message().to_owned())
+        };
+        let (code, what) = refused(&reference, Bounds { flops_per_s: 1e-3, ..PLENTY });
+        assert!(code == Code::ResourceExhausted && what.contains("s on the host, 600s at most"), "{what}");
+        // However fast the host is said to be.
+        let late = Bounds { time_max: Duration::ZERO, flops_per_s: f64::INFINITY, ..PLENTY };
+        let (code, what) = refused(&reference, late);
+        assert!(code == Code::ResourceExhausted && what.contains("it takes too long on the host"), "{what}");
+        let (code, what) = refused(&reference, Bounds { bytes_max: 600, ..PLENTY });
+        assert!(code == Code::ResourceExhausted && what.contains(" bytes on the host, 600 at most"), "{what}");
+        let chance = Reference { is_pure: false, ..reference };
+        assert_eq!(refused(&chance, PLENTY).0, Code::FailedPrecondition);
+    }
+}

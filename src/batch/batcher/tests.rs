@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::batch::report::Closed;
 use super::*;
 use crate::batch::policy::Priority;
 use crate::batch::report::BatchReport;
@@ -360,6 +361,8 @@ async fn batches_are_cut_to_the_time_that_they_may_take() {
     let four = batcher.submit(numbers(&[1.0, 2.0, 3.0, 4.0])).expect("room").answer().await.expect("an answer");
     assert_eq!(four.timing.batches, 2);
     assert_eq!(batcher.waiting().cut_to, Some(2));
+    let closed: Vec<_> = seen.batches.lock().expect("unpoisoned").iter().rev().take(2).map(|b| b.closed).collect();
+    assert_eq!(closed, [Closed::Time, Closed::Time]);
     assert_eq!(batcher.waiting().costs, [(1, RUN), (2, RUN * 2)].into());
     let whole = Parameters { enable_large_batch_splitting: false, ..Parameters::default() };
     let policy = Policy { batch_time_max: RUN / 2, ..Policy::default() };

@@ -47,6 +47,22 @@ fn nothing_goes_without_a_slot_and_little_while_others_run() {
 }
 
 #[test]
+fn what_is_full_because_sizes_were_cut_says_so() {
+    let (mut queue, now) = (queue(100, 8), Instant::now());
+    let cut = |payload| Entry { is_cut: true, ..entry(payload, 1, now) };
+    queue.push(0, up_to(2), cut(0)).expect("room");
+    queue.push(0, up_to(2), cut(1)).expect("room");
+    queue.push(0, up_to(2), cut(2)).expect("room");
+    assert_eq!(queue.next(now, FREE, |_| false).expect("full").closed, Closed::Time);
+    let later = now + Duration::from_micros(100);
+    assert_eq!(queue.next(later, FREE, |_| false).expect("due").closed, Closed::Delay);
+    // Sizes were measured anew.
+    queue.push(0, up_to(2), cut(3)).expect("room");
+    queue.push(0, up_to(2), entry(4, 1, now)).expect("room");
+    assert_eq!(queue.next(now, FREE, |_| false).expect("full").closed, Closed::Full);
+}
+
+#[test]
 fn the_oldest_waits_no_longer_than_the_delay() {
     let (mut queue, start) = (queue(100, 8), Instant::now());
     let due = start + Duration::from_micros(100);
