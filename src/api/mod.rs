@@ -35,7 +35,9 @@ pub use otlp::{Collector, Span, Value};
 pub use rest::{Format, JsonLimits, Rest, RestOptions, read_json, write_json};
 pub use router::{DESCRIPTORS, Options, SERVICES, Services, router};
 pub use seldom::Seldom;
-pub use tfs::{Form, Pem, PemText, Records, Replay, RequestLog, config, decode_inputs, encode, pem_of_ssl_config, wire};
+pub use tfs::{
+    Form, Pem, PemText, Records, Replay, RequestLog, config, decode_inputs, encode, pem_of_ssl_config, wire,
+};
 pub use tokens::{Access, Tokens};
 pub use trace::{TraceParent, random};
 pub use trail::{Noted, Trail};

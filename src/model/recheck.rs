@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use super::agreement::{Verdict, compare};
 use crate::engine::Reference;
 use crate::engine::ir::oracle::{Watch, evaluate_watched};
-use crate::engine::ir::{Fact, Graph, Node, Origins, infer_extents};
+use crate::engine::ir::{Fact, Graph, Node, Origins, infer};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 /// What an element costs beside the arithmetic of products, in the same unit.
 const ELEMENT_FLOPS: f64 = 8.0;
+
+/// Inputs of more elements are not taken for shapes, axes or conditions.
+const DECIDING_ELEMENTS_MAX: usize = 16;
 
 /// What a check may take.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +86,9 @@ pub(super) fn recheck(reference: &Reference, inputs: &[Tensor], found: &[Tensor]
 fn foreseen(graph: &Graph, inputs: &[Tensor]) -> (f64, u64) {
     let mut facts: Vec<Option<Fact>> = graph.values.iter().map(|v| v.constant.as_ref().map(Fact::from)).collect();
     for (value, tensor) in graph.inputs.iter().zip(inputs) {
-        facts[value.0] = Some(Fact::from(tensor));
+        let is_small = tensor.shape().rank() <= 1 && tensor.shape().elements() <= DECIDING_ELEMENTS_MAX;
+        let of_shape = || Fact::of_shape(tensor.dtype(), tensor.shape());
+        facts[value.0] = Some(if is_small { Fact::from(tensor) } else { of_shape() });
     }
     let (mut flops, mut bytes) = (0.0, 0);
     for node in &graph.nodes {
@@ -92,7 +97,7 @@ fn foreseen(graph: &Graph, inputs: &[Tensor]) -> (f64, u64) {
         if known.iter().zip(&node.inputs).any(|(fact, value)| value.is_some() && fact.is_none()) {
             continue;
         }
-        let Ok(outputs) = infer_extents(&*node.op, &known) else { continue };
+        let Ok(outputs) = infer(&*node.op, &known) else { continue };
         let sizes =
             outputs.iter().filter_map(|fact| Some((fact.shape()?.elements() as u64, fact.dtype.bytes() as u64)));
         for (elements, width) in sizes {

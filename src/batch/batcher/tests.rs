@@ -1,9 +1,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::batch::report::Closed;
 use super::*;
 use crate::batch::policy::Priority;
 use crate::batch::report::BatchReport;
+use crate::batch::report::Closed;
 use crate::error::Code;
 
 /// The runtime's own time, which stands still in these tests unless everyone waits.

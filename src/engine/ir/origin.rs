@@ -111,3 +111,79 @@ fn holds_floats(tensor: &Tensor) -> bool {
 fn holds_halves(tensor: &Tensor) -> bool {
     holds(tensor, |dtype| dtype.is_float() && dtype.bits() <= 16)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::fact::Fact;
+    use super::super::op::Op;
+    use super::*;
+    use crate::error::Result;
+    use crate::tensor::{DType, Signature};
+
+    /// An operator by name only.
+    #[derive(Debug)]
+    struct Named(&'static str);
+
+    impl Op for Named {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn infer(&self, _: &[Option<&Fact>]) -> Result<Vec<Fact>> {
+            Ok(Vec::new())
+        }
+
+        fn evaluate(&self, _: &[Option<&Tensor>]) -> Result<Vec<Tensor>> {
+            Ok(Vec::new())
+        }
+
+        fn reads_values(&self) -> bool {
+            self.0 != "Shape"
+        }
+    }
+
+    /// Where the output of the last of `chain` comes from; each reads the one before, the first an input of `first`.
+    fn follow(first: DType, chain: &[(&'static str, DType)]) -> Origin {
+        let mut graph = Graph {
+            values: Vec::new(),
+            nodes: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            signature: Signature { inputs: Vec::new(), outputs: Vec::new() },
+        };
+        let ids: Vec<_> = (0..=chain.len()).map(|at| graph.add_value(at.to_string(), None)).collect();
+        let one = |dtype| Tensor::from_f64s(dtype, [1], &[1.0]).expect("a number");
+        let (mut origins, mut before) = (Origins::new(&graph), one(first));
+        for (at, (name, dtype)) in chain.iter().enumerate() {
+            let (inputs, outputs) = (vec![Some(ids[at])], vec![Some(ids[at + 1])]);
+            let node = Node { name: String::new(), op: Arc::new(Named(name)), inputs, outputs };
+            let after = one(*dtype);
+            origins.note(&node, &[Some(&before)], std::slice::from_ref(&after));
+            before = after;
+        }
+        origins.of(ids[chain.len()])
+    }
+
+    #[test]
+    fn choices_of_computed_floats_are_followed() {
+        use DType::{Bool, F16, F32, I64, U8};
+        let origin = |rounded, halves, chosen| Origin { rounded, halves, chosen };
+        let cases: [(DType, &[(&'static str, DType)], Origin); 9] = [
+            (I64, &[("Add", I64)], origin(false, false, false)),
+            (F32, &[("Add", F32)], origin(true, false, false)),
+            // What callers send is exact.
+            (F32, &[("ArgMax", I64)], origin(false, false, false)),
+            (F32, &[("Exp", F32), ("ArgMax", I64)], origin(false, false, true)),
+            (F32, &[("Exp", F32), ("Greater", Bool), ("Where", F32)], origin(true, false, true)),
+            (F32, &[("QuantizeLinear", U8)], origin(false, false, true)),
+            (F32, &[("Exp", F32), ("Floor", F32)], origin(true, false, true)),
+            (F32, &[("Exp", F32), ("Shape", I64)], origin(false, false, false)),
+            (F16, &[("Cast", F32), ("Exp", F32)], origin(true, true, false)),
+        ];
+        for (first, chain, expected) in cases {
+            assert_eq!(follow(first, chain), expected, "{first} {chain:?}");
+        }
+    }
+}
