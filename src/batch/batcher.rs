@@ -134,14 +134,12 @@ impl Batcher {
             Join::Rows(sizes) => self.checked_rows(&request.inputs, sizes)?,
         };
         let (join, deadline, priority) = (request.join.clone(), request.deadline, request.priority);
-        let is_merged = join != Join::Alone;
+        let sent_rows = Rows::all(&request.inputs).count.max(1);
         let (job, answer) = Job::new(request, rows, now);
         let job = Arc::new(job);
         self.enqueue(join, Entry { payload: Arc::clone(&job), rows, arrived: now, priority, is_cut: false })?;
         self.shared.changed.notify_one();
-        if is_merged {
-            self.observer.queued(rows);
-        }
+        self.observer.queued(sent_rows);
         Ok(Pending { job, answer, deadline })
     }
 

@@ -107,7 +107,7 @@ pub struct BatchReport {
 
 /// Receives statistics; called from the batcher's tasks, so it must be quick and never block.
 pub trait Observer: Send + Sync + 'static {
-    /// A request of so many rows, which may be merged with others, was queued.
+    /// A request of so many rows was queued.
     fn queued(&self, rows: usize);
     /// A batch has ended.
     fn batch(&self, report: &BatchReport);

@@ -42,7 +42,7 @@ pub struct Replayed {
 
 /// Receives statistics by version; must be quick and never block.
 pub trait Observer: Send + Sync + 'static {
-    /// A request of so many rows, which may be merged with others, was queued.
+    /// A request of so many rows was queued.
     fn queued(&self, id: &ServableId, rows: usize);
     /// A batch has ended.
     fn batch(&self, id: &ServableId, report: &BatchReport);

@@ -140,7 +140,7 @@ impl TensorflowMetrics {
             runtime: Series::new(r, &name("runtime_latency"), None, "Microseconds of runs", latencies),
             queuing: Series::new(r, &session("queuing_latency"), None, "Microseconds in the batching queue", waits),
             padding: Series::new(r, &session("padding_size"), None, "Rows added to each batch", sizes),
-            inputs: Series::new(r, &session("input_batch_size"), None, "Rows of each request to be merged", sizes),
+            inputs: Series::new(r, &session("input_batch_size"), None, "Rows of each request", sizes),
             processed: Series::new(r, &session("processed_batch_size"), None, "Rows of each batch, padded", sizes),
             runs: Series::new(r, &session("wrapped_run_count"), None, "Batches run", Count::default),
             example_counts: Series::new(
@@ -221,7 +221,7 @@ impl TensorflowMetrics {
         self.logged.with(&LogLabels { model_name: id.name.to_string(), status_code }, |count| count.0.inc());
     }
 
-    /// A request to be merged was queued.
+    /// A request was queued.
     pub(super) fn queued(&self, rows: usize) {
         self.inputs.with(&POOL, |inputs| inputs.observe(rows as f64));
     }
