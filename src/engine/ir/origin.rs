@@ -144,8 +144,11 @@ mod tests {
         }
     }
 
+    /// An operator and what it gives.
+    type Step = (&'static str, DType);
+
     /// Where the output of the last of `chain` comes from; each reads the one before, the first an input of `first`.
-    fn follow(first: DType, chain: &[(&'static str, DType)]) -> Origin {
+    fn follow(first: DType, chain: &[Step]) -> Origin {
         let mut graph = Graph {
             values: Vec::new(),
             nodes: Vec::new(),
@@ -170,7 +173,7 @@ mod tests {
     fn choices_of_computed_floats_are_followed() {
         use DType::{Bool, F16, F32, I64, U8};
         let origin = |rounded, halves, chosen| Origin { rounded, halves, chosen };
-        let cases: [(DType, &[(&'static str, DType)], Origin); 9] = [
+        let cases: [(DType, &[Step], Origin); 9] = [
             (I64, &[("Add", I64)], origin(false, false, false)),
             (F32, &[("Add", F32)], origin(true, false, false)),
             // What callers send is exact.
