@@ -29,12 +29,15 @@ pub use client::{Client, ClientReply};
 pub use gather::Held;
 pub use health::{Health, Phase};
 pub use in_flight::InFlight;
+pub use inference::read_examples;
 pub use observer::{Call, Entrypoint, Logged, Observer, Silent};
 pub use otlp::{Collector, Span, Value};
 pub use rest::{Format, JsonLimits, Rest, RestOptions, read_json, write_json};
 pub use router::{DESCRIPTORS, Options, SERVICES, Services, router};
 pub use seldom::Seldom;
-pub use tfs::{Form, Pem, PemText, Replay, RequestLog, config, decode_inputs, encode, pem_of_ssl_config, wire};
+pub use tfs::{
+    Form, Pem, PemText, Records, Replay, RequestLog, config, decode_inputs, encode, pem_of_ssl_config, wire,
+};
 pub use tokens::{Access, Tokens};
 pub use trace::{TraceParent, random};
 pub use trail::{Noted, Trail};

@@ -2,6 +2,7 @@
 //!
 //! A request's trail is ambient, as the spans of tracing libraries are: nothing of it decides what is answered.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -34,6 +35,8 @@ pub struct Trail {
     pub own: Option<TraceParent>,
     /// When it came.
     pub start: SystemTime,
+    /// Examples that were read of it.
+    examples: AtomicUsize,
     noted: Mutex<Noted>,
 }
 
@@ -43,7 +46,7 @@ impl Trail {
         let parent = TraceParent::read(headers);
         let own = parent.map(|parent| parent.child());
         let (id, start, noted) = (request_id(headers), SystemTime::now(), Mutex::default());
-        Arc::new(Self { id, parent, own, start, noted })
+        Arc::new(Self { id, parent, own, start, examples: AtomicUsize::new(0), noted })
     }
 
     /// That of the request which is being answered, if any is.
@@ -69,10 +72,21 @@ impl Trail {
         self.id.to_str().unwrap_or_default()
     }
 
+    /// How many examples it holds, as far as they were read.
+    pub fn examples(&self) -> usize {
+        self.examples.load(Ordering::Relaxed)
+    }
+
     /// What was noted so far.
     pub fn noted(&self) -> Noted {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Notes how many examples the current request holds. Several tasks may read them.
+pub(super) fn note_examples(count: usize) {
+    // As below.
+    let _ = CURRENT.try_with(|trail| trail.examples.fetch_max(count, Ordering::Relaxed));
 }
 
 /// Notes which signature the current request asked for, and where its time went.
@@ -88,6 +102,7 @@ pub(super) fn note(signature: &str, timing: Timing) {
             ran: before.ran.max(timing.ran),
             batch_rows: before.batch_rows.max(timing.batch_rows),
             batches: before.batches + timing.batches,
+            lane: timing.lane,
         });
     });
 }

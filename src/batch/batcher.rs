@@ -134,10 +134,12 @@ impl Batcher {
             Join::Rows(sizes) => self.checked_rows(&request.inputs, sizes)?,
         };
         let (join, deadline, priority) = (request.join.clone(), request.deadline, request.priority);
+        let sent_rows = Rows::all(&request.inputs).count.max(1);
         let (job, answer) = Job::new(request, rows, now);
         let job = Arc::new(job);
-        self.enqueue(join, Entry { payload: Arc::clone(&job), rows, arrived: now, priority })?;
+        self.enqueue(join, Entry { payload: Arc::clone(&job), rows, arrived: now, priority, is_cut: false })?;
         self.shared.changed.notify_one();
+        self.observer.queued(sent_rows);
         Ok(Pending { job, answer, deadline })
     }
 
@@ -196,13 +198,14 @@ impl Batcher {
         })
     }
 
-    fn enqueue(&self, join: Join, entry: Entry<SharedJob>) -> Result<()> {
+    fn enqueue(&self, join: Join, mut entry: Entry<SharedJob>) -> Result<()> {
         let (now, key) = (entry.arrived, entry.payload.key.clone());
         let mut held = self.shared.lock();
         if held.closed {
             return Err(Error::unavailable("the batcher has stopped"));
         }
         let join = self.cut(&mut held, &key, join, entry.rows, now);
+        entry.is_cut = join != Join::Alone && held.cut_to.is_some();
         if entry.payload.deadline.is_some() || self.policy.latency_target.is_some() {
             self.admit(self.outlook(&held, &join, &entry), entry.payload.deadline)?;
         }

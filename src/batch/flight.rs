@@ -29,6 +29,8 @@ pub struct Ran {
     pub outputs: Vec<Tensor>,
     /// Time on the device; zero where nothing ran there.
     pub device: Duration,
+    /// The lane that it ran on.
+    pub lane: usize,
 }
 
 /// How a run went, for what is expected of later ones.
@@ -92,6 +94,7 @@ impl<C: Clock> Flight<C> {
             },
         };
         let device = outcome.as_ref().ok().map(|ran| ran.device);
+        let lane = outcome.as_ref().map_or(0, |ran| ran.lane);
         let outcome = outcome.and_then(|ran| self.parts(ran.outputs));
         let now = self.clock.now();
         let ran = now.saturating_duration_since(formed);
@@ -105,7 +108,7 @@ impl<C: Clock> Flight<C> {
             Ok(parts) => {
                 for (piece, outputs) in self.batch.pieces.iter().zip(parts) {
                     let batch_rows = self.batch.size.unwrap_or(piece.rows);
-                    let part = Part { start: piece.start, rows: piece.rows, batch_rows, outputs };
+                    let part = Part { start: piece.start, rows: piece.rows, batch_rows, lane, outputs };
                     piece.payload.finish(part, now);
                 }
             }

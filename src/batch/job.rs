@@ -57,6 +57,8 @@ pub struct Timing {
     pub batch_rows: usize,
     /// Batches it was spread over.
     pub batches: usize,
+    /// The lane that its last batch ran on.
+    pub lane: usize,
 }
 
 /// What a caller gets.
@@ -97,6 +99,8 @@ pub(super) struct Part {
     pub(super) rows: usize,
     /// Rows of the whole batch, padding included.
     pub(super) batch_rows: usize,
+    /// The lane that the batch ran on.
+    pub(super) lane: usize,
     /// The part's outputs.
     pub(super) outputs: Vec<Tensor>,
 }
@@ -175,6 +179,7 @@ impl Job {
     pub(super) fn finish(&self, part: Part, now: Instant) {
         let mut progress = self.progress();
         progress.timing.batch_rows = progress.timing.batch_rows.max(part.batch_rows);
+        progress.timing.lane = part.lane;
         progress.rows_left -= part.rows;
         progress.parts.push((part.start, part.outputs));
         if progress.rows_left > 0 {

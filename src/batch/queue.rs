@@ -76,6 +76,8 @@ pub struct Entry<T> {
     pub arrived: Instant,
     /// How urgent it is.
     pub priority: Priority,
+    /// Whether sizes were left out of those it may be merged to, since they would take too long.
+    pub is_cut: bool,
 }
 
 /// A request, or some of its rows, in a batch.
@@ -111,6 +113,8 @@ struct Group<K, T> {
     taken: usize,
     /// Rows still waiting.
     rows: usize,
+    /// Whether `join` lacks sizes that take too long.
+    is_cut: bool,
 }
 
 impl<K, T> Group<K, T> {
@@ -213,10 +217,17 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
             )));
         }
         let at = found.unwrap_or_else(|| {
-            self.groups.push(Group { key, join: join.clone(), entries: VecDeque::new(), taken: 0, rows: 0 });
+            self.groups.push(Group {
+                key,
+                join: join.clone(),
+                entries: VecDeque::new(),
+                taken: 0,
+                rows: 0,
+                is_cut: false,
+            });
             self.groups.len() - 1
         });
-        self.groups[at].join = join;
+        (self.groups[at].join, self.groups[at].is_cut) = (join, entry.is_cut);
         self.groups[at].insert(entry, &self.bounds);
         self.batches = total;
         Ok(())
@@ -354,7 +365,13 @@ fn take<K, T: Clone>(group: &mut Group<K, T>, delay: Duration, is_dead: impl Fn(
     };
     let closed = match () {
         () if group.join == Join::Alone => Closed::Alone,
-        () if full || rows_max.is_none_or(|max| rows >= max) => Closed::Full,
+        () if full || rows_max.is_none_or(|max| rows >= max) => {
+            if group.is_cut {
+                Closed::Time
+            } else {
+                Closed::Full
+            }
+        }
         () if delay > Duration::ZERO => Closed::Delay,
         () => Closed::SlotFree,
     };

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub enum Closed {
     /// Its largest size was reached, or the next request would not have fitted.
     Full,
+    /// The same, of a size that was cut so that it would not take too long.
+    Time,
     /// Its oldest request had waited as long as one may.
     Delay,
     /// A slot was free and nothing told it to wait.
@@ -21,6 +23,7 @@ impl Closed {
     pub fn name(self) -> &'static str {
         match self {
             Closed::Full => "full",
+            Closed::Time => "time",
             Closed::Delay => "delay",
             Closed::SlotFree => "slot_free",
             Closed::Alone => "alone",
@@ -104,6 +107,8 @@ pub struct BatchReport {
 
 /// Receives statistics; called from the batcher's tasks, so it must be quick and never block.
 pub trait Observer: Send + Sync + 'static {
+    /// A request of so many rows was queued.
+    fn queued(&self, rows: usize);
     /// A batch has ended.
     fn batch(&self, report: &BatchReport);
     /// A request was dropped.

@@ -31,5 +31,5 @@ pub use ir::Precision;
 pub use load_times::LoadTimes;
 pub use memory::{MemoryBound, MemoryShare, MemoryTotal};
 pub use profiled::Profiled;
-pub use session::{Demand, Merging, RunOutput, RunStats, Session};
+pub use session::{Demand, Merging, Reference, RunOutput, RunStats, Session};
 pub use tuning::Tune;

@@ -66,6 +66,17 @@ pub struct RunOutput {
     pub host_steps: Vec<String>,
 }
 
+/// What a model's answers can be held against, on the host.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// What runs on the device.
+    pub graph: Arc<Graph>,
+    /// Whether equal inputs give equal outputs.
+    pub is_pure: bool,
+    /// Whether the device stores floats of 32 bits in 16.
+    pub halves: bool,
+}
+
 /// The extents behind axis 0 of each input; none for what has no axes.
 type Inner = Vec<Option<Vec<usize>>>;
 
@@ -108,6 +119,13 @@ impl Session {
     /// The optimised graph that is run.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// What its answers can be held against.
+    pub fn reference(&self) -> Reference {
+        let is_pure = self.graph.nodes.iter().all(|node| node.op.is_pure());
+        let halves = self.profile.half_precision && self.profile.stores_f16();
+        Reference { graph: Arc::clone(&self.graph), is_pure, halves }
     }
 
     /// Whether requests whose inputs have these shapes, axis 0 apart, may be merged along axis 0. Proven once for each set

@@ -31,7 +31,13 @@ impl Clock for PausedClock {
 }
 
 pub(super) fn context() -> Context<PausedClock> {
-    Context { turns: Turns::new(1, 2), clock: Arc::new(PausedClock), observer: Arc::new(Silent), warm_up: None }
+    Context {
+        turns: Turns::new(1, 2),
+        clock: Arc::new(PausedClock),
+        observer: Arc::new(Silent),
+        warm_up: None,
+        checker: None,
+    }
 }
 
 /// Adds its version to every number of `x`, f32 of two axes with three columns, in 10 ms.

@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::signatures::faces;
 use crate::batch::{Parameters, Policy};
 use crate::engine::ir::Graph;
-use crate::engine::{Demand, Engine, LoadOptions, Merging, RunOutput, Session};
+use crate::engine::{Demand, Engine, LoadOptions, Merging, Reference, RunOutput, Session};
 use crate::error::{Error, Result};
 use crate::formats::onnx::{self, ImportOptions};
 use crate::tensor::{Shape, Signature, Tensor};
@@ -38,6 +38,10 @@ pub trait Model: Send + Sync + 'static {
     fn check_shapes(&self, shapes: &[Shape]) -> Result<()>;
     /// Runs; a dropped or late run is not executed unless it has begun.
     fn run(&self, inputs: Vec<Tensor>, demand: Demand) -> Running;
+    /// What its answers can be held against on the host; `None` where there is nothing.
+    fn reference(&self) -> Option<Reference> {
+        None
+    }
     /// Ends when the model is gone and its device memory given back; `None` where nothing is to be waited for, and for all but
     /// the first caller.
     fn released(&self) -> Option<oneshot::Receiver<()>> {
@@ -64,6 +68,10 @@ impl Model for Session {
 
     fn run(&self, inputs: Vec<Tensor>, demand: Demand) -> Running {
         Box::pin(self.run(inputs, demand))
+    }
+
+    fn reference(&self) -> Option<Reference> {
+        Some(self.reference())
     }
 
     fn released(&self) -> Option<oneshot::Receiver<()>> {

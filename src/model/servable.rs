@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
 
+use super::checker::{Checker, Sample};
 use super::config::Logging;
 use super::face::{Face, Faces};
 use super::id::ServableId;
@@ -19,7 +20,7 @@ use crate::batch::{
     Answer, BatchReport, Batcher, Clock, Closed, Guard, Join, Observer as _, Order, Parameters, Policy, Priority, Ran,
     Request, Setting, Tally, Timing, Turns, Waiting,
 };
-use crate::engine::{Demand, Merging};
+use crate::engine::{Demand, Merging, RunStats};
 use crate::error::{Code, Error, Result};
 use crate::tensor::{Dim, Shape, Signature, Tensor};
 
@@ -52,6 +53,8 @@ pub struct Context<C> {
     pub observer: Arc<dyn Observer>,
     /// Replays requests that come with a version before it serves; `None`: they are not.
     pub warm_up: Option<Arc<dyn WarmUp>>,
+    /// Checks a part of the answers; `None`: none is.
+    pub checker: Option<Arc<Checker>>,
 }
 
 impl<C> Clone for Context<C> {
@@ -61,6 +64,7 @@ impl<C> Clone for Context<C> {
             clock: Arc::clone(&self.clock),
             observer: Arc::clone(&self.observer),
             warm_up: self.warm_up.clone(),
+            checker: self.checker.clone(),
         }
     }
 }
@@ -78,6 +82,7 @@ pub struct Servable {
     lots: Mutex<HashMap<Vec<Shape>, Arc<Lot>>>,
     used_us: AtomicU64,
     logging: ArcSwapOption<Logging>,
+    checker: Option<Arc<Checker>>,
     /// Dropped with the version, which tells the manager.
     _alive: oneshot::Sender<()>,
 }
@@ -126,7 +131,8 @@ impl Servable {
             async move {
                 let output = running.await?;
                 watcher.observer.ran(&watcher.id, &output.stats);
-                Ok(Ran { outputs: output.outputs, device: output.stats.times.device })
+                let RunStats { lane, times } = output.stats;
+                Ok(Ran { outputs: output.outputs, device: times.device, lane })
             }
         };
         let setting = Setting {
@@ -140,8 +146,20 @@ impl Servable {
         let (alive, ended) = oneshot::channel();
         let lots = Mutex::new(HashMap::new());
         let (used_us, logging) = (AtomicU64::new(0), ArcSwapOption::empty());
-        let made =
-            Self { id, model, faces, parameters, policy, batcher, observer, lots, used_us, logging, _alive: alive };
+        let made = Self {
+            id,
+            model,
+            faces,
+            parameters,
+            policy,
+            batcher,
+            observer,
+            lots,
+            used_us,
+            logging,
+            checker: context.checker.clone(),
+            _alive: alive,
+        };
         made.touch();
         (Arc::new(made), ended)
     }
@@ -226,15 +244,27 @@ impl Servable {
         async move {
             let shapes: Vec<_> = inputs.iter().map(|t| t.shape().clone()).collect();
             let (lot, merging) = servable.lot(&shapes).await?;
-            match servable.route(&lot, &merging, &shapes)? {
+            let checker = servable.checker.as_ref().filter(|checker| checker.draws());
+            let drawn = checker.map(|checker| (checker, inputs.clone()));
+            let answer = match servable.route(&lot, &merging, &shapes)? {
                 Route::Queue(join) => {
                     let Asked { deadline, priority, guard } = asked;
                     let request = Request { inputs, join, deadline, priority, guard };
                     servable.batcher.submit(request).map_err(|e| servable.named(e))?.answer().await
                 }
                 Route::Compile => servable.compile_and_run(inputs, &shapes, asked).await,
+            }?;
+            if let Some((checker, inputs)) = drawn {
+                servable.have_checked(checker, inputs, &answer);
             }
+            Ok(answer)
         }
+    }
+
+    fn have_checked(&self, checker: &Checker, inputs: Vec<Tensor>, answer: &Prediction) {
+        let Some(reference) = self.model.reference() else { return };
+        let (lane, outputs) = (answer.timing.lane, answer.outputs.clone());
+        checker.offer(Sample { id: self.id.clone(), reference, lane, inputs, outputs });
     }
 
     /// Whether a request of one row that came now would be taken, as far as can be told without it.
@@ -338,7 +368,8 @@ impl Servable {
                 .unwrap_or_else(|_| Err(Error::deadline_exceeded("Timed out waiting for notification"))),
         };
         let rows = shapes.first().and_then(|s| s.first().copied()).unwrap_or(1);
-        let timing = Timing { ran: started.elapsed(), batch_rows: rows, batches: 1, ..Timing::default() };
+        let lane = outcome.as_ref().map_or(0, |output| output.stats.lane);
+        let timing = Timing { ran: started.elapsed(), batch_rows: rows, batches: 1, lane, ..Timing::default() };
         self.observer.batch(&BatchReport {
             requests: 1,
             rows,

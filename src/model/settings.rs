@@ -69,7 +69,7 @@ impl Settings {
     pub fn beside(path: &Path) -> Result<Self> {
         match beside(path, FILE, MAX_BYTES)? {
             None => Ok(Self::default()),
-            Some((file, text)) => Self::parse(&text).map_err(|e| e.at(file.display())),
+            Some((file, text)) => Self::read(&text).map_err(|e| e.at(file.display())),
         }
     }
 
@@ -88,7 +88,11 @@ impl Settings {
         policy
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    /// What a file of this text says.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` naming the key or value that is wrong.
+    pub fn read(text: &str) -> Result<Self> {
         let settings: Self = toml::from_str(text).map_err(|e| Error::invalid_argument(e.to_string().trim_end()))?;
         let ascending = settings.batch_sizes.windows(2).all(|pair| pair[0] < pair[1]);
         if !ascending || settings.batch_sizes.iter().any(|n| *n == 0 || *n > MAX_BATCH) {
@@ -115,11 +119,11 @@ mod tests {
     #[test]
     fn files_say_what_they_know_and_nothing_else() {
         let settings =
-            Settings::parse("precision = \"f16\"\nbatch_sizes = [1, 8, 32]\nbatch_axis = 0\n").expect("all keys");
+            Settings::read("precision = \"f16\"\nbatch_sizes = [1, 8, 32]\nbatch_axis = 0\n").expect("all keys");
         assert_eq!((settings.precision, settings.batch_axis), (Some(Named::F16), Some(0)));
-        assert_eq!(Settings::parse("precision = \"auto\"\n").expect("a key").precision, Some(Named::Auto));
+        assert_eq!(Settings::read("precision = \"auto\"\n").expect("a key").precision, Some(Named::Auto));
         assert_eq!(settings.batch_sizes, [1, 8, 32]);
-        assert_eq!(Settings::parse("").expect("empty"), Settings::default());
+        assert_eq!(Settings::read("").expect("empty"), Settings::default());
         for (text, named) in [
             ("max_batch = 3", "max_batch"),
             ("precision = \"int8\"", "int8"),
@@ -131,7 +135,7 @@ mod tests {
             ("priority = \"urgent\"", "urgent"),
             ("latency_target_ms = -1", "latency_target_ms"),
         ] {
-            let error = Settings::parse(text).expect_err(text);
+            let error = Settings::read(text).expect_err(text);
             assert!(error.message().contains(named), "{error}");
         }
     }
@@ -139,7 +143,7 @@ mod tests {
     #[test]
     fn what_a_file_says_goes_before_the_servers_options() {
         let server = Policy { latency_target: Some(Duration::from_millis(500)), ..Policy::default() };
-        let of = |text| Settings::parse(text).expect(text).policy(server.clone());
+        let of = |text| Settings::read(text).expect(text).policy(server.clone());
         assert_eq!(of(""), server);
         let own = of("weight = 4\npriority = \"high\"\nlatency_target_ms = 50\n");
         assert_eq!((own.weight, own.priority), (4.0, Priority::High));

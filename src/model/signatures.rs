@@ -74,9 +74,17 @@ type Mistake = (Range<usize>, String);
 /// `INVALID_ARGUMENT` with the file's name, the line, and what was expected there.
 pub(super) fn faces(path: &Path, model: &Signature) -> Result<Faces> {
     let Some((file, text)) = beside(path, FILE, MAX_BYTES)? else { return Ok(Faces::new(model, BTreeMap::new())) };
-    let named = parse(&text, model).map_err(|(span, what)| {
+    read_signatures(&text, &file.display().to_string(), model)
+}
+
+/// The faces of `model` that a file of this text gives it; `file` is what it is called.
+///
+/// # Errors
+/// As if it had been read.
+pub fn read_signatures(text: &str, file: &str, model: &Signature) -> Result<Faces> {
+    let named = parse(text, model).map_err(|(span, what)| {
         let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
-        Error::invalid_argument(format!("{}:{line}: {what}", file.display()))
+        Error::invalid_argument(format!("{file}:{line}: {what}"))
     })?;
     Ok(Faces::new(model, named))
 }

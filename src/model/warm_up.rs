@@ -4,18 +4,19 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 
 use super::id::ServableId;
 use super::loader::Loaded;
-use super::observer::Silent;
+use super::observer::{Replayed, Silent};
 use super::servable::{Context, Servable};
 use crate::batch::Clock;
 use crate::error::Result;
 
 /// A replay under way.
-pub type Replaying = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+pub type Replaying = Pin<Box<dyn Future<Output = Replayed> + Send>>;
 
 /// Replays requests that come with a version.
 pub trait WarmUp: Send + Sync + 'static {
@@ -40,9 +41,12 @@ pub(super) fn warm<C: Clock>(
         return Ok(());
     };
     // Such requests are in no statistics.
-    let context = Context { observer: Arc::new(Silent), ..context.clone() };
-    runtime.block_on(async {
-        let (servable, _) = Servable::start(id.clone(), loaded.clone(), &context);
+    let unseen = Context { observer: Arc::new(Silent), checker: None, ..context.clone() };
+    let start = Instant::now();
+    let replayed = runtime.block_on(async {
+        let (servable, _) = Servable::start(id.clone(), loaded.clone(), &unseen);
         warm_up.replay(servable, file).await
-    })
+    });
+    context.observer.warmed(version, &replayed, start.elapsed());
+    replayed.result
 }

@@ -16,7 +16,7 @@ use crate::api::{Admin, Collector, JsonLimits, RestOptions};
 use crate::batch::Policy;
 use crate::engine::{EngineOptions, MemoryBound, MemoryTotal, Precision, cache_folder};
 use crate::error::{Error, Result};
-use crate::model::{ManagerOptions, ModelConfig, ReadParameters, ShapeBounds, Transition, check_logging};
+use crate::model::{CheckOptions, ManagerOptions, ModelConfig, ReadParameters, ShapeBounds, Transition, check_logging};
 
 /// Threads of the host at most.
 const THREADS_MAX: usize = 1024;
@@ -75,6 +75,8 @@ pub(super) struct Config {
     pub(super) warm_up: usize,
     /// The folder that requests may be written to, and the bytes of one log.
     pub(super) request_log: Option<(PathBuf, u64)>,
+    /// Which answers are computed again on the host, if any.
+    pub(super) checks: Option<CheckOptions>,
     pub(super) shapes: ShapeBounds,
     pub(super) strict_paths: bool,
     pub(super) request_memory_bytes: u64,
@@ -194,6 +196,7 @@ impl Values {
             manager: self.manager(&mut wrong),
             warm_up: self.warm_up(&mut wrong),
             request_log: wrong.one(self.request_log()),
+            checks: wrong.one(self.checks()),
             shapes: ShapeBounds {
                 per_minute_max: wrong.one(self.number("max_shapes_per_model")),
                 ..ShapeBounds::default()
@@ -285,6 +288,16 @@ impl Values {
             return Err(self.wrong("request_log_dir", "a folder"));
         }
         Ok(Some((folder, self.number("request_log_max_bytes")?)))
+    }
+
+    fn checks(&self) -> Result<Option<CheckOptions>> {
+        let options = CheckOptions {
+            fraction: self.number("check_fraction")?,
+            time_max: Duration::from_millis(self.number::<u32>("check_time_max_ms")?.into()),
+            bytes_max: self.number("check_memory_bytes")?,
+            queued_max: self.number::<u16>("check_queue_max")?.into(),
+        };
+        Ok(Some(options).filter(|options| options.fraction > 0.0))
     }
 
     fn load_threads(&self, wrong: &mut Wrong) -> usize {

@@ -1,4 +1,4 @@
-//! Faults on demand, to test what callers see: lanes that lose their devices, and lanes that hang.
+//! Faults on demand, to test what callers see: lanes that lose their devices, hang, or compute wrong.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::routing::post;
 use super::http::Pages;
 use crate::engine::Engine;
 
-/// `/faults/lanes/N/lose` and `/faults/lanes/N/hang`.
+/// `/faults/lanes/N/lose`, `hang` and `corrupt`.
 pub(super) fn routes() -> Router<Arc<Pages>> {
     Router::new().route("/faults/lanes/{lane}/{fault}", post(inject))
 }
@@ -22,8 +22,9 @@ async fn inject(State(pages): State<Arc<Pages>>, Path((lane, fault)): Path<(usiz
     };
     match fault.as_str() {
         "lose" => lane.simulate_loss(),
-        "hang" => lane.simulate_hang(),
-        _ => return (StatusCode::NOT_FOUND, format!("no fault {fault:?}, expected lose or hang\n")),
+        "hang" => lane.faults().hang(),
+        "corrupt" => lane.faults().corrupt(),
+        _ => return (StatusCode::NOT_FOUND, format!("no fault {fault:?}, expected lose, hang or corrupt\n")),
     }
     tracing::warn!(lane = lane.index(), fault, "a fault was injected");
     (StatusCode::OK, "done\n".to_owned())

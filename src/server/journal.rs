@@ -113,6 +113,9 @@ impl Observer for Journal {
     fn called(&self, call: &Call<'_>) {
         self.metrics.called(call);
         let trail = Trail::current();
+        if let Some(examples) = trail.as_ref().map(|trail| trail.examples()).filter(|count| *count > 0) {
+            self.metrics.took_examples(call.model, examples);
+        }
         self.tell(call, trail.as_deref());
         if let Some((spans, trail)) = self.spans.as_ref().zip(trail) {
             self.record(spans, call, &trail);

@@ -12,6 +12,7 @@ mod journal;
 mod leaving;
 mod limits;
 mod listen;
+mod logging;
 mod memory;
 mod metered;
 mod model_file;

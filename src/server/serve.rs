@@ -16,19 +16,20 @@ use super::http::{self, Pages};
 use super::journal::Journal;
 use super::leaving::Leaving;
 use super::listen::listen;
+use super::logging::start_logging;
 use super::model_file::Follower;
 use super::open_files::raise_open_files_limit;
 use super::sealed::follow;
 use super::stop::Stop;
 use super::summary::summary;
-use super::telemetry::{Metrics, start_logging};
+use super::telemetry::Metrics;
 use super::values::Values;
 use crate::api::{Budget, Health, InFlight, Options, Phase, Replay, RequestLog, Rest, Services, router};
 use crate::batch::{SystemClock, Turns};
 use crate::engine::{Engine, keep_driver_cache_in};
 use crate::error::{Error, Result};
 use crate::formats::onnx::ImportOptions;
-use crate::model::{Board, Context, EngineLoader, Manager, check_versions};
+use crate::model::{Board, Checker, Context, EngineLoader, Manager, check_versions};
 
 /// Why the daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +211,7 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
     pages.metrics.name_device(engine.adapter().name());
     // The cells are filled only here.
     let _ = pages.engine.set(Arc::clone(&engine));
+    let observer = Arc::clone(&pages.metrics) as _;
     let context = Context {
         turns: Turns::new(engine.lanes().len(), config.engine.in_flight),
         clock: Arc::new(SystemClock::start()?),
@@ -222,6 +224,7 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
                 record_bytes_max: config.max_message_bytes as u64,
             }) as _
         }),
+        checker: config.checks.clone().map(|checks| Checker::start(checks, observer)).transpose()?,
     };
     let import = ImportOptions { strict_paths: config.strict_paths };
     let loader = Arc::new(EngineLoader::new(

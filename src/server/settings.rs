@@ -185,10 +185,29 @@ pub(super) const SETTINGS: &[Setting] = &[
         "a device that does not finish its work for so long, in milliseconds, is given up and replaced; the second such ends the process",
     ),
     setting(
+        "check_fraction",
+        Kind::Fraction,
+        "0.0",
+        "the part of requests whose answers are computed again on the host, in spare time, to find devices that compute wrong; 0: none",
+    ),
+    setting(
+        "check_time_max_ms",
+        Kind::Number,
+        "10000",
+        "milliseconds that one such check may take; longer ones are skipped",
+    ),
+    setting("check_memory_bytes", Kind::Number, "1073741824", "memory that all such checks together may take"),
+    setting(
+        "check_queue_max",
+        Kind::Number,
+        "16",
+        "answers that may wait to be checked; of more, the rest are skipped",
+    ),
+    setting(
         "fault_injection",
         Kind::Switch,
         "false",
-        "let anybody break lanes by POST to /faults/lanes/N/lose and /hang: for tests only",
+        "let anybody break lanes by POST to /faults/lanes/N/lose, /hang and /corrupt: for tests only",
     ),
     setting(
         "without",

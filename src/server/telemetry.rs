@@ -1,5 +1,6 @@
-//! What operators see: logs and metrics.
+//! What operators see in numbers.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,21 +17,7 @@ use super::tensorflow_metrics::TensorflowMetrics;
 use crate::api::{Budget, Call, Entrypoint, Logged};
 use crate::batch::{BatchReport, Dropped, Waiting};
 use crate::engine::{Engine, RunStats};
-use crate::error::Error;
-use crate::model::{Board, ServableId};
-
-/// Sends logs to standard error.
-///
-/// # Errors
-/// `INVALID_ARGUMENT` for a filter that is none.
-pub(super) fn start_logging(level: &str, json: bool) -> Result<(), Error> {
-    let filter = tracing_subscriber::EnvFilter::try_new(format!("wgpu_core=warn,wgpu_hal=error,naga=warn,{level}"))
-        .map_err(|e| Error::invalid_argument(format!("log_level is {level:?}: {e}")))?;
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    let started = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
-    started.map_err(|e| Error::internal(format!("logs are set up already: {e}")))
-}
+use crate::model::{Board, CheckOutcome, Replayed, ServableId};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CallLabels {
@@ -65,6 +52,13 @@ struct ReasonLabels {
     model: String,
     version: i64,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CheckLabels {
+    model: String,
+    version: i64,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -159,6 +153,7 @@ pub(super) struct Metrics {
     device_time: Series<RunLabels, Histogram>,
     dropped: Series<ReasonLabels, Counter>,
     refusal_latency: Series<EntrypointLabels, Histogram>,
+    checked: Series<CheckLabels, Counter>,
     tensorflow: TensorflowMetrics,
     waiting_requests: Family<ServableLabels, Gauge>,
     waiting_time: Family<ServableLabels, Seconds>,
@@ -199,7 +194,10 @@ impl Metrics {
         let dropped = Series::new(r, "dropped", None, "Requests not run, by why", Counter::default);
         let help = "From a request's headers to its answer where it was refused at once";
         let refusal_latency = Series::new(r, "refusal_latency", unit(), help, refusals);
+        let checked =
+            Series::new(r, "checked", None, "Answers computed again on the host, by outcome", Counter::default);
         let mut metrics = Self {
+            checked,
             tensorflow: TensorflowMetrics::new(&mut foreign),
             registry: Registry::default(),
             foreign,
@@ -304,6 +302,11 @@ impl Metrics {
         self.connections_refused.get_or_create(&RefusedLabels { port, reason }).inc();
     }
 
+    /// Counts the examples of a request.
+    pub(super) fn took_examples(&self, model: &str, count: usize) {
+        self.tensorflow.took_examples(model, count);
+    }
+
     /// Says what the lanes are of.
     pub(super) fn name_device(&self, name: &str) {
         // There is one engine.
@@ -406,10 +409,19 @@ impl crate::api::Observer for Metrics {
     fn logged(&self, id: &ServableId, outcome: Logged) {
         let labels = ReasonLabels { model: id.name.to_string(), version: id.version, reason: outcome.name() };
         self.request_log.get_or_create(&labels).inc();
+        self.tensorflow.logged(id, outcome);
     }
 }
 
 impl crate::model::Observer for Metrics {
+    fn queued(&self, _: &ServableId, rows: usize) {
+        self.tensorflow.queued(rows);
+    }
+
+    fn warmed(&self, folder: &Path, replayed: &Replayed, elapsed: Duration) {
+        self.tensorflow.warmed(folder, replayed, elapsed);
+    }
+
     fn batch(&self, id: &ServableId, report: &BatchReport) {
         let labels = servable(id);
         self.batch_rows.with(&labels, |rows| rows.observe(report.rows as f64));
@@ -431,5 +443,10 @@ impl crate::model::Observer for Metrics {
         let (model, device) = (id.name.to_string(), self.device());
         let labels = RunLabels { model, version: id.version, device, lane: stats.lane as u64 };
         self.device_time.with(&labels, |time| time.observe(stats.times.device.as_secs_f64()));
+    }
+
+    fn checked(&self, id: &ServableId, outcome: CheckOutcome) {
+        let (model, outcome) = (id.name.to_string(), outcome.name());
+        self.checked.with(&CheckLabels { model, version: id.version, outcome }, |checked| checked.inc());
     }
 }

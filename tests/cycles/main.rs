@@ -97,6 +97,7 @@ fn main() {
             clock: Arc::new(SystemClock::start().expect("a thread")),
             observer: Arc::new(Silent),
             warm_up: None,
+            checker: None,
         };
         let (bounds, import) = (ShapeBounds::default(), ImportOptions::default());
         let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), bounds, import, None, Policy::default()));

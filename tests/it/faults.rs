@@ -1,4 +1,4 @@
-//! Devices that are lost, or hang, under requests.
+//! Devices that are lost, hang, or compute wrong under requests.
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -23,6 +23,23 @@ fn inject(server: &Server, fault: &str) {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+}
+
+/// The number that a metric has, its labels in the name; 0 where it is not there.
+fn counted(server: &Server, name: &str) -> f64 {
+    let (_, text) = server.page("/metrics");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0.0, |number| number.parse().expect("a number"))
+}
+
+/// Waits until so many answers were checked with this outcome.
+async fn wait_for_checks(server: &Server, outcome: &str, count: f64) {
+    let name = format!("coracle_checked_total{{model=\"digits\",version=\"1\",outcome=\"{outcome}\"}}");
+    let since = Instant::now();
+    while counted(server, &name) < count {
+        assert!(since.elapsed() < PATIENCE, "{outcome}: {} of {count}: {}", counted(server, &name), server.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// The number that a metric without labels has.
@@ -97,4 +114,43 @@ async fn the_second_device_that_hangs_ends_the_process_for_its_supervisor() {
     inject(&server, "hang");
     assert_eq!(ask().await.expect_err("it hangs again").code(), Code::Unavailable);
     assert_eq!(server.wait().code(), Some(70));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_computes_wrong_is_found() {
+    if !has_adapter() {
+        return;
+    }
+    let server = Server::start(&["digits"], &["--fault_injection", "--check_fraction=1"]);
+    let (images, _) = digits();
+    let inputs = batch(&images[..3]);
+    let client = Client::connect(&server.grpc, None).await.expect("the server answers");
+    let ask = async || {
+        let reply = client.predict("digits", "", &inputs, &[]).await.expect("an answer");
+        reply.outputs[0].1.values::<f32>().expect("f32").into_owned()
+    };
+    let right = ask().await;
+    wait_for_checks(&server, "agreed", 1.0).await;
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
+    inject(&server, "corrupt");
+    assert_ne!(ask().await, right, "the fault is there");
+    wait_for_checks(&server, "disagreed", 1.0).await;
+    let told = server.log();
+    let alarm = told.lines().find(|line| line.contains("ERROR")).unwrap_or_else(|| panic!("no alarm: {told}"));
+    for part in ["model=digits", "version=1", "lane=0", "output=\"", "element ", " on the device and ", " on the host"]
+    {
+        assert!(alarm.contains(part), "{part}: {alarm}");
+    }
+    // Callers are served on: what to do is for people to decide. A new device is sound.
+    assert_eq!(server.page("/readyz").0, 200);
+    inject(&server, "lose");
+    let since = Instant::now();
+    while metric(&server, "coracle_lanes_replaced") < 1.0 {
+        assert!(since.elapsed() < PATIENCE, "the lane was not replaced");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let off = ask().await.iter().zip(&right).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off < 1e-5, "{off} off");
+    wait_for_checks(&server, "agreed", 2.0).await;
+    assert!(!told.contains("was not checked"), "{told}");
 }

@@ -1,6 +1,7 @@
 //! Requests written down, and replayed to a version before it serves.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use coracle::api::Client;
 use coracle::api::wire::serving::input::Kind;
@@ -13,6 +14,9 @@ use coracle::tensor::Tensor;
 
 use crate::http;
 use crate::server::{Server, command, has_adapter, model};
+
+/// Longest that the log's writer takes on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The folder of a model called `examples` with a file of requests, if any.
 fn base(folder: &Path, requests: Option<&[u8]>) -> PathBuf {
@@ -74,6 +78,21 @@ async fn recorded() -> Vec<u8> {
     let body = br#"{"signature_name": "renamed", "instances": [{"left": [3.0], "right": [1.0]}]}"#;
     let answer = http::ask(&server.http, "POST", "/v1/models/examples:predict", &[], body);
     assert_eq!(answer.code, 200, "{}", answer.text());
+    // The writer counts when it has written.
+    let (end, five) = (Instant::now() + PATIENCE, "request_log_count{model_name=\"examples\",status_code=\"OK\"} 5\n");
+    while !server.page("/metrics").1.contains(five) {
+        assert!(Instant::now() < end, "{}", server.page("/metrics").1);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (_, metrics) = server.page("/metrics");
+    for sample in [
+        "request_example_count_total{model=\"examples\"} 6\n",
+        "request_example_counts_count{model=\"examples\"} 3\n",
+        "request_example_counts_bucket{le=\"2.0\",model=\"examples\"} 3\n",
+        "batching_session:input_batch_size_count{thread_pool_name=\"\"} ",
+    ] {
+        assert!(metrics.contains(&format!(":tensorflow:serving:{sample}")), "{sample}: {metrics}");
+    }
     drop((client, service));
     assert!(server.terminate(), "there is a kill");
     assert!(server.wait().success());
@@ -105,6 +124,11 @@ async fn what_was_written_down_warms_a_version() {
     // They are in no statistics.
     let (_, metrics) = server.page("/metrics");
     assert!(!metrics.contains("coracle_batches_total{"), "{metrics}");
+    for (metric, count) in [("model_warmup_records_read", 5), ("model_warmup_latency_count", 1)] {
+        let is_it = |line: &&str| line.starts_with(&format!(":tensorflow:serving:{metric}{{model_path=\""));
+        let line = metrics.lines().find(is_it).unwrap_or_else(|| panic!("{metric}: {metrics}"));
+        assert!(line.ends_with(&format!("/examples/1\",status=\"OK\"}} {count}")), "{line}");
+    }
     drop(server);
 
     let failing = |requests: &[u8], flags: &[&str]| {

@@ -6,6 +6,7 @@ use super::answered::Answered;
 use super::serialized::decode_row;
 use super::target::{Target, Terms};
 use crate::api::budget::Ledger;
+use crate::api::trail::note_examples;
 use crate::error::{Error, Result};
 use crate::model::{EXAMPLES_INPUT, Example, Face, Method};
 use crate::tensor::{DType, Tensor};
@@ -74,18 +75,27 @@ pub(super) fn parse(face: &Face, examples: &[Example], ledger: &Ledger) -> Resul
     if examples.is_empty() {
         return Err(Error::invalid_argument("Input is empty."));
     }
+    note_examples(examples.len());
     ledger.take((face.count(examples) as u64).saturating_mul(VALUE_BYTES))?;
     face.parse(examples)
 }
 
 /// The examples of a Predict request to a face that takes them: one string each.
-pub(super) fn sent(face: &Face, inputs: Vec<(String, Tensor)>, ledger: &Ledger) -> Result<Vec<Example>> {
+pub(super) fn sent(face: &Face, inputs: Vec<(String, Tensor)>) -> Result<Tensor> {
     let mut bound = crate::model::bind(&face.signature, &face.defaults, inputs)?;
     let strings = bound.pop().map(|(tensor, _)| tensor);
-    let strings = strings.ok_or_else(|| Error::internal("a face that takes examples has no input"))?;
-    let bytes: usize = strings.strings().iter().map(Bytes::len).sum();
+    strings.ok_or_else(|| Error::internal("a face that takes examples has no input"))
+}
+
+/// The model's inputs from serialised examples.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` naming the example or feature that does not fit, `RESOURCE_EXHAUSTED` for what takes more than `ledger` gives.
+pub fn read_examples(face: &Face, serialized: &[Bytes], ledger: &Ledger) -> Result<Vec<Tensor>> {
+    let bytes: usize = serialized.iter().map(Bytes::len).sum();
     ledger.take((bytes as u64).saturating_mul(DECODED))?;
-    strings.strings().iter().enumerate().map(|(index, bytes)| decode_row(index, bytes.clone())).collect()
+    let examples = serialized.iter().enumerate().map(|(index, bytes)| decode_row(index, bytes.clone()));
+    parse(face, &examples.collect::<Result<Vec<_>>>()?, ledger)
 }
 
 /// Whether a face can be called so, by TensorFlow Serving's rules.

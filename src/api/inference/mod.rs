@@ -9,6 +9,7 @@ mod wanted;
 
 pub(super) use answered::{Answered, Recorder};
 pub(super) use examples::Classified;
+pub use examples::read_examples;
 pub(super) use serialized::{example, row, with_context};
 pub(super) use several::{Inferred, Task, infer_several};
 pub(super) use target::{Target, Terms};

@@ -115,7 +115,7 @@ impl Target {
         let chosen = select_outputs(&face.signature, filter)?;
         let drawn = self.draw(terms).map(|drawn| (drawn, inputs.clone()));
         let inputs = if face.takes_examples() {
-            super::examples::parse(face, &super::examples::sent(face, inputs, &terms.ledger)?, &terms.ledger)?
+            super::examples::read_examples(face, super::examples::sent(face, inputs)?.strings(), &terms.ledger)?
         } else {
             face.bind(inputs, |bytes| terms.ledger.take(bytes))?
         };

@@ -116,6 +116,7 @@ fn one(report: &BatchReport) -> Value {
 fn meaning(why: Closed) -> &'static str {
     match why {
         Closed::Full => "the largest size was reached, or the next request did not fit",
+        Closed::Time => "the largest size was reached that takes no longer than batch_time_max_ms",
         Closed::Delay => "the oldest request had waited as long as it may",
         Closed::SlotFree => "the device could take it and nothing said to wait: waiting would only have added latency",
         Closed::Alone => "its request is one that is not merged",
@@ -136,6 +137,9 @@ fn remarks(tally: &Tally, waiting: &Waiting) -> Vec<String> {
     }
     if tally.batches > 0 && count(Closed::Full) * 2 > tally.batches {
         remarks.push("most batches are full: larger ones might give more throughput".to_owned());
+    }
+    if tally.batches > 0 && count(Closed::Time) * 2 > tally.batches {
+        remarks.push("most batches are cut to batch_time_max_ms: more of it might give more throughput".to_owned());
     }
     for (why, advice) in [
         (Dropped::QueueFull, "the queue was full: more comes than the device can do, or max_enqueued_batches is low"),

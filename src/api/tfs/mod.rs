@@ -30,6 +30,7 @@ pub(super) use peek::peek;
 pub(super) use prediction_service::Predictions;
 pub(super) use proto::serving;
 pub use proto::tensorflow as wire;
+pub use record::Records;
 pub use request_log::RequestLog;
 pub use ssl_config::{Pem, PemText, pem_of_ssl_config};
 pub use warm_up::Replay;

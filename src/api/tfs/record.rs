@@ -33,7 +33,8 @@ pub(super) fn frame(record: &[u8], into: &mut Vec<u8>) {
 }
 
 /// The records of a file in turn.
-pub(super) struct Records<R> {
+#[derive(Debug)]
+pub struct Records<R> {
     reader: R,
     /// Bytes that one record may have.
     bytes_max: u64,
@@ -43,12 +44,12 @@ pub(super) struct Records<R> {
 
 impl<R: Read> Records<R> {
     /// Those that `reader` gives.
-    pub(super) fn new(reader: R, bytes_max: u64) -> Self {
+    pub fn new(reader: R, bytes_max: u64) -> Self {
         Self { reader, bytes_max, offset: 0 }
     }
 
     /// Where the next record begins: the bytes of those before it.
-    pub(super) fn offset(&self) -> u64 {
+    pub fn offset(&self) -> u64 {
         self.offset
     }
 
@@ -57,7 +58,7 @@ impl<R: Read> Records<R> {
     /// # Errors
     /// `DATA_LOSS` with the offset of the record that is cut off or damaged, `RESOURCE_EXHAUSTED` for one that is too long,
     /// those of reading and of `take`.
-    pub(super) fn next(&mut self, take: impl FnOnce(u64) -> Result<()>) -> Result<Option<Bytes>> {
+    pub fn next(&mut self, take: impl FnOnce(u64) -> Result<()>) -> Result<Option<Bytes>> {
         let offset = self.offset;
         let damaged = |what: &str| Error::data_loss(format!("{what} record at byte {offset}"));
         let mut header = [0; HEADER_BYTES];

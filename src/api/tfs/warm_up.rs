@@ -19,7 +19,7 @@ use crate::api::budget::{Budget, Ledger};
 use crate::api::inference::{Target, Terms};
 use crate::batch::Priority;
 use crate::error::{Code, Error, Result};
-use crate::model::{DEFAULT_SIGNATURE, Replaying, Servable, WarmUp};
+use crate::model::{DEFAULT_SIGNATURE, Replayed, Replaying, Servable, WarmUp};
 
 /// Where the requests are in a version's folder.
 const FILE: &str = "assets.extra/tf_serving_warmup_requests";
@@ -47,16 +47,20 @@ impl WarmUp for Replay {
 
     fn replay(&self, servable: Arc<Servable>, file: PathBuf) -> Replaying {
         let replay = self.clone();
-        Box::pin(async move { replay.file(servable, &file).await })
+        Box::pin(async move {
+            let mut requests = 0;
+            let result = replay.file(servable, &file, &mut requests).await;
+            Replayed { requests, result }
+        })
     }
 }
 
 impl Replay {
-    async fn file(&self, servable: Arc<Servable>, file: &Path) -> Result<()> {
+    /// Counts in `requests` what it reads.
+    async fn file(&self, servable: Arc<Servable>, file: &Path, requests: &mut usize) -> Result<()> {
         let start = Instant::now();
         let reader = File::open(file).map_err(|e| Error::from(e).at(file.display()))?;
         let mut records = Records::new(BufReader::new(reader), self.record_bytes_max);
-        let mut count = 0;
         loop {
             let ledger = Ledger::open(&self.budget);
             let record = records.next(|bytes| ledger.take(bytes)).map_err(|e| match e.code() {
@@ -67,20 +71,21 @@ impl Replay {
                 _ => e.at(file.display()),
             })?;
             let Some(record) = record else { break };
+            let count = *requests;
             if count == RECORDS_MAX {
                 let file = file.display();
                 let what = format!("Number of warmup records exceeds the maximum ({RECORDS_MAX}) at {file}");
                 return Err(Error::invalid_argument(what));
             }
+            *requests += 1;
             let (priority, check_method) = (Priority::default(), self.check_method);
             let terms = Terms { deadline: None, priority, ledger, check_method, log: None };
             for _ in 0..self.iterations.max(1) {
                 let outcome = replayed(&servable, record.clone(), &terms).await;
                 outcome.map_err(|e| e.at(format_args!("{}: record {count}", file.display())))?;
             }
-            count += 1;
         }
-        tracing::info!(model = %servable.id(), requests = count, elapsed = ?start.elapsed(), "warmed with recorded requests");
+        tracing::info!(model = %servable.id(), requests, elapsed = ?start.elapsed(), "warmed with recorded requests");
         Ok(())
     }
 }

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::batch::policy::Priority;
 use crate::batch::report::BatchReport;
+use crate::batch::report::Closed;
 use crate::error::Code;
 
 /// The runtime's own time, which stands still in these tests unless everyone waits.
@@ -25,6 +26,8 @@ struct Seen {
 }
 
 impl Observer for Seen {
+    fn queued(&self, _: usize) {}
+
     fn batch(&self, report: &BatchReport) {
         self.batches.lock().expect("no test panics in it").push(report.clone());
     }
@@ -57,7 +60,7 @@ fn doubling(parameters: Parameters, slots: usize) -> (Batcher, Arc<Seen>) {
         }
         assert!(values[0].is_finite(), "the engine has a defect");
         let doubled = Tensor::from_vec(inputs[0].shape().clone(), values.iter().map(|v| v * 2.0).collect())?;
-        Ok(Ran { outputs: vec![doubled], device: RUN })
+        Ok(Ran { outputs: vec![doubled], device: RUN, lane: 0 })
     });
     (batcher, seen)
 }
@@ -177,7 +180,7 @@ async fn a_run_that_nobody_waits_for_is_given_up() {
         async move {
             tokio::time::sleep(RUN).await;
             count.fetch_add(1, Ordering::Relaxed);
-            Ok(Ran { outputs: inputs, device: RUN })
+            Ok(Ran { outputs: inputs, device: RUN, lane: 0 })
         }
     });
     let two = [batcher.submit(numbers(&[1.0])).expect("room"), batcher.submit(numbers(&[2.0])).expect("room")];
@@ -288,7 +291,7 @@ impl Device {
                 let rows = u32::try_from(inputs[0].shape()[0]).expect("a few");
                 tokio::time::sleep(RUN * rows).await;
                 assert!(order.expected.is_zero() || order.expected >= RUN);
-                Ok(Ran { outputs: inputs, device: RUN * rows })
+                Ok(Ran { outputs: inputs, device: RUN * rows, lane: 0 })
             }
         });
         (batcher, seen)
@@ -358,6 +361,8 @@ async fn batches_are_cut_to_the_time_that_they_may_take() {
     let four = batcher.submit(numbers(&[1.0, 2.0, 3.0, 4.0])).expect("room").answer().await.expect("an answer");
     assert_eq!(four.timing.batches, 2);
     assert_eq!(batcher.waiting().cut_to, Some(2));
+    let closed: Vec<_> = seen.batches.lock().expect("unpoisoned").iter().rev().take(2).map(|b| b.closed).collect();
+    assert_eq!(closed, [Closed::Time, Closed::Time]);
     assert_eq!(batcher.waiting().costs, [(1, RUN), (2, RUN * 2)].into());
     let whole = Parameters { enable_large_batch_splitting: false, ..Parameters::default() };
     let policy = Policy { batch_time_max: RUN / 2, ..Policy::default() };

@@ -11,7 +11,7 @@ fn queue(delay_us: u64, batches_max: usize) -> Queue<u8, usize> {
 }
 
 fn entry(payload: usize, rows: usize, arrived: Instant) -> Entry<usize> {
-    Entry { payload, rows, arrived, priority: Priority::Normal }
+    Entry { payload, rows, arrived, priority: Priority::Normal, is_cut: false }
 }
 
 fn up_to(rows_max: usize) -> Join {
@@ -44,6 +44,22 @@ fn nothing_goes_without_a_slot_and_little_while_others_run() {
     assert_eq!((queue.next(now, busy, |_| false), queue.due(busy)), (None, Some(now + hold)));
     queue.push(0, up_to(4), entry(1, 3, now)).expect("room");
     assert_eq!(queue.next(now, busy, |_| false).expect("full").closed, Closed::Full);
+}
+
+#[test]
+fn what_is_full_because_sizes_were_cut_says_so() {
+    let (mut queue, now) = (queue(100, 8), Instant::now());
+    let cut = |payload| Entry { is_cut: true, ..entry(payload, 1, now) };
+    queue.push(0, up_to(2), cut(0)).expect("room");
+    queue.push(0, up_to(2), cut(1)).expect("room");
+    queue.push(0, up_to(2), cut(2)).expect("room");
+    assert_eq!(queue.next(now, FREE, |_| false).expect("full").closed, Closed::Time);
+    let later = now + Duration::from_micros(100);
+    assert_eq!(queue.next(later, FREE, |_| false).expect("due").closed, Closed::Delay);
+    // Sizes were measured anew.
+    queue.push(0, up_to(2), cut(3)).expect("room");
+    queue.push(0, up_to(2), entry(4, 1, now)).expect("room");
+    assert_eq!(queue.next(now, FREE, |_| false).expect("full").closed, Closed::Full);
 }
 
 #[test]

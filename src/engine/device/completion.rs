@@ -1,6 +1,5 @@
 //! The completion thread's work: waits for the oldest submission, reads back, answers.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -51,7 +50,7 @@ fn wait(shared: &Shared, index: wgpu::SubmissionIndex) -> Result<()> {
         return Err(gpu.loss());
     }
     let hung = || gpu.hang(&format!("the device did not finish its work within {:?}", shared.hang_time));
-    if shared.hangs.load(Ordering::Acquire) {
+    if shared.faults.hangs() {
         std::thread::sleep(shared.hang_time);
         hung();
         return Err(gpu.loss());
@@ -74,5 +73,5 @@ fn read_back(shared: &Shared, job: &mut Job, slot: Arc<Slot>) -> Result<()> {
     job.tensors.clear();
     slot.read(&shared.gpu, &job.executable.program().segments[job.segment].downloads, &mut job.tensors)?;
     segment.return_slot(slot);
-    Ok(())
+    shared.faults.spoil(&mut job.tensors)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use super::adapter::Adapter;
 use super::budget::Tenancy;
 use super::completion::{Flight, complete};
 use super::executable::Executable;
+use super::faults::Faults;
 use super::gpu::{Gpu, GpuOptions};
 use super::job::{Caller, Job, SegmentOutput};
 use super::memory::Memory;
@@ -62,8 +63,7 @@ pub(super) struct Shared {
     pub(super) gpu: Gpu,
     pub(super) memory: Memory,
     pub(super) hang_time: Duration,
-    /// Fault injection: what is submitted never ends.
-    pub(super) hangs: AtomicBool,
+    pub(super) faults: Faults,
     backlog: AtomicUsize,
     /// Executables being warmed.
     warming: AtomicUsize,
@@ -156,7 +156,7 @@ impl Lane {
             gpu: Gpu::open(adapter, &how)?,
             memory: Memory::default(),
             hang_time: options.hang_time,
-            hangs: AtomicBool::new(false),
+            faults: Faults::default(),
             backlog: AtomicUsize::new(0),
             warming: AtomicUsize::new(0),
             promises: Mutex::default(),
@@ -300,9 +300,9 @@ impl Lane {
         self.shared.gpu.lose("device lost: simulated");
     }
 
-    /// Behaves from now on as if nothing that is submitted ended: fault injection.
-    pub fn simulate_hang(&self) {
-        self.shared.hangs.store(true, Ordering::Release);
+    /// What it is to pretend from now on: fault injection.
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
     }
 
     /// Runs a program of one segment and waits for it.

@@ -86,11 +86,11 @@ fn what_waits_when_a_lane_is_lost_runs_on_its_replacement() {
 fn a_lane_that_hangs_is_replaced_once_and_the_second_is_the_last() {
     let Some((engine, session)) = engine(1, Duration::from_secs(2)) else { return };
     assert!(is_right(1, &run(&session, 1).expect("it works")));
-    engine.lanes()[0].simulate_hang();
+    engine.lanes()[0].faults().hang();
     assert_eq!(run(&session, 2).expect_err("it was on the device").code(), Code::Unavailable);
     assert!(is_right(3, &run(&session, 3).expect("another device is there")));
     assert_eq!(engine.lanes_replaced(), 1);
-    engine.lanes()[0].simulate_hang();
+    engine.lanes()[0].faults().hang();
     assert_eq!(run(&session, 4).expect_err("it was on the device").code(), Code::Unavailable);
     pollster::block_on(engine.hopeless());
     assert_eq!(run(&session, 5).expect_err("nothing runs any more").code(), Code::Unavailable);
