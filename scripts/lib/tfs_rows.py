@@ -7,13 +7,13 @@ import sys
 
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from tfs import batching, calls, lifecycle, rest, tensors
+from tfs import batching, calls, lifecycle, records, rest, tensors
 from tfs.asking import Rows
 
 
 def main():
     rows = Rows()
-    for part in (tensors, calls, rest, batching, lifecycle):
+    for part in (tensors, calls, rest, batching, lifecycle, records):
         part.rows_of(sys.argv[1], rows)
     print(f"{rows.count} rows with {prediction_service_pb2_grpc.__file__}")
 

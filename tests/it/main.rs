@@ -20,6 +20,7 @@ mod parameters;
 mod recorded;
 mod reload;
 mod rest;
+mod rows;
 mod scheduling;
 mod server;
 #[cfg(unix)]
