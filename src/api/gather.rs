@@ -1,6 +1,6 @@
 //! Bytes off the network: held only as far as they have arrived, and taken from the memory budget before.
 
-use std::io::Read as _;
+use std::io::Read;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 

@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
-from tfs.asking import CODE, MODELS, configured, message, predict, refused_start, server, spec
+from tfs.asking import CODE, MODELS, message, predict, refused_start, server, spec
 
 HALF = MODELS / "half_plus_two"
 

@@ -14,7 +14,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tfs.asking import MODELS, examples, message, predict, refused_start, configured, server, spec
+from tfs.asking import MODELS, configured, examples, message, predict, refused_start, server, spec
 
 LOGGING = "logging_config { log_collector_config { filename_prefix: 'asked' } sampling_config { sampling_rate: 1 } }"
 
