@@ -46,7 +46,6 @@ fn request(name: &str, tensor: TensorProto, dims: &[i64]) -> PredictRequest {
         model_spec: Some(ModelSpec { name: "dtypes".into(), ..ModelSpec::default() }),
         inputs,
         output_filter: vec![format!("same_{name}")],
-        ..PredictRequest::default()
     }
 }
 

@@ -153,7 +153,9 @@ fn versions_may_bring_their_own() {
         let version = folder.path().join(name).join("1");
         std::fs::create_dir_all(&version).expect("writable");
         std::fs::copy(model("half_plus_two").join("1/model.onnx"), version.join("model.onnx")).expect("readable");
-        text.map(|text| std::fs::write(version.join("batching_params.pbtxt"), text).expect("writable"));
+        if let Some(text) = text {
+            std::fs::write(version.join("batching_params.pbtxt"), text).expect("writable");
+        }
         entries += &format!("config {{ name: '{name}' base_path: '{}' }}\n", folder.path().join(name).display());
     }
     let config = format!("model_config_list {{ {entries} }}");
