@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 
 use super::budget::{Budget, Ledger};
 use super::deadline::deadline;
-use super::gather::{Held, grow, inflate};
+use super::gather::{Coding, Held, grow, inflate};
 use super::in_flight::{InFlight, Place};
 use super::inference::Target;
 use super::methods::{method, right};
@@ -251,25 +251,28 @@ impl Frames {
     }
 
     async fn inflate(&self, headers: &HeaderMap, packed: BytesMut, ledger: &Arc<Ledger>) -> Result<Bytes> {
-        match headers.get("grpc-encoding").and_then(|v| v.to_str().ok()) {
-            Some("gzip") => {}
+        let coding = match headers.get("grpc-encoding").and_then(|v| v.to_str().ok()) {
+            Some("gzip") => Coding::Gzip,
+            Some("deflate") => Coding::Deflate,
             other => {
                 let name = other.unwrap_or("none");
-                return Err(Error::unimplemented(format!("message compression {name:?} is not supported, gzip is")));
+                let what = format!("message compression {name:?} is not supported, gzip and deflate are");
+                return Err(Error::unimplemented(what));
             }
-        }
+        };
         let (frames, ledger) = (self.clone(), Arc::clone(ledger));
         if packed.len() <= INFLATE_INLINE {
-            return frames.inflate_now(&packed[HEADER..], &ledger);
+            return frames.inflate_now(coding, &packed[HEADER..], &ledger);
         }
-        let inflating = tokio::task::spawn_blocking(move || frames.inflate_now(&packed[HEADER..], &ledger));
+        let inflating = tokio::task::spawn_blocking(move || frames.inflate_now(coding, &packed[HEADER..], &ledger));
         inflating.await.map_err(|e| Error::internal(format!("inflating a message failed: {e}")))?
     }
 
-    fn inflate_now(&self, packed: &[u8], ledger: &Ledger) -> Result<Bytes> {
+    fn inflate_now(&self, coding: Coding, packed: &[u8], ledger: &Ledger) -> Result<Bytes> {
         let most = HEADER + self.max_message_bytes;
-        let mut buffer = inflate(packed, BytesMut::zeroed(HEADER), most, ledger, |length| self.too_large(length))
-            .map_err(|error| if error.code() == Code::InvalidArgument { damaged(&error) } else { error })?;
+        let mut buffer =
+            inflate(coding, packed, BytesMut::zeroed(HEADER), most, ledger, |length| self.too_large(length))
+                .map_err(|error| if error.code() == Code::InvalidArgument { damaged(&error) } else { error })?;
         let length = u32::try_from(buffer.len() - HEADER).map_err(|_| self.too_large(buffer.len()))?;
         buffer[1..HEADER].copy_from_slice(&length.to_be_bytes());
         Ok(buffer.freeze())
@@ -289,7 +292,7 @@ fn damaged(error: &Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
 
     use super::*;
     use crate::api::observer::Silent;
@@ -359,13 +362,19 @@ mod tests {
     #[tokio::test]
     async fn compressed_messages_come_out_as_they_went_in() {
         let (frames, ledger) = frames(1 << 20);
-        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packer.write_all(b"hello").expect("in memory");
-        let mut headers = HeaderMap::new();
-        headers.insert("grpc-encoding", http::HeaderValue::from_static("gzip"));
-        let frame = framed(1, &packer.finish().expect("in memory"));
-        let message = gather(&frames, &ledger, &headers, frame).await.expect("it is whole");
-        assert_eq!(message, framed(0, b"hello"));
+        let (level, hello) = (flate2::Compression::fast(), b"hello".as_slice());
+        let mut codings = [("gzip", Vec::new()), ("deflate", Vec::new())];
+        flate2::bufread::GzEncoder::new(hello, level).read_to_end(&mut codings[0].1).expect("in memory");
+        flate2::bufread::ZlibEncoder::new(hello, level).read_to_end(&mut codings[1].1).expect("in memory");
+        for (name, packed) in codings {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-encoding", http::HeaderValue::from_static(name));
+            let message = gather(&frames, &ledger, &headers, framed(1, &packed)).await.expect("it is whole");
+            assert_eq!(message, framed(0, hello));
+            headers.insert("grpc-encoding", http::HeaderValue::from_static("br"));
+            let error = gather(&frames, &ledger, &headers, framed(1, &packed)).await.expect_err("another coding");
+            assert_eq!(error.code(), Code::Unimplemented);
+        }
     }
 
     #[tokio::test(start_paused = true)]

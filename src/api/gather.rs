@@ -1,6 +1,6 @@
 //! Bytes off the network: held only as far as they have arrived, and taken from the memory budget before.
 
-use std::io::Read as _;
+use std::io::Read;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -27,24 +27,36 @@ pub(super) fn grow(buffer: &mut BytesMut, more: usize, most: usize, ledger: &Led
     Ok(())
 }
 
-/// What `packed` holds by gzip, behind what is in `buffer` already. `too_large` is the error for a buffer of more than `most`
+/// How the bytes of a request are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Gzip,
+    /// In zlib's frame, as HTTP and gRPC mean it.
+    Deflate,
+}
+
+/// What `packed` holds, behind what is in `buffer` already. `too_large` is the error for a buffer of more than `most`
 /// bytes.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` for damaged bytes, `RESOURCE_EXHAUSTED` beyond the ledger.
 pub(super) fn inflate(
+    coding: Coding,
     packed: &[u8],
     mut buffer: BytesMut,
     most: usize,
     ledger: &Ledger,
     too_large: impl Fn(usize) -> Error,
 ) -> Result<BytesMut> {
-    let mut decoder = flate2::read::MultiGzDecoder::new(packed);
+    let mut decoder: Box<dyn Read + '_> = match coding {
+        Coding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(packed)),
+        Coding::Deflate => Box::new(flate2::read::ZlibDecoder::new(packed)),
+    };
     let mut chunk = [0; FIRST_BUFFER];
     loop {
         let read = decoder.read(&mut chunk);
         let read =
-            read.map_err(|e| Error::invalid_argument(format!("the gzip data of the request are damaged: {e}")))?;
+            read.map_err(|e| Error::invalid_argument(format!("the compressed data of the request are damaged: {e}")))?;
         if read == 0 {
             return Ok(buffer);
         }

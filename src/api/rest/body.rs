@@ -15,7 +15,7 @@ use http_body_util::BodyExt as _;
 use super::reply::Refusal;
 use super::work::off_the_runtime;
 use crate::api::budget::Ledger;
-use crate::api::gather::{grow, inflate};
+use crate::api::gather::{Coding, grow, inflate};
 use crate::error::{Error, Result};
 
 /// The whole of a request's body, inflated.
@@ -62,7 +62,7 @@ pub(super) async fn gather(
                     is_large.set(true);
                     too_large(length, most)
                 };
-                match inflate(&body, BytesMut::new(), most, &ledger, refuse) {
+                match inflate(Coding::Gzip, &body, BytesMut::new(), most, &ledger, refuse) {
                     Err(error) if is_large.get() => Ok(Err(Refusal::TooLarge(error))),
                     inflated => Ok(Ok(inflated?.freeze())),
                 }
