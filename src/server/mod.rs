@@ -1,6 +1,7 @@
 //! The daemon: configuration, telemetry, ports, and a life from start to drain.
 
 mod args;
+mod buckets;
 mod config;
 mod connection;
 mod connections;

@@ -9,9 +9,10 @@ use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::buckets::{refusals, rows, seconds};
 use super::series::Series;
 use super::tensorflow_metrics::TensorflowMetrics;
 use crate::api::{Budget, Call, Entrypoint, Logged};
@@ -109,23 +110,6 @@ impl Drop for Opened {
 struct LaneLabels {
     device: String,
     lane: u64,
-}
-
-/// A microsecond to about a minute.
-fn seconds() -> Histogram {
-    Histogram::new(exponential_buckets(1e-5, 2.0, 23))
-}
-
-/// 20 microseconds to a second, finest about a third of a millisecond and about five.
-fn refusals() -> Histogram {
-    let micros = [20, 50, 100, 150, 200, 250, 300, 400, 600, 1000, 1500, 2000, 3000, 4000, 5000, 7000, 10_000, 30_000];
-    let ends = micros.iter().chain(&[100_000, 300_000, 1_000_000]);
-    Histogram::new(ends.map(|micros| f64::from(*micros) / 1e6))
-}
-
-/// 1 to 1024 rows.
-fn rows() -> Histogram {
-    Histogram::new(exponential_buckets(1.0, 2.0, 11))
 }
 
 /// How names that do not exist are counted.
