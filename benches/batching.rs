@@ -57,8 +57,8 @@ fn queueing(criterion: &mut Criterion) {
                 });
                 let now = Instant::now();
                 for number in 0..waiting {
-                    let entry =
-                        Entry { payload: number, rows: 1, arrived: now, priority: Priority::Normal, is_cut: false };
+                    let priority = Priority::Normal;
+                    let entry = Entry { payload: number, rows: 1, arrived: now, priority, is_cut: false };
                     queue.push(number % 2, Join::Rows(Arc::clone(&sizes)), entry).expect("there is room");
                 }
                 let mut taken = 0;
