@@ -92,9 +92,9 @@ async fn slow_callers_are_sent_away_and_cost_others_nothing() {
     let refused =
         |port| metric(&server, &format!("coracle_connections_refused_total{{port=\"{port}\",reason=\"slow\"}}"));
     // Each is counted when its end is seen, which may be after its caller has seen it.
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(30);
     while (refused("grpc"), refused("http")) != (4, 4) {
-        assert!(std::time::Instant::now() < end, "{} and {} were counted", refused("grpc"), refused("http"));
+        assert!(Instant::now() < end, "{} and {} were counted", refused("grpc"), refused("http"));
     }
     assert_eq!(predict(&client).await, 2.5);
 }
