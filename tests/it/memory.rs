@@ -46,23 +46,23 @@ async fn what_is_reserved_for_a_model_is_kept_from_others() {
         return;
     }
     let names = ["a", "b", "c"];
-    let part = r#""per_process_gpu_memory_fraction": 0.4"#;
-    let server = serve(&names, part, &["--device_memory_bytes=80000000"]);
+    let half = r#""per_process_gpu_memory_fraction": 0.5"#;
+    let server = serve(&names, half, &["--device_memory_bytes=67108864"]);
     let client = Client::connect(&server.grpc, None).await.expect("the server answers");
     let (served, refused): (Vec<&str>, Vec<&str>) =
         names.iter().partition(|name| status(&server, name).0 == "AVAILABLE");
     assert_eq!((served.len(), refused.len()), (2, 1));
     for name in &served {
         assert_eq!(ask(&client, name).await.expect("it is served"), 2.5);
-        assert_eq!(gauge(&server, &format!("coracle_model_memory_reserved_bytes{{model=\"{name}\"}}")), 32000000.0);
+        assert_eq!(gauge(&server, &format!("coracle_model_memory_reserved_bytes{{model=\"{name}\"}}")), 33554432.0);
         let held = gauge(&server, &format!("coracle_model_memory_bytes{{model=\"{name}\"}}"));
-        assert!(held > 0.0 && held < 32000000.0, "{held}");
+        assert!(held > 0.0 && held < 33554432.0, "{held}");
     }
     let (state, message) = status(&server, refused[0]);
     assert_eq!(state, "END");
-    let expected = format!("32000000 bytes of device memory are to be reserved for model {}", refused[0]);
-    assert!(message.starts_with(&expected) && message.contains("the budget is 80000000"), "{message}");
-    assert_eq!(gauge(&server, "coracle_device_memory_limit_bytes"), 80000000.0);
+    let expected = format!("33554432 bytes of device memory are to be reserved for model {}", refused[0]);
+    assert!(message.starts_with(&expected) && message.contains("the budget is 67108864"), "{message}");
+    assert_eq!(gauge(&server, "coracle_device_memory_limit_bytes"), 67108864.0);
 }
 
 #[tokio::test]
@@ -90,8 +90,8 @@ async fn models_that_do_not_fit_together_take_turns() {
         return;
     }
     let names = ["a", "b", "c"];
-    let part = r#""per_process_gpu_memory_fraction": 0.4"#;
-    let server = serve(&names, part, &["--device_memory_bytes=80000000", "--unload_idle_models", "--ready=all"]);
+    let half = r#""per_process_gpu_memory_fraction": 0.5"#;
+    let server = serve(&names, half, &["--device_memory_bytes=67108864", "--unload_idle_models", "--ready=all"]);
     assert_eq!(server.page("/readyz").0, 200);
     let client = Client::connect(&server.grpc, None).await.expect("the server answers");
     for _ in 0..2 {

@@ -60,6 +60,7 @@ pub struct MemoryUse {
 #[derive(Debug, Default)]
 struct State {
     allocated: u64,
+    /// The next number of an account or a buffer.
     next: u64,
     books: HashMap<u64, Books>,
 }
@@ -72,7 +73,7 @@ struct Books {
     reserved: u64,
     held: u64,
     /// How often each buffer is in use, and its bytes.
-    buffers: HashMap<usize, (usize, u64)>,
+    buffers: HashMap<u64, (usize, u64)>,
 }
 
 impl Books {
@@ -91,8 +92,7 @@ impl MemoryBudget {
     /// An account that may take whatever is free.
     pub fn account(self: &Arc<Self>, name: impl Into<String>) -> Arc<Account> {
         let (mut state, name) = (self.state(), name.into());
-        let id = state.next;
-        state.next += 1;
+        let id = state.number();
         state.books.insert(id, Books { name: name.clone(), ..Books::default() });
         Arc::new(Account { budget: Arc::clone(self), id, name })
     }
@@ -119,6 +119,17 @@ impl MemoryBudget {
 }
 
 impl State {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Bytes that account `id` may take or reserve of a budget of `limit` bytes, and those that are kept for others.
+    fn free(&self, limit: u64, id: u64) -> (u64, u64) {
+        let others: u64 = self.books.iter().filter(|(other, _)| **other != id).map(|(_, b)| b.unspent()).sum();
+        (limit.saturating_sub(self.allocated).saturating_sub(others), others)
+    }
+
     /// Whether `bytes` more for account `id`, of which `shared` are allocated already, are within its cap and the budget.
     fn check(&self, limit: u64, id: u64, bytes: u64, shared: u64) -> Result<()> {
         let Some(books) = self.books.get(&id) else { return Err(Error::internal("a memory account is gone")) };
@@ -129,8 +140,7 @@ impl State {
                 books.held, books.name
             )));
         }
-        let others: u64 = self.books.iter().filter(|(other, _)| **other != id).map(|(_, b)| b.unspent()).sum();
-        let free = limit.saturating_sub(self.allocated).saturating_sub(others);
+        let (free, others) = self.free(limit, id);
         let left = books.reserved.saturating_sub(books.held.saturating_add(bytes));
         let needed = bytes.saturating_sub(shared).saturating_add(left);
         if needed > free {
@@ -158,8 +168,7 @@ impl Account {
     /// `RESOURCE_EXHAUSTED` naming the numbers when so much cannot be reserved; then nothing changes.
     pub fn bound(&self, cap: Option<u64>, reserved: u64) -> Result<()> {
         let mut state = self.budget.state();
-        let others: u64 = state.books.iter().filter(|(id, _)| **id != self.id).map(|(_, b)| b.unspent()).sum();
-        let free = self.budget.limit.saturating_sub(state.allocated).saturating_sub(others);
+        let (free, others) = state.free(self.budget.limit, self.id);
         let Some(books) = state.books.get_mut(&self.id) else { return Ok(()) };
         let needed = reserved.saturating_sub(books.held);
         if needed > free {
@@ -183,7 +192,7 @@ impl Account {
         self.budget.state().check(self.budget.limit, self.id, bytes, 0)
     }
 
-    /// Takes `bytes` for a buffer to be made.
+    /// Takes `bytes` for a buffer to be made, and counts its first use: both at once, so that no byte is in use and reserved.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` naming the numbers; then nothing is taken.
@@ -191,27 +200,33 @@ impl Account {
         let mut state = self.budget.state();
         state.check(self.budget.limit, self.id, bytes, 0)?;
         state.allocated += bytes;
-        Ok(Allocation { budget: Arc::clone(&self.budget), bytes })
+        let key = state.number();
+        self.count(&mut state, key, bytes);
+        Ok(Allocation { budget: Arc::clone(&self.budget), key, bytes })
     }
 
-    /// Counts one more use of a buffer of `bytes` bytes that is known by `key` while it lives.
+    /// Counts one more use of what was taken.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` when it is new to this account and over its cap.
-    pub(super) fn hold(&self, key: usize, bytes: u64) -> Result<()> {
+    pub(super) fn hold(&self, Allocation { key, bytes, .. }: &Allocation) -> Result<()> {
         let mut state = self.budget.state();
-        let is_new = state.books.get(&self.id).is_some_and(|books| !books.buffers.contains_key(&key));
-        if is_new {
-            state.check(self.budget.limit, self.id, bytes, bytes)?;
+        if state.books.get(&self.id).is_some_and(|books| !books.buffers.contains_key(key)) {
+            state.check(self.budget.limit, self.id, *bytes, *bytes)?;
         }
-        let Some(books) = state.books.get_mut(&self.id) else { return Ok(()) };
-        books.buffers.entry(key).or_insert((0, bytes)).0 += 1;
-        books.held += if is_new { bytes } else { 0 };
+        self.count(&mut state, *key, *bytes);
         Ok(())
     }
 
-    /// Counts one use less.
-    pub(super) fn let_go(&self, key: usize) {
+    fn count(&self, state: &mut State, key: u64, bytes: u64) {
+        let Some(books) = state.books.get_mut(&self.id) else { return };
+        let (uses, _) = books.buffers.entry(key).or_insert((0, bytes));
+        books.held += if *uses == 0 { bytes } else { 0 };
+        *uses += 1;
+    }
+
+    /// Counts one use less, after what it was of may have been given back.
+    pub(super) fn let_go(&self, key: u64) {
         let mut state = self.budget.state();
         let Some(books) = state.books.get_mut(&self.id) else { return };
         let Some((uses, bytes)) = books.buffers.get_mut(&key) else { return };
@@ -259,6 +274,8 @@ impl Tenancy {
 #[derive(Debug)]
 pub(super) struct Allocation {
     budget: Arc<MemoryBudget>,
+    /// What accounts know it by.
+    pub(super) key: u64,
     bytes: u64,
 }
 
@@ -307,21 +324,21 @@ mod tests {
         assert!(refused(b.take(31)).contains("70 are reserved for other models"));
         let rest = b.take(30).expect("what is not reserved");
         let own = a.take(50).expect("its reserve");
-        a.hold(1, 50).expect("it was taken");
+        assert!(refused(b.take(1)).contains("0 are free"), "what is taken of a reserve is not reserved any more");
         assert_eq!(
             refused(a.take(21)),
             "21 more bytes of device memory are needed, 50 of the 70 that model a may have are in use (its \
              per_process_gpu_memory_fraction)"
         );
         // Held twice, counted once; what others have allocated counts against the cap too.
-        a.hold(1, 50).expect("known");
-        a.hold(2, 20).expect("within the cap");
-        assert!(refused(a.hold(3, 1)).contains("70 of the 70"));
-        a.let_go(1);
+        a.hold(&own).expect("known");
+        let more = a.take(20).expect("within the cap");
+        assert!(refused(a.hold(&rest)).contains("70 of the 70"));
+        a.let_go(own.key);
         assert_eq!(budget.in_use().accounts[0].held, 70);
-        a.let_go(1);
+        a.let_go(own.key);
         assert_eq!(budget.in_use().accounts[0].held, 20);
-        drop((own, rest, a));
+        drop((own, rest, more, a));
         assert_eq!(budget.in_use().accounts.len(), 1);
         b.bound(None, 0).expect("no cap");
         drop(b.take(100).expect("the reserve went with its account"));

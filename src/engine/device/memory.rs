@@ -20,7 +20,7 @@ use crate::tensor::{DType, Tensor};
 pub(super) struct Held {
     pub(super) raw: wgpu::Buffer,
     counter: Arc<AtomicU64>,
-    _allocation: Allocation,
+    allocation: Allocation,
 }
 
 impl Drop for Held {
@@ -33,19 +33,24 @@ impl Drop for Held {
 #[derive(Debug)]
 pub(super) struct Share {
     held: Arc<Held>,
+    /// Ends after what it is of: in between bytes would be in use and reserved.
+    _use: Use,
+}
+
+/// A use that an account counts; it ends when dropped.
+#[derive(Debug)]
+struct Use {
     account: Arc<Account>,
+    key: u64,
 }
 
 impl Share {
-    fn new(held: Arc<Held>, account: &Arc<Account>) -> Result<Self> {
-        account.hold(key(&held), held.raw.size())?;
-        Ok(Self { held, account: Arc::clone(account) })
+    /// One more use.
+    fn of(held: Arc<Held>, account: &Arc<Account>) -> Result<Self> {
+        account.hold(&held.allocation)?;
+        let key = held.allocation.key;
+        Ok(Self { held, _use: Use { account: Arc::clone(account), key } })
     }
-}
-
-/// What a buffer is known by while it lives.
-fn key(held: &Arc<Held>) -> usize {
-    Arc::as_ptr(held) as usize
 }
 
 impl Deref for Share {
@@ -56,9 +61,9 @@ impl Deref for Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Use {
     fn drop(&mut self) {
-        self.account.let_go(key(&self.held));
+        self.account.let_go(self.key);
     }
 }
 
@@ -91,9 +96,11 @@ impl Memory {
     ) -> Result<Share> {
         let bytes = rounded(bytes);
         let allocation = account.take(bytes).map_err(|e| e.at(what))?;
+        let first = Use { account: Arc::clone(account), key: allocation.key };
         let raw = gpu.buffer(what, bytes, usage)?;
         self.bytes.fetch_add(raw.size(), Ordering::Relaxed);
-        Share::new(Arc::new(Held { raw, counter: Arc::clone(&self.bytes), _allocation: allocation }), account)
+        let held = Arc::new(Held { raw, counter: Arc::clone(&self.bytes), allocation });
+        Ok(Share { held, _use: first })
     }
 
     /// The device's copy of `tensor`, laid out by `form`, uploaded if no live executable holds it.
@@ -108,7 +115,7 @@ impl Memory {
         let key = weight_key(tensor, storage, form);
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = weights.get(&key).and_then(Weak::upgrade) {
-            return Share::new(held, account);
+            return Share::of(held, account);
         }
         let mut scratch = Vec::new();
         let formed = form.map(|form| form.apply(tensor)).transpose()?;
@@ -140,7 +147,7 @@ impl Memory {
         let share = |(index, bytes): (usize, &u64)| {
             let there = arena.get(index).and_then(Weak::upgrade).filter(|held| held.raw.size() >= *bytes);
             if let Some(held) = there {
-                return Share::new(held, account);
+                return Share::of(held, account);
             }
             let share = self.allocate(gpu, account, "activations", *bytes, SCRATCH)?;
             let place = Arc::downgrade(&share.held);
