@@ -19,6 +19,8 @@ const MAX_HUNG: usize = 2;
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
 /// How often those who wait for a lane are told to look at the clock.
 const TICK: Duration = Duration::from_millis(100);
+/// How long the keeper is waited for at the end: it may be trying a device that hangs.
+const KEEPER_STOP_MAX: Duration = Duration::from_secs(5);
 /// How long work without a deadline waits for a lane where none works.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -83,7 +85,7 @@ impl Lanes {
         });
         let kept = Arc::clone(&lanes);
         let thread = std::thread::Builder::new().name("lane-keeper".into()).spawn(move || kept.keep(&rung))?;
-        Ok((Arc::clone(&lanes), Keeper { lanes, thread: Some(thread) }))
+        Ok((Arc::clone(&lanes), Keeper { lanes, thread }))
     }
 
     /// How many there are.
@@ -143,6 +145,9 @@ impl Lanes {
     /// # Errors
     /// `DEADLINE_EXCEEDED` at `deadline`; without one `UNAVAILABLE` after half a minute, or when there is no hope.
     pub(super) async fn wait_for<T>(&self, deadline: Option<Instant>, find: impl Fn() -> Option<T>) -> Result<T> {
+        if let Some(found) = find() {
+            return Ok(found);
+        }
         let mut changes = self.changed.subscribe();
         let lost = |what| Error::unavailable(format!("every lane has lost its device, {what}"));
         let last = deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
@@ -250,7 +255,7 @@ impl Lanes {
 #[derive(Debug)]
 pub(super) struct Keeper {
     lanes: Arc<Lanes>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl Drop for Keeper {
@@ -258,8 +263,9 @@ impl Drop for Keeper {
         self.lanes.closed.store(true, Ordering::Release);
         // The keeper listens until it is told so.
         let _ = self.lanes.bell.send(());
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
+        let end = Instant::now() + KEEPER_STOP_MAX;
+        while !self.thread.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
         }
         let ended = std::mem::take(&mut *self.lanes.current.write().unwrap_or_else(PoisonError::into_inner));
         self.lanes.say_changed();

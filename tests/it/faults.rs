@@ -1,12 +1,12 @@
 //! Devices that are lost, hang, or compute wrong under requests.
 
-use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use coracle::api::Client;
 use coracle::error::Code;
 
 use crate::calls::{batch, digits, join_all};
+use crate::http::ask;
 use crate::server::{Server, has_adapter};
 
 /// Callers at once.
@@ -15,38 +15,22 @@ const CALLERS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn inject(server: &Server, fault: &str) {
-    let mut stream = std::net::TcpStream::connect(&server.http).expect("the HTTP port answers");
-    let head = format!(
-        "POST /faults/lanes/0/{fault} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).expect("writable");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("an answer");
-    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-}
-
-/// The number that a metric has, its labels in the name; 0 where it is not there.
-fn counted(server: &Server, name: &str) -> f64 {
-    let (_, text) = server.page("/metrics");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.map_or(0.0, |number| number.parse().expect("a number"))
+    assert_eq!(ask(&server.http, "POST", &format!("/faults/lanes/0/{fault}"), &[], b"").code, 200);
 }
 
 /// Waits until so many answers were checked with this outcome.
 async fn wait_for_checks(server: &Server, outcome: &str, count: f64) {
     let name = format!("coracle_checked_total{{model=\"digits\",version=\"1\",outcome=\"{outcome}\"}}");
     let since = Instant::now();
-    while counted(server, &name) < count {
-        assert!(since.elapsed() < PATIENCE, "{outcome}: {} of {count}: {}", counted(server, &name), server.log());
+    while server.metric(&name) < Some(count) {
+        assert!(
+            since.elapsed() < PATIENCE,
+            "{outcome}: {} of {count}: {}",
+            server.metric(&name).unwrap_or(0.0),
+            server.log()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// The number that a metric without labels has.
-fn metric(server: &Server, name: &str) -> f64 {
-    let (_, text) = server.page("/metrics");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +72,7 @@ async fn lost_devices_cost_those_on_them_a_retry_and_nobody_else_anything() {
         for loss in 1..=losses {
             inject(&server, "lose");
             let since = Instant::now();
-            while metric(&server, "coracle_lanes_replaced") < loss as f64 {
+            while server.metric("coracle_lanes_replaced") < Some(loss as f64) {
                 assert!(since.elapsed() < PATIENCE, "loss {loss} was not mended");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -103,16 +87,16 @@ async fn the_second_device_that_hangs_ends_the_process_for_its_supervisor() {
     if !has_adapter() {
         return;
     }
-    let mut server = Server::start(&["digits"], &["--fault_injection", "--lane_hang_ms=3000"]);
+    let mut server = Server::start(&["digits"], &["--fault_injection", "--lane_hang_ms=6000"]);
     let (images, _) = digits();
     let inputs = batch(&images[..1]);
     let client = Client::connect(&server.grpc, None).await.expect("the server answers");
-    let ask = async || client.predict("digits", "", &inputs, &[]).await;
+    let call = async || client.predict("digits", "", &inputs, &[]).await;
     inject(&server, "hang");
-    assert_eq!(ask().await.expect_err("it hangs").code(), Code::Unavailable);
-    ask().await.expect("another device is there");
+    assert_eq!(call().await.expect_err("it hangs").code(), Code::Unavailable);
+    call().await.expect("another device is there");
     inject(&server, "hang");
-    assert_eq!(ask().await.expect_err("it hangs again").code(), Code::Unavailable);
+    assert_eq!(call().await.expect_err("it hangs again").code(), Code::Unavailable);
     assert_eq!(server.wait().code(), Some(70));
 }
 
@@ -125,15 +109,15 @@ async fn a_device_that_computes_wrong_is_found() {
     let (images, _) = digits();
     let inputs = batch(&images[..3]);
     let client = Client::connect(&server.grpc, None).await.expect("the server answers");
-    let ask = async || {
+    let call = async || {
         let reply = client.predict("digits", "", &inputs, &[]).await.expect("an answer");
         reply.outputs[0].1.values::<f32>().expect("f32").into_owned()
     };
-    let right = ask().await;
+    let right = call().await;
     wait_for_checks(&server, "agreed", 1.0).await;
     assert!(!server.log().contains("ERROR"), "{}", server.log());
     inject(&server, "corrupt");
-    assert_ne!(ask().await, right, "the fault is there");
+    assert_ne!(call().await, right, "the fault is there");
     wait_for_checks(&server, "disagreed", 1.0).await;
     let told = server.log();
     let alarm = told.lines().find(|line| line.contains("ERROR")).unwrap_or_else(|| panic!("no alarm: {told}"));
@@ -145,11 +129,11 @@ async fn a_device_that_computes_wrong_is_found() {
     assert_eq!(server.page("/readyz").0, 200);
     inject(&server, "lose");
     let since = Instant::now();
-    while metric(&server, "coracle_lanes_replaced") < 1.0 {
+    while server.metric("coracle_lanes_replaced") < Some(1.0) {
         assert!(since.elapsed() < PATIENCE, "the lane was not replaced");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let off = ask().await.iter().zip(&right).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let off = call().await.iter().zip(&right).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(off < 1e-5, "{off} off");
     wait_for_checks(&server, "agreed", 2.0).await;
     assert!(!told.contains("was not checked"), "{told}");

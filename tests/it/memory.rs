@@ -34,12 +34,6 @@ fn status(server: &Server, name: &str) -> (String, String) {
     (part(&version["state"]), part(&version["status"]["error_message"]))
 }
 
-fn gauge(server: &Server, start: &str) -> f64 {
-    let (_, metrics) = server.page("/metrics");
-    let line = metrics.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {metrics}"));
-    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
-}
-
 #[tokio::test]
 async fn what_is_reserved_for_a_model_is_kept_from_others() {
     if !has_adapter() {
@@ -54,15 +48,18 @@ async fn what_is_reserved_for_a_model_is_kept_from_others() {
     assert_eq!((served.len(), refused.len()), (2, 1));
     for name in &served {
         assert_eq!(ask(&client, name).await.expect("it is served"), 2.5);
-        assert_eq!(gauge(&server, &format!("coracle_model_memory_reserved_bytes{{model=\"{name}\"}}")), 33554432.0);
-        let held = gauge(&server, &format!("coracle_model_memory_bytes{{model=\"{name}\"}}"));
+        assert_eq!(
+            server.metric(&format!("coracle_model_memory_reserved_bytes{{model=\"{name}\"}}")),
+            Some(33554432.0)
+        );
+        let held = server.metric(&format!("coracle_model_memory_bytes{{model=\"{name}\"}}")).expect("it is told");
         assert!(held > 0.0 && held < 33554432.0, "{held}");
     }
     let (state, message) = status(&server, refused[0]);
     assert_eq!(state, "END");
     let expected = format!("33554432 bytes of device memory are to be reserved for model {}", refused[0]);
     assert!(message.starts_with(&expected) && message.contains("the budget is 67108864"), "{message}");
-    assert_eq!(gauge(&server, "coracle_device_memory_limit_bytes"), 67108864.0);
+    assert_eq!(server.metric("coracle_device_memory_limit_bytes"), Some(67108864.0));
 }
 
 #[tokio::test]

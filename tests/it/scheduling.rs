@@ -67,13 +67,6 @@ fn hint(status: &Status) -> Duration {
     told
 }
 
-/// The value of a sample.
-fn sample(server: &Server, start: &str) -> f64 {
-    let (_, metrics) = server.page("/metrics");
-    let line = metrics.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {metrics}"));
-    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_would_come_too_late_is_refused_with_a_hint() {
     if !has_adapter() {
@@ -84,8 +77,10 @@ async fn what_would_come_too_late_is_refused_with_a_hint() {
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.message().contains("digits") && status.message().contains("latency_target_ms (1)"), "{status:?}");
     assert!(hint(&status) > Duration::ZERO);
-    assert!(sample(&server, "coracle_dropped_total{model=\"digits\",version=\"1\",reason=\"latency_target\"}") >= 1.0);
-    assert!(sample(&server, "coracle_refusal_latency_seconds_count{entrypoint=\"GRPC\"}") >= 1.0);
+    assert!(
+        server.metric("coracle_dropped_total{model=\"digits\",version=\"1\",reason=\"latency_target\"}") >= Some(1.0)
+    );
+    assert!(server.metric("coracle_refusal_latency_seconds_count{entrypoint=\"GRPC\"}") >= Some(1.0));
     let (_, report) = server.page("/v1/models/digits/batching");
     let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
     assert!(report["dropped"]["latency_target"].as_u64().expect("a number") >= 1, "{report}");
@@ -107,7 +102,7 @@ async fn a_full_queue_is_unavailable_with_a_hint() {
     let text = "The batch scheduling queue to which this task was submitted is full; currently ";
     assert!(status.message().starts_with(text), "{status:?}");
     assert!(hint(&status) > Duration::ZERO);
-    assert!(sample(&server, "coracle_dropped_total{model=\"digits\",version=\"1\",reason=\"queue_full\"}") >= 1.0);
+    assert!(server.metric("coracle_dropped_total{model=\"digits\",version=\"1\",reason=\"queue_full\"}") >= Some(1.0));
 }
 
 #[test]
@@ -132,7 +127,7 @@ fn a_body_that_comes_in_vain_is_not_waited_for() {
     };
     assert!(answer.contains("half_plus_two") && answer.contains("its deadline is in 0 ms"), "{answer}");
     assert!(answer.to_lowercase().contains("\r\nretry-after: 1\r\n"), "{answer}");
-    assert!(sample(&server, "coracle_refusal_latency_seconds_count{entrypoint=\"REST\"}") >= 1.0);
+    assert!(server.metric("coracle_refusal_latency_seconds_count{entrypoint=\"REST\"}") >= Some(1.0));
 }
 
 #[tokio::test]

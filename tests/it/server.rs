@@ -113,6 +113,13 @@ impl Server {
         self.process.wait().expect("it can be waited for")
     }
 
+    /// The number of a metric, whose labels stand in the name; `None` where it is not there.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.page("/metrics");
+        let number = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        Some(number.parse().expect("a number"))
+    }
+
     /// The status code and body of an HTTP page.
     pub(crate) fn page(&self, path: &str) -> (u16, String) {
         use std::io::Write as _;
