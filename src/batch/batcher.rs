@@ -13,10 +13,10 @@ use super::merge::Rows;
 use super::parameters::Parameters;
 use super::policy::Policy;
 use super::prices::Prices;
-use super::queue::{Bounds, Entry, Join, Queue};
+use super::queue::{Bounds, Entry, Join, Queue, Slots};
 use super::report::{Dropped, Observer, Waiting};
 use super::shares::Due;
-use super::task::Task;
+use super::task::{Awaits, Task};
 use super::turns::{Flow, Now, Turns};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -35,6 +35,7 @@ pub(super) struct Held {
     /// As the task last saw them.
     pub(super) in_flight: usize,
     pub(super) hold: Duration,
+    pub(super) awaits: Awaits,
     /// The largest size of the latest request, where sizes were cut.
     cut_to: Option<usize>,
 }
@@ -99,6 +100,7 @@ impl Batcher {
             closed: false,
             in_flight: 0,
             hold: Duration::ZERO,
+            awaits: Awaits::Time(None),
             cut_to: None,
         };
         let shared = Arc::new(Shared { held: Mutex::new(held), changed: Arc::default() });
@@ -137,8 +139,9 @@ impl Batcher {
         let sent_rows = Rows::all(&request.inputs).count.max(1);
         let (job, answer) = Job::new(request, rows, now);
         let job = Arc::new(job);
-        self.enqueue(join, Entry { payload: Arc::clone(&job), rows, arrived: now, priority, is_cut: false })?;
-        self.shared.changed.notify_one();
+        if self.enqueue(join, Entry { payload: Arc::clone(&job), rows, arrived: now, priority, is_cut: false })? {
+            self.shared.changed.notify_one();
+        }
         self.observer.queued(sent_rows);
         Ok(Pending { job, answer, deadline })
     }
@@ -198,7 +201,8 @@ impl Batcher {
         })
     }
 
-    fn enqueue(&self, join: Join, mut entry: Entry<SharedJob>) -> Result<()> {
+    /// Whether the task must know of it.
+    fn enqueue(&self, join: Join, mut entry: Entry<SharedJob>) -> Result<bool> {
         let (now, key) = (entry.arrived, entry.payload.key.clone());
         let mut held = self.shared.lock();
         if held.closed {
@@ -219,7 +223,13 @@ impl Batcher {
             }
         }
         self.flow.queue(held.queued());
-        Ok(())
+        Ok(match held.awaits {
+            Awaits::Time(before) => {
+                let slots = Slots { busy: held.in_flight, all: self.slots, hold: held.hold };
+                held.queue.due(slots).is_some_and(|due| before.is_none_or(|before| due < before))
+            }
+            Awaits::Turn(wished) => held.queue.priority().is_some_and(|priority| priority > wished),
+        })
     }
 
     /// `join` without the sizes that take longer than a batch may.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::Future;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -19,7 +19,21 @@ pub trait Clock: Send + Sync + 'static {
 /// The machine's monotonic clock. Its timers are exact to some tens of microseconds, where the runtime's own count
 /// whole milliseconds: one thread holds them all and sleeps until the next is due.
 pub struct SystemClock {
-    timers: Sender<Timer>,
+    timers: Arc<Timers>,
+}
+
+/// What the clock and its thread share.
+#[derive(Default)]
+struct Timers {
+    held: Mutex<Held>,
+    /// Told of timers that are due before all others, and of the end.
+    sooner: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    waiting: BinaryHeap<Reverse<Timer>>,
+    closed: bool,
 }
 
 /// Something waiting for a time.
@@ -34,8 +48,9 @@ impl SystemClock {
     /// # Errors
     /// When the system gives no thread.
     pub fn start() -> std::io::Result<Self> {
-        let (timers, waiting) = channel();
-        std::thread::Builder::new().name("batch-timer".into()).spawn(move || keep(&waiting))?;
+        let timers = Arc::<Timers>::default();
+        let kept = Arc::clone(&timers);
+        std::thread::Builder::new().name("batch-timer".into()).spawn(move || kept.keep())?;
         Ok(Self { timers })
     }
 }
@@ -47,34 +62,54 @@ impl Clock for SystemClock {
 
     fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send {
         let (due, wake) = oneshot::channel();
-        // The thread lives as long as this sender, so the send cannot fail; were it to, the sleep would end at once.
-        let _ = self.timers.send(Timer { at, due });
+        self.timers.add(Timer { at, due });
         async move {
+            // The thread lives as long as the clock; were it to end, so would the sleep.
             let _ = wake.await;
         }
     }
 }
 
-/// Wakes each timer when it is due, until the clock is dropped. Holds no more timers than there are sleepers: those whose
-/// sleeper has gone are dropped when due.
-fn keep(waiting: &Receiver<Timer>) {
-    let mut timers = BinaryHeap::new();
-    loop {
-        let now = Instant::now();
-        while timers.peek().is_some_and(|Reverse(timer): &Reverse<Timer>| timer.at <= now || timer.due.is_closed()) {
-            if let Some(Reverse(timer)) = timers.pop() {
-                // A sleeper that stopped waiting is not an error.
-                let _ = timer.due.send(());
-            }
+impl Drop for SystemClock {
+    fn drop(&mut self) {
+        self.timers.lock().closed = true;
+        self.timers.sooner.notify_one();
+    }
+}
+
+impl Timers {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread is woken only if it would sleep too long.
+    fn add(&self, timer: Timer) {
+        let mut held = self.lock();
+        let is_next = held.waiting.peek().is_none_or(|Reverse(next)| timer.at < next.at);
+        held.waiting.push(Reverse(timer));
+        drop(held);
+        if is_next {
+            self.sooner.notify_one();
         }
-        let next = match timers.peek() {
-            Some(Reverse(timer)) => waiting.recv_timeout(timer.at.saturating_duration_since(now)),
-            None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match next {
-            Ok(timer) => timers.push(Reverse(timer)),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+    }
+
+    /// Wakes each timer when it is due, until the clock is dropped. Holds no more timers than there are sleepers: those whose
+    /// sleeper has gone are dropped when due.
+    fn keep(&self) {
+        let mut held = self.lock();
+        while !held.closed {
+            let now = Instant::now();
+            while held.waiting.peek().is_some_and(|Reverse(timer)| timer.at <= now || timer.due.is_closed()) {
+                if let Some(Reverse(timer)) = held.waiting.pop() {
+                    // A sleeper that stopped waiting is not an error.
+                    let _ = timer.due.send(());
+                }
+            }
+            let wait = held.waiting.peek().map(|Reverse(next)| next.at.saturating_duration_since(now));
+            held = match wait {
+                Some(wait) => self.sooner.wait_timeout(held, wait).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.sooner.wait(held).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 }

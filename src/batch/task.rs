@@ -18,6 +18,15 @@ use crate::tensor::Tensor;
 /// Longest that a batch waits for company only because others are in flight.
 const HOLD_MAX: Duration = Duration::from_millis(2);
 
+/// What the task waits for, besides batches that land and a turn that it has wished for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Awaits {
+    /// The time at which the next batch may go; `None`: none may for now.
+    Time(Option<Instant>),
+    /// A turn, wished for with the priority of the most urgent request.
+    Turn(Priority),
+}
+
 /// Forms batches as turns at the device come.
 pub(super) struct Task<R, C> {
     pub(super) shared: Arc<Shared>,
@@ -49,6 +58,8 @@ where
     C: Clock,
 {
     pub(super) async fn work(mut self) {
+        let clock = Arc::clone(&self.clock);
+        let mut alarm = None;
         loop {
             // Whatever woke the task: those that have landed do not count as in flight.
             while let Some(landed) = self.flights.try_join_next() {
@@ -58,15 +69,19 @@ where
             if finished && self.flights.is_empty() {
                 return;
             }
-            let wake = async {
-                match due {
-                    Some(at) => self.clock.sleep_until(at).await,
+            // One that rings too soon costs less than another for each request.
+            if let Some(at) = due.filter(|due| alarm.as_ref().is_none_or(|(at, _)| at > due)) {
+                alarm = Some((at, Box::pin(clock.sleep_until(at))));
+            }
+            let rings = async {
+                match &mut alarm {
+                    Some((_, ringing)) => ringing.await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = self.shared.changed.notified() => {}
-                () = wake => {}
+                () = rings => alarm = None,
                 Some(landed) = self.flights.join_next() => {
                     // A run that panicked has told its callers.
                     landed.into_iter().for_each(|landed| self.note(&landed));
@@ -97,11 +112,15 @@ where
             let due = held.queue.due(slots);
             if due.is_none_or(|due| due > now) {
                 self.flow.withdraw();
+                held.awaits = Awaits::Time(due);
                 return (due, held.closed && held.queue.is_empty());
             }
-            let priority = held.queue.priority().unwrap_or_default().of_model(self.model_priority);
+            let priority = held.queue.priority().unwrap_or_default();
             // Without a turn the task is woken when there is one.
-            let Some(turn) = self.flow.take(priority) else { return (None, false) };
+            let Some(turn) = self.flow.take(priority.of_model(self.model_priority)) else {
+                held.awaits = Awaits::Turn(priority);
+                return (None, false);
+            };
             let batch = held.queue.next(now, slots, |job| is_dead(job, now, &*self.observer));
             self.flow.queue(held.queued());
             let Some(batch) = batch else { continue };
