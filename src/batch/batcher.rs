@@ -100,7 +100,7 @@ impl Batcher {
             closed: false,
             in_flight: 0,
             hold: Duration::ZERO,
-            awaits: Awaits::Time(None),
+            awaits: Awaits::Request,
             cut_to: None,
         };
         let shared = Arc::new(Shared { held: Mutex::new(held), changed: Arc::default() });
@@ -224,9 +224,10 @@ impl Batcher {
         }
         self.flow.queue(held.queued());
         Ok(match held.awaits {
+            Awaits::Request => true,
             Awaits::Time(before) => {
                 let slots = Slots { busy: held.in_flight, all: self.slots, hold: held.hold };
-                held.queue.due(slots).is_some_and(|due| before.is_none_or(|before| due < before))
+                held.queue.due(slots).is_some_and(|due| due < before)
             }
             Awaits::Turn(wished) => held.queue.priority().is_some_and(|priority| priority > wished),
         })

@@ -21,8 +21,10 @@ const HOLD_MAX: Duration = Duration::from_millis(2);
 /// What the task waits for, besides batches that land and a turn that it has wished for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Awaits {
-    /// The time at which the next batch may go; `None`: none may for now.
-    Time(Option<Instant>),
+    /// A request.
+    Request,
+    /// The time at which the next batch may go.
+    Time(Instant),
     /// A turn, wished for with the priority of the most urgent request.
     Turn(Priority),
 }
@@ -109,18 +111,26 @@ where
             let slots = Slots { busy: self.flights.len(), all: self.slots, hold };
             let now = self.clock.now();
             (held.in_flight, held.hold) = (slots.busy, hold);
+            let Some(priority) = held.queue.priority() else {
+                self.flow.withdraw();
+                held.awaits = Awaits::Request;
+                return (None, held.closed);
+            };
             let due = held.queue.due(slots);
-            if due.is_none_or(|due| due > now) {
+            if let Some(due) = due.filter(|due| *due > now) {
                 self.flow.withdraw();
                 held.awaits = Awaits::Time(due);
-                return (due, held.closed && held.queue.is_empty());
+                return (Some(due), false);
             }
-            let priority = held.queue.priority().unwrap_or_default();
-            // Without a turn the task is woken when there is one.
-            let Some(turn) = self.flow.take(priority.of_model(self.model_priority)) else {
-                held.awaits = Awaits::Turn(priority);
+            held.awaits = Awaits::Turn(priority);
+            let priority = priority.of_model(self.model_priority);
+            if due.is_none() {
+                // The turn of the first that lands is for those who wish for one by then.
+                self.flow.wish(priority);
                 return (None, false);
-            };
+            }
+            // Without a turn the task is woken when there is one.
+            let Some(turn) = self.flow.take(priority) else { return (None, false) };
             let batch = held.queue.next(now, slots, |job| is_dead(job, now, &*self.observer));
             self.flow.queue(held.queued());
             let Some(batch) = batch else { continue };

@@ -87,6 +87,12 @@ impl Flow {
         Some(Turn { flow: Arc::clone(self), state: State::Given })
     }
 
+    /// As [`Flow::take`] for later: it has more to run, but no turn more to have at the same time.
+    pub(super) fn wish(&self, priority: Priority) {
+        let now = (self.now)();
+        self.turns.lock().shares.wish(self.number, priority, now);
+    }
+
     /// There is nothing to run: turns that were given go to others.
     pub(super) fn withdraw(&self) {
         let mut held = self.turns.lock();

@@ -267,31 +267,33 @@ fn requests_end_with_the_runtime() {
     assert_eq!(pollster::block_on(pending.answer()).expect_err("nobody ran it").code(), Code::Unavailable);
 }
 
-/// A device that works off batches in order, one at a time, 10 ms a row.
+/// A device that works off batches in order, one at a time, all rows equally long.
 #[derive(Clone)]
 struct Device {
     turns: Arc<Turns>,
     lane: Arc<tokio::sync::Mutex<()>>,
+    row: Duration,
 }
 
 impl Device {
+    /// One that takes 10 ms a row.
     fn new(in_flight: usize) -> Self {
-        Self { turns: Turns::new(1, in_flight), lane: Arc::default() }
+        Self { turns: Turns::new(1, in_flight), lane: Arc::default(), row: RUN }
     }
 
     /// A batcher on it, under a policy of its own.
     fn serve(&self, policy: Policy, parameters: Parameters) -> (Batcher, Arc<Seen>) {
         let seen = Arc::new(Seen::default());
-        let (turns, lane) = (Arc::clone(&self.turns), Arc::clone(&self.lane));
+        let (turns, lane, row) = (Arc::clone(&self.turns), Arc::clone(&self.lane), self.row);
         let setting = Setting { policy, turns, ..setting(parameters, 1, &seen) };
         let batcher = Batcher::start(setting, move |inputs, order| {
             let lane = Arc::clone(&lane);
             async move {
                 let _lane = lane.lock().await;
                 let rows = u32::try_from(inputs[0].shape()[0]).expect("a few");
-                tokio::time::sleep(RUN * rows).await;
-                assert!(order.expected.is_zero() || order.expected >= RUN);
-                Ok(Ran { outputs: inputs, device: RUN * rows, lane: 0 })
+                tokio::time::sleep(row * rows).await;
+                assert!(order.expected.is_zero() || order.expected >= row);
+                Ok(Ran { outputs: inputs, device: row * rows, lane: 0 })
             }
         });
         (batcher, seen)
@@ -410,4 +412,27 @@ async fn a_model_that_is_unloaded_leaves_its_turns() {
     drop((waiting, gone));
     running.answer().await.expect("an answer");
     stays.submit(numbers(&[3.0])).expect("room").answer().await.expect("the turn is free");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_with_more_to_run_than_turns_keeps_its_place() {
+    let row = Duration::from_millis(1);
+    let device = Device { row, ..Device::new(2) };
+    let (slow, _) = device.serve(Policy::default(), Parameters::default());
+    let (fast, _) = device.serve(Policy::default(), Parameters::default());
+    let large = || Request { join: Join::Alone, ..numbers(&[1.0; 100]) };
+    measure(&fast).await;
+    slow.submit(large()).expect("room").answer().await.expect("an answer");
+    let slow: Vec<_> = (0..3).map(|_| slow.submit(large()).expect("room")).collect();
+    tokio::time::sleep(row).await;
+    let start = tokio::time::Instant::now();
+    let fast: Vec<_> = (0..10).map(|_| fast.submit(numbers(&[1.0; 4])).expect("room")).collect();
+    for pending in fast {
+        pending.answer().await.expect("an answer");
+    }
+    // The rest of a batch of 100 rows, then all ten of 4: they are due as much device time as it took.
+    assert!(start.elapsed() <= row * 145, "{:?}", start.elapsed());
+    for pending in slow {
+        pending.answer().await.expect("an answer");
+    }
 }
