@@ -155,11 +155,12 @@ impl Shares {
         Some(number)
     }
 
-    /// Whether a flow may have no more turns than it has. One with long batches has no more than the lanes work on while there is
-    /// company: whoever comes then waits for one of its batches, not for two.
+    /// Whether a flow may have no more turns than it has. One with long batches leaves a lane free while there is company, or
+    /// where there is one lane has one turn: whoever comes then waits for nothing, or for one of its batches and not for two.
     fn is_held_back(&self, flow: &Flow, now: Instant) -> bool {
+        let turns_max = self.lanes.saturating_sub(1).max(1);
         let mut others = self.flows.values().filter(|other| !std::ptr::eq(*other, flow));
-        flow.last >= LONG && flow.turns() >= self.lanes && others.any(|other| other.is_company(now))
+        flow.last >= LONG && flow.turns() >= turns_max && others.any(|other| other.is_company(now))
     }
 
     /// Uses a turn that was given, for a batch that is expected to take so long; gives the turn's number.

@@ -158,6 +158,22 @@ fn long_batches_leave_room_for_company() {
 }
 
 #[test]
+fn of_several_lanes_long_batches_leave_one_to_company() {
+    for (lanes, turns) in [(1, 1), (2, 1), (3, 2)] {
+        let (mut shares, now) = (Shares::new(lanes, 2), Instant::now());
+        let (big, small) = (shares.join(due(1.0)), shares.join(due(1.0)));
+        shares.wish(big, Priority::Normal, now);
+        assert_eq!(shares.give(now), Some(big));
+        let turn = shares.begin(big, millis(100), now);
+        shares.end(big, turn, None, now);
+        shares.wish(small, Priority::Normal, now);
+        shares.withdraw(small);
+        let given = std::iter::from_fn(|| shares.give(now).map(|flow| shares.begin(flow, millis(100), now)));
+        assert_eq!(given.count(), turns, "{lanes} lanes");
+    }
+}
+
+#[test]
 fn turns_that_are_not_used_are_free_again() {
     let (mut shares, now) = (Shares::new(1, 1), Instant::now());
     let (a, b) = (shares.join(due(1.0)), shares.join(due(1.0)));
