@@ -60,8 +60,9 @@ fn gcd(a: usize, b: usize) -> usize {
 /// Every phase that has output pixels.
 pub(super) fn phases(g: &Geometry) -> Result<Vec<Phase>> {
     let mut phases = Vec::new();
-    for index in 0..g.stride.iter().product() {
-        let [_, y, x] = g.stride;
+    // Those behind the last output pixel have none, however large the stride.
+    let [z, y, x] = [0, 1, 2].map(|axis| g.stride[axis].min(g.output[axis]));
+    for index in 0..z.saturating_mul(y).saturating_mul(x) {
         let phase = [index / (x * y), index / x % y, index % x];
         let axes = [0, 1, 2].map(|axis| Axis::new(g, axis, phase[axis]));
         if axes.iter().all(|a| a.outputs > 0) {
@@ -114,6 +115,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn strides_beyond_the_output_have_no_phases_there() {
+        let mut g = Geometry::unit();
+        (g.output, g.stride) = ([1, 2, 3], [1 << 20; 3]);
+        assert_eq!(phases(&g).expect("small numbers").len(), 6);
+    }
 
     proptest! {
         #[test]

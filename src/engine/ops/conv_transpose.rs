@@ -15,6 +15,9 @@ use crate::engine::kernels::BiasAccess;
 use crate::error::{Error, Result};
 use crate::tensor::{Dim, Shape, Tensor};
 
+/// Phases of the strides together (see [`phases`]), each of which is a dispatch.
+const MAX_PHASES: usize = 4096;
+
 /// `y[n, o, i × stride − pad + tap × dilation] += x[n, c, i] w[c, o, tap]`, plus `bias[o]`.
 #[derive(Clone, Debug)]
 struct ConvTranspose {
@@ -193,7 +196,10 @@ impl Op for ConvTranspose {
     }
 
     fn host_reason(&self, inputs: &[Option<&Fact>], _profile: &Profile) -> Option<String> {
-        host_reason(inputs)
+        let strides = self.window.strides.iter().flatten();
+        let phases = strides.fold(1usize, |phases, stride| phases.saturating_mul(*stride));
+        let too_many = || (phases > MAX_PHASES).then(|| format!("its strides make {phases} dispatches"));
+        host_reason(inputs).or_else(too_many)
     }
 
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
