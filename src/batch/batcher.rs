@@ -1,9 +1,11 @@
 //! What takes requests for one model version.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
 
 use super::admission::{FIGURES_AGE_MAX, Outlook, Wanted, admit};
 use super::clock::Clock;
@@ -12,9 +14,11 @@ use super::job::{Answer, Job, Key, Request, SharedJob};
 use super::merge::Rows;
 use super::parameters::Parameters;
 use super::policy::Policy;
+use super::priced::Priced;
 use super::prices::Prices;
 use super::queue::{Bounds, Entry, Join, Queue};
 use super::report::{Dropped, Observer, Waiting};
+use super::shapes::Shapes;
 use super::shares::Due;
 use super::task::Task;
 use super::turns::{Flow, Now, Turns};
@@ -30,10 +34,11 @@ pub(super) struct Shared {
 
 pub(super) struct Held {
     pub(super) queue: Queue<Key, SharedJob>,
-    pub(super) prices: Prices<Key>,
+    pub(super) prices: Prices<Priced>,
     pub(super) closed: bool,
     /// As the task last saw them.
     pub(super) in_flight: usize,
+    pub(super) preparing: usize,
     pub(super) hold: Duration,
     /// The largest size of the latest request, where sizes were cut.
     cut_to: Option<usize>,
@@ -42,7 +47,11 @@ pub(super) struct Held {
 impl Held {
     /// Device time of what waits.
     pub(super) fn queued(&self) -> Duration {
-        self.queue.time(|key, size| self.prices.of(key, size))
+        self.queue.time(|key, elements, size| self.cost(key, elements, size))
+    }
+
+    fn cost(&self, key: &Key, elements: u64, size: usize) -> Duration {
+        self.prices.cost(&Priced::new(key, elements), size)
     }
 }
 
@@ -59,6 +68,8 @@ pub struct Batcher {
     slots: usize,
     parameters: Parameters,
     policy: Policy,
+    /// What the model can run, where requests are padded to each other's extents.
+    shapes: Option<Arc<dyn Shapes>>,
     observer: Arc<dyn Observer>,
     now: Now,
 }
@@ -69,6 +80,8 @@ pub struct Setting<C> {
     pub parameters: Parameters,
     /// What the model is due beside others.
     pub policy: Policy,
+    /// What the model can run, where requests are to be padded to each other's extents; `None`: they are not.
+    pub shapes: Option<Arc<dyn Shapes>>,
     /// The device that all batchers share.
     pub turns: Arc<Turns>,
     /// The time.
@@ -86,18 +99,20 @@ impl Batcher {
         F: Future<Output = Result<Ran>> + Send + 'static,
         C: Clock,
     {
-        let Setting { parameters, policy, turns, clock, observer } = setting;
+        let Setting { parameters, policy, shapes, turns, clock, observer } = setting;
         let bounds = Bounds {
             delay: parameters.batch_timeout,
             batches_max: parameters.max_enqueued_batches,
             rows_of_batch: parameters.execution_rows_max().unwrap_or(1),
             priority_wait_max: policy.priority_wait_max,
+            padded_bytes_max: policy.padded_bytes_max,
         };
         let held = Held {
             queue: Queue::new(bounds),
             prices: Prices::default(),
             closed: false,
             in_flight: 0,
+            preparing: 0,
             hold: Duration::ZERO,
             cut_to: None,
         };
@@ -115,11 +130,15 @@ impl Batcher {
             clock,
             observer: Arc::clone(&observer),
             run: Arc::new(run),
-            flights: tokio::task::JoinSet::new(),
+            shapes: shapes.clone(),
+            flights: JoinSet::new(),
+            preparing: JoinSet::new(),
+            preparing_max: parameters.max_enqueued_batches,
+            prepared: VecDeque::new(),
             typical_run: Duration::ZERO,
         };
         tokio::spawn(task.work());
-        Self { shared, flow, slots, parameters, policy, observer, now }
+        Self { shared, flow, slots, parameters, policy, shapes, observer, now }
     }
 
     /// Queues a request.
@@ -135,9 +154,9 @@ impl Batcher {
         };
         let (join, deadline, priority) = (request.join.clone(), request.deadline, request.priority);
         let sent_rows = Rows::all(&request.inputs).count.max(1);
-        let (job, answer) = Job::new(request, rows, now);
-        let job = Arc::new(job);
-        self.enqueue(join, Entry { payload: Arc::clone(&job), rows, arrived: now, priority, is_cut: false })?;
+        let (job, answer) = Job::new(request, rows, self.shapes.as_deref(), now);
+        let (row, job) = (job.row.clone(), Arc::new(job));
+        self.enqueue(join, Entry { payload: Arc::clone(&job), rows, arrived: now, priority, is_cut: false, row })?;
         self.shared.changed.notify_one();
         self.observer.queued(sent_rows);
         Ok(Pending { job, answer, deadline })
@@ -164,6 +183,7 @@ impl Batcher {
             batches: held.queue.batches(),
             in_flight: held.in_flight,
             slots: self.slots,
+            preparing: held.preparing,
             hold: held.hold,
             queued: held.queued(),
             expected: outlook.wait + outlook.run,
@@ -181,7 +201,8 @@ impl Batcher {
     }
 
     fn outlook(&self, held: &Held, join: &Join, entry: &Entry<SharedJob>) -> Outlook {
-        let ahead = held.queue.ahead(&entry.payload.key, join, entry, |key, size| held.prices.of(key, size));
+        let ahead =
+            held.queue.ahead(&entry.payload.key, join, entry, |key, elements, size| held.cost(key, elements, size));
         let (wait, nothing_runs) = self.flow.wait(ahead.queued);
         let is_idle = nothing_runs && held.queue.is_empty();
         // Old figures are not believed where a run can tell better.
@@ -204,7 +225,8 @@ impl Batcher {
         if held.closed {
             return Err(Error::unavailable("the batcher has stopped"));
         }
-        let join = self.cut(&mut held, &key, join, entry.rows, now);
+        let elements = entry.row.as_ref().map_or(0, |row| row.elements().max(held.queue.elements(&key)));
+        let join = self.cut(&mut held, &Priced::new(&key, elements), join, entry.rows, now);
         entry.is_cut = join != Join::Alone && held.cut_to.is_some();
         if entry.payload.deadline.is_some() || self.policy.latency_target.is_some() {
             self.admit(self.outlook(&held, &join, &entry), entry.payload.deadline)?;
@@ -223,9 +245,9 @@ impl Batcher {
     }
 
     /// `join` without the sizes that take longer than a batch may.
-    fn cut(&self, held: &mut Held, key: &Key, join: Join, rows: usize, now: Instant) -> Join {
+    fn cut(&self, held: &mut Held, priced: &Priced, join: Join, rows: usize, now: Instant) -> Join {
         let Join::Rows(sizes) = &join else { return join };
-        let mut fitting = held.prices.fitting(key, sizes, self.policy.batch_time_max, now);
+        let mut fitting = held.prices.fitting_sizes(priced, sizes, self.policy.batch_time_max, now);
         let largest = fitting.last().copied().unwrap_or(1);
         if rows > largest && !self.parameters.enable_large_batch_splitting {
             // What may not be divided is run as it is.
