@@ -18,6 +18,7 @@ use super::priced::Priced;
 use super::prices::Prices;
 use super::queue::{Bounds, Entry, Join, Queue};
 use super::report::{Dropped, Observer, Waiting};
+use super::row::Row;
 use super::shapes::Shapes;
 use super::shares::Due;
 use super::task::Task;
@@ -154,7 +155,8 @@ impl Batcher {
         };
         let (join, deadline, priority) = (request.join.clone(), request.deadline, request.priority);
         let sent_rows = Rows::all(&request.inputs).count.max(1);
-        let (job, answer) = Job::new(request, rows, self.shapes.as_deref(), now);
+        let row = self.row(&request, rows);
+        let (job, answer) = Job::new(request, rows, row, now);
         let (row, job) = (job.row.clone(), Arc::new(job));
         self.enqueue(join, Entry { payload: Arc::clone(&job), rows, arrived: now, priority, is_cut: false, row })?;
         self.shared.changed.notify_one();
@@ -256,6 +258,16 @@ impl Batcher {
         }
         held.cut_to = fitting.last().copied().filter(|_| fitting.len() < sizes.len());
         Join::Rows(fitting)
+    }
+
+    /// What a request of so many rows is padded to at least, if it is to be padded to others at all.
+    fn row(&self, request: &Request, rows: usize) -> Option<Row> {
+        let (Some(shapes), Join::Rows(sizes)) = (&self.shapes, &request.join) else { return None };
+        let room = Row::of(&request.inputs, |input, axis, extent| shapes.room(input, axis, extent))?;
+        let size = sizes.iter().copied().find(|size| *size >= rows).unwrap_or(rows);
+        // Room on several axes multiplies.
+        let fits = room.bytes().saturating_mul(size as u64) <= self.policy.padded_bytes_max;
+        if fits { Some(room) } else { Row::exact(&request.inputs) }
     }
 
     fn checked_rows(&self, inputs: &[Tensor], sizes: &[usize]) -> Result<usize> {

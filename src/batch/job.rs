@@ -10,7 +10,6 @@ use super::merge::{Rows, merge};
 use super::policy::Priority;
 use super::queue::Join;
 use super::row::Row;
-use super::shapes::Shapes;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -125,19 +124,14 @@ pub(super) struct Part {
 }
 
 impl Job {
-    /// A request of so many rows. With `shapes` it is one to be padded to others, where it can be.
+    /// A request of so many rows; with `row`, one to be padded to others.
     pub(super) fn new(
         request: Request,
         rows: usize,
-        shapes: Option<&dyn Shapes>,
+        row: Option<Row>,
         arrived: Instant,
     ) -> (Self, oneshot::Receiver<Result<Answer>>) {
-        let merges = request.join != Join::Alone;
-        let row = shapes
-            .filter(|_| merges)
-            .and_then(|shapes| Row::of(&request.inputs, |input, axis, extent| shapes.room(input, axis, extent)));
-        let row = row.map(Arc::new);
-        let (key, (reply, answer)) = (Key::of(&request, row.as_deref()), oneshot::channel());
+        let (key, (reply, answer)) = (Key::of(&request, row.as_ref()), oneshot::channel());
         let progress = Progress {
             reply: Some((reply, request.guard)),
             parts: Vec::new(),
@@ -148,7 +142,7 @@ impl Job {
         };
         let job = Self {
             key,
-            row,
+            row: row.map(Arc::new),
             inputs: request.inputs,
             deadline: request.deadline,
             arrived,

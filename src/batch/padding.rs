@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
-
 use super::merge::{Rows, merge};
 use super::row::Row;
 use crate::error::{Error, Result};
@@ -46,33 +44,45 @@ fn one_input(parts: &[Rows<'_>], i: usize, shape: &Shape, more: usize) -> Result
         let other = part.tensors[i].dtype();
         return Err(Error::internal(format!("{dtype} and {other} came into one batch")));
     }
-    let row_elements: usize = shape[1..].iter().product();
     if dtype == DType::String {
-        let mut strings: Vec<Bytes> = Vec::with_capacity(shape.elements());
-        for part in parts {
-            let own = part.tensors[i].strings();
-            each_run(part, i, shape, &mut |run| match run {
-                Run::Copy(range) => strings.extend_from_slice(&own[range]),
-                Run::Fill(count) => strings.extend(std::iter::repeat_n(&own[0], count).cloned()),
-            });
-        }
-        let last = strings.len() - row_elements;
-        (0..more).for_each(|_| strings.extend_from_within(last..last + row_elements));
-        return Tensor::from_strings(shape.clone(), strings);
+        return Tensor::from_strings(shape.clone(), laid(parts, i, (shape, 1), more, Tensor::strings));
     }
-    let width = dtype.bytes();
-    let mut bytes = BytesMut::with_capacity(shape.elements().saturating_mul(width));
+    let bytes = laid(parts, i, (shape, dtype.bytes()), more, |tensor| tensor.bytes());
+    Tensor::from_bytes(dtype, shape.clone(), bytes)
+}
+
+/// The data of input `i` of all parts in what makes a tensor of `shape`, each of whose elements is so many of `own`'s, and the last
+/// row `more` times again.
+fn laid<T: Clone>(
+    parts: &[Rows<'_>],
+    i: usize,
+    (shape, width): (&Shape, usize),
+    more: usize,
+    own: impl Fn(&Tensor) -> &[T],
+) -> Vec<T> {
+    let mut all = Vec::with_capacity(shape.elements().saturating_mul(width));
     for part in parts {
-        let own = part.tensors[i].bytes();
+        let own = own(&part.tensors[i]);
         each_run(part, i, shape, &mut |run| match run {
-            Run::Copy(range) => bytes.extend_from_slice(&own[range.start * width..range.end * width]),
-            Run::Fill(count) => (0..count).for_each(|_| bytes.extend_from_slice(&own[..width])),
+            Run::Copy(range) => all.extend_from_slice(&own[range.start * width..range.end * width]),
+            Run::Fill(count) => repeat(&mut all, &own[..width], count),
         });
     }
-    let last = bytes.len() - row_elements * width..;
-    let last = Bytes::copy_from_slice(&bytes[last]);
-    (0..more).for_each(|_| bytes.extend_from_slice(&last));
-    Tensor::from_bytes(dtype, shape.clone(), bytes.freeze())
+    let row = all[all.len() - shape[1..].iter().product::<usize>() * width..].to_vec();
+    repeat(&mut all, &row, more);
+    all
+}
+
+/// Adds `piece` so many times, more and more at a time.
+fn repeat<T: Clone>(all: &mut Vec<T>, piece: &[T], times: usize) {
+    let (start, end) = (all.len(), all.len() + piece.len() * times);
+    if start < end {
+        all.extend_from_slice(piece);
+    }
+    while all.len() < end {
+        let more = (all.len() - start).min(end - all.len());
+        all.extend_from_within(start..start + more);
+    }
 }
 
 /// Elements that lie next to each other in what is made.
@@ -109,6 +119,7 @@ fn runs(from: &[usize], to: &[usize], first: usize, emit: &mut impl FnMut(Run)) 
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use half::f16;
     use proptest::prelude::*;
 

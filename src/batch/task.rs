@@ -159,7 +159,7 @@ where
         let expected = held.prices.cost(&priced, formed.batch.size.unwrap_or(0));
         turn.begin(expected);
         let (clock, observer) = (Arc::clone(&self.clock), Arc::clone(&self.observer));
-        let is_padded = self.shapes.is_some();
+        let is_padded = self.shapes.is_some() && formed.batch.pieces.len() > 1;
         let flight = Flight { formed, turn, priced, expected, is_padded, clock, observer };
         self.flights.spawn(flight.run(Arc::clone(&self.run), now));
     }

@@ -161,6 +161,11 @@ async fn vast_requests_are_not_laid_beside_small_ones() {
     }
     assert_eq!(found, [60.0, 4.0, 4.0]);
     assert_eq!(runs(&model), [[1, 60], [2, 4]]);
+    let policy = Policy { padded_bytes_max: 400, ..Policy::default() };
+    let (servable, model) = serve_rounded(Summing::new(1000), policy, &[10, 500]);
+    assert_eq!(sums(ask(&servable, row(&[1.0; 20]))).await.expect("an answer"), [20.0]);
+    assert_eq!(sums(ask(&servable, row(&[1.0; 2]))).await.expect("an answer"), [10.0]);
+    assert_eq!(runs(&model), [[1, 20], [1, 10]], "500 numbers would take 2000 bytes");
 }
 
 #[tokio::test(start_paused = true)]
