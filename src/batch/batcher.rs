@@ -1,9 +1,11 @@
 //! What takes requests for one model version.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
 
 use super::admission::{FIGURES_AGE_MAX, Outlook, Wanted, admit};
 use super::clock::Clock;
@@ -12,9 +14,12 @@ use super::job::{Answer, Job, Key, Request, SharedJob};
 use super::merge::Rows;
 use super::parameters::Parameters;
 use super::policy::Policy;
+use super::priced::Priced;
 use super::prices::Prices;
 use super::queue::{Bounds, Entry, Join, Queue, Slots};
 use super::report::{Dropped, Observer, Waiting};
+use super::row::Row;
+use super::shapes::Shapes;
 use super::shares::Due;
 use super::task::{Awaits, Task};
 use super::turns::{Flow, Now, Turns};
@@ -30,10 +35,11 @@ pub(super) struct Shared {
 
 pub(super) struct Held {
     pub(super) queue: Queue<Key, SharedJob>,
-    pub(super) prices: Prices<Key>,
+    pub(super) prices: Prices<Priced>,
     pub(super) closed: bool,
     /// As the task last saw them.
     pub(super) in_flight: usize,
+    pub(super) preparing: usize,
     pub(super) hold: Duration,
     pub(super) awaits: Awaits,
     /// The largest size of the latest request, where sizes were cut.
@@ -43,7 +49,11 @@ pub(super) struct Held {
 impl Held {
     /// Device time of what waits.
     pub(super) fn queued(&self) -> Duration {
-        self.queue.time(|key, size| self.prices.of(key, size))
+        self.queue.time(|key, elements, size| self.cost(key, elements, size))
+    }
+
+    fn cost(&self, key: &Key, elements: u64, size: usize) -> Duration {
+        self.prices.cost(&Priced::new(key, elements), size)
     }
 }
 
@@ -60,6 +70,8 @@ pub struct Batcher {
     slots: usize,
     parameters: Parameters,
     policy: Policy,
+    /// What the model can run, where requests are padded to each other's extents.
+    shapes: Option<Arc<dyn Shapes>>,
     observer: Arc<dyn Observer>,
     now: Now,
 }
@@ -70,6 +82,8 @@ pub struct Setting<C> {
     pub parameters: Parameters,
     /// What the model is due beside others.
     pub policy: Policy,
+    /// What the model can run, where requests are to be padded to each other's extents; `None`: they are not.
+    pub shapes: Option<Arc<dyn Shapes>>,
     /// The device that all batchers share.
     pub turns: Arc<Turns>,
     /// The time.
@@ -87,18 +101,20 @@ impl Batcher {
         F: Future<Output = Result<Ran>> + Send + 'static,
         C: Clock,
     {
-        let Setting { parameters, policy, turns, clock, observer } = setting;
+        let Setting { parameters, policy, shapes, turns, clock, observer } = setting;
         let bounds = Bounds {
             delay: parameters.batch_timeout,
             batches_max: parameters.max_enqueued_batches,
             rows_of_batch: parameters.execution_rows_max().unwrap_or(1),
             priority_wait_max: policy.priority_wait_max,
+            padded_bytes_max: policy.padded_bytes_max,
         };
         let held = Held {
             queue: Queue::new(bounds),
             prices: Prices::default(),
             closed: false,
             in_flight: 0,
+            preparing: 0,
             hold: Duration::ZERO,
             awaits: Awaits::Request,
             cut_to: None,
@@ -117,11 +133,15 @@ impl Batcher {
             clock,
             observer: Arc::clone(&observer),
             run: Arc::new(run),
-            flights: tokio::task::JoinSet::new(),
+            shapes: shapes.clone(),
+            flights: JoinSet::new(),
+            preparing: JoinSet::new(),
+            preparing_max: parameters.max_enqueued_batches,
+            prepared: VecDeque::new(),
             typical_run: Duration::ZERO,
         };
         tokio::spawn(task.work());
-        Self { shared, flow, slots, parameters, policy, observer, now }
+        Self { shared, flow, slots, parameters, policy, shapes, observer, now }
     }
 
     /// Queues a request.
@@ -137,9 +157,11 @@ impl Batcher {
         };
         let (join, deadline, priority) = (request.join.clone(), request.deadline, request.priority);
         let sent_rows = Rows::all(&request.inputs).count.max(1);
-        let (job, answer) = Job::new(request, rows, now);
-        let job = Arc::new(job);
-        if self.enqueue(join, Entry { payload: Arc::clone(&job), rows, arrived: now, priority, is_cut: false })? {
+        let row = self.row(&request, rows);
+        let (job, answer) = Job::new(request, rows, row, now);
+        let (row, job) = (job.row.clone(), Arc::new(job));
+        let entry = Entry { payload: Arc::clone(&job), rows, arrived: now, priority, is_cut: false, row };
+        if self.enqueue(join, entry)? {
             self.shared.changed.notify_one();
         }
         self.observer.queued(sent_rows);
@@ -167,6 +189,7 @@ impl Batcher {
             batches: held.queue.batches(),
             in_flight: held.in_flight,
             slots: self.slots,
+            preparing: held.preparing,
             hold: held.hold,
             queued: held.queued(),
             expected: outlook.wait + outlook.run,
@@ -184,7 +207,8 @@ impl Batcher {
     }
 
     fn outlook(&self, held: &Held, join: &Join, entry: &Entry<SharedJob>) -> Outlook {
-        let ahead = held.queue.ahead(&entry.payload.key, join, entry, |key, size| held.prices.of(key, size));
+        let ahead =
+            held.queue.ahead(&entry.payload.key, join, entry, |key, elements, size| held.cost(key, elements, size));
         let (wait, nothing_runs) = self.flow.wait(ahead.queued);
         let is_idle = nothing_runs && held.queue.is_empty();
         // Old figures are not believed where a run can tell better.
@@ -208,7 +232,8 @@ impl Batcher {
         if held.closed {
             return Err(Error::unavailable("the batcher has stopped"));
         }
-        let join = self.cut(&mut held, &key, join, entry.rows, now);
+        let elements = entry.row.as_ref().map_or(0, |row| row.elements().max(held.queue.elements(&key)));
+        let join = self.cut(&mut held, &Priced::new(&key, elements), join, entry.rows, now);
         entry.is_cut = join != Join::Alone && held.cut_to.is_some();
         if entry.payload.deadline.is_some() || self.policy.latency_target.is_some() {
             self.admit(self.outlook(&held, &join, &entry), entry.payload.deadline)?;
@@ -234,9 +259,9 @@ impl Batcher {
     }
 
     /// `join` without the sizes that take longer than a batch may.
-    fn cut(&self, held: &mut Held, key: &Key, join: Join, rows: usize, now: Instant) -> Join {
+    fn cut(&self, held: &mut Held, priced: &Priced, join: Join, rows: usize, now: Instant) -> Join {
         let Join::Rows(sizes) = &join else { return join };
-        let mut fitting = held.prices.fitting(key, sizes, self.policy.batch_time_max, now);
+        let mut fitting = held.prices.fitting_sizes(priced, sizes, self.policy.batch_time_max, now);
         let largest = fitting.last().copied().unwrap_or(1);
         if rows > largest && !self.parameters.enable_large_batch_splitting {
             // What may not be divided is run as it is.
@@ -245,6 +270,16 @@ impl Batcher {
         }
         held.cut_to = fitting.last().copied().filter(|_| fitting.len() < sizes.len());
         Join::Rows(fitting)
+    }
+
+    /// What a request of so many rows is padded to at least, if it is to be padded to others at all.
+    fn row(&self, request: &Request, rows: usize) -> Option<Row> {
+        let (Some(shapes), Join::Rows(sizes)) = (&self.shapes, &request.join) else { return None };
+        let room = Row::of(&request.inputs, |input, axis, extent| shapes.room(input, axis, extent))?;
+        let size = sizes.iter().copied().find(|size| *size >= rows).unwrap_or(rows);
+        // Room on several axes multiplies.
+        let fits = room.bytes().saturating_mul(size as u64) <= self.policy.padded_bytes_max;
+        if fits { Some(room) } else { Row::exact(&request.inputs) }
     }
 
     fn checked_rows(&self, inputs: &[Tensor], sizes: &[usize]) -> Result<usize> {

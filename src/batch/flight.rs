@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
-use super::job::{Key, Part, SharedJob};
-use super::merge::{Rows, merge, split};
-use super::queue::{Batch, Piece};
+use super::formed::Formed;
+use super::priced::Priced;
 use super::report::{BatchReport, Observer};
 use super::turns::Turn;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::tensor::Tensor;
 
 /// What a run is told.
@@ -35,138 +34,87 @@ pub struct Ran {
 
 /// How a run went, for what is expected of later ones.
 pub(super) struct Landed {
-    pub(super) key: Key,
+    pub(super) priced: Priced,
     /// The batch's size, 0 for a request that ran alone.
     pub(super) size: usize,
     /// From handing over to having the answers.
     pub(super) ran: Duration,
     /// Time on the device, or all of it where nothing ran there; `None` when the run failed.
     pub(super) spent: Option<Duration>,
+    /// What is to be run otherwise, because it failed as it was.
+    pub(super) failed: Option<(Formed, Error)>,
 }
 
 /// A batch in flight.
 pub(super) struct Flight<C> {
-    batch: Batch<SharedJob>,
+    pub(super) formed: Formed,
     /// Given back when the run has ended.
-    turn: Turn,
-    expected: Duration,
-    clock: Arc<C>,
-    observer: Arc<dyn Observer>,
-    /// Whether every job has got its part, or an error.
-    answered: bool,
-}
-
-impl<C> Drop for Flight<C> {
-    fn drop(&mut self) {
-        if !self.answered {
-            // The run panicked: callers hold their jobs themselves, so they would wait for ever.
-            let error = Error::internal("the run of a batch panicked");
-            self.batch.pieces.iter().for_each(|piece| piece.payload.fail(error.clone()));
-        }
-    }
+    pub(super) turn: Turn,
+    pub(super) priced: Priced,
+    /// Device time that it is expected to take.
+    pub(super) expected: Duration,
+    /// Whether it may be given back if it fails, because of what its requests were padded to.
+    pub(super) is_padded: bool,
+    pub(super) clock: Arc<C>,
+    pub(super) observer: Arc<dyn Observer>,
 }
 
 impl<C: Clock> Flight<C> {
-    /// Begins the turn for a batch that is expected to take so long on the device.
-    pub(super) fn begin(
-        batch: Batch<SharedJob>,
-        mut turn: Turn,
-        expected: Duration,
-        clock: Arc<C>,
-        observer: Arc<dyn Observer>,
-    ) -> Self {
-        turn.begin(expected);
-        Self { batch, turn, expected, clock, observer, answered: false }
-    }
-
     /// Merges, runs, splits and answers; gives how that went.
-    pub(super) async fn run<R, F>(mut self, run: Arc<R>, formed: Instant) -> Landed
+    pub(super) async fn run<R, F>(mut self, run: Arc<R>, began: Instant) -> Landed
     where
         R: Fn(Vec<Tensor>, Order) -> F,
         F: Future<Output = Result<Ran>>,
     {
-        let order = Order { deadline: self.deadline(), expected: self.expected };
-        let outcome = match self.inputs() {
+        let order = Order { deadline: self.formed.deadline(), expected: self.expected };
+        let outcome = match self.formed.inputs() {
             Err(error) => Err(error),
             Ok(inputs) => tokio::select! {
                 outcome = run(inputs, order) => outcome,
-                () = self.all_left() => Err(Error::cancelled("every caller went away")),
+                () = self.formed.all_left() => Err(Error::cancelled("every caller went away")),
             },
         };
         let device = outcome.as_ref().ok().map(|ran| ran.device);
         let lane = outcome.as_ref().map_or(0, |ran| ran.lane);
-        let outcome = outcome.and_then(|ran| self.parts(ran.outputs));
+        let outcome = outcome.and_then(|ran| self.formed.parts(ran.outputs));
         let now = self.clock.now();
-        let ran = now.saturating_duration_since(formed);
+        let ran = now.saturating_duration_since(began);
         // What runs on the host alone occupies no lane, but its callers wait as long.
         let spent = device.map(|device| if device.is_zero() { ran } else { device });
         self.turn.end(spent);
-        self.report(formed, ran, device.unwrap_or_default(), outcome.is_ok());
-        let landed =
-            Landed { key: self.batch.pieces[0].payload.key.clone(), size: self.batch.size.unwrap_or(0), ran, spent };
-        match outcome {
+        self.report(ran, device.unwrap_or_default(), outcome.is_ok());
+        let Self { formed, priced, is_padded, .. } = self;
+        let size = formed.batch.size.unwrap_or(0);
+        let failed = match outcome {
             Ok(parts) => {
-                for (piece, outputs) in self.batch.pieces.iter().zip(parts) {
-                    let batch_rows = self.batch.size.unwrap_or(piece.rows);
-                    let part = Part { start: piece.start, rows: piece.rows, batch_rows, lane, outputs };
-                    piece.payload.finish(part, now);
-                }
+                formed.answer(parts, lane, now);
+                None
             }
-            Err(error) => self.batch.pieces.iter().for_each(|piece| piece.payload.fail(error.clone())),
-        }
-        self.answered = true;
-        landed
-    }
-
-    fn inputs(&self) -> Result<Vec<Tensor>> {
-        let Some(size) = self.batch.size else {
-            return Ok(self.batch.pieces[0].payload.inputs.clone());
+            Err(error) if is_padded && is_of_inputs(&error) => Some((formed, error)),
+            Err(error) => {
+                formed.fail(&error);
+                None
+            }
         };
-        let part = |p: &Piece<SharedJob>| (p.start, p.rows, Arc::clone(&p.payload));
-        let parts: Vec<_> = self.batch.pieces.iter().map(part).collect();
-        let rows: Vec<_> = parts
-            .iter()
-            .map(|(start, count, job)| Rows { tensors: &job.inputs, start: *start, count: *count })
-            .collect();
-        merge(&rows, size)
+        Landed { priced, size, ran, spent, failed }
     }
 
-    /// Each piece's share of `outputs`.
-    fn parts(&self, outputs: Vec<Tensor>) -> Result<Vec<Vec<Tensor>>> {
-        let Some(size) = self.batch.size else { return Ok(vec![outputs]) };
-        let counts: Vec<_> = self.batch.pieces.iter().map(|p| p.rows).collect();
-        split(&outputs, &counts, size)
-    }
-
-    /// The latest deadline of the callers; none if one of them has none.
-    fn deadline(&self) -> Option<Instant> {
-        let deadlines: Option<Vec<_>> = self.batch.pieces.iter().map(|p| p.payload.deadline).collect();
-        deadlines?.into_iter().max()
-    }
-
-    /// Waits until no caller is left.
-    async fn all_left(&self) {
-        for piece in &self.batch.pieces {
-            piece.payload.left().await;
-        }
-    }
-
-    fn report(&self, formed: Instant, ran: Duration, device: Duration, succeeded: bool) {
-        // A request that runs alone counts as one in the queue, however many rows it has.
-        let alone = |p: &Piece<SharedJob>| Rows::all(&p.payload.inputs).count.max(1);
-        let rows = match self.batch.size {
-            Some(_) => self.batch.pieces.iter().map(|p| p.rows).sum(),
-            None => self.batch.pieces.iter().map(alone).sum(),
-        };
+    fn report(&self, ran: Duration, device: Duration, succeeded: bool) {
+        let (batch, rows) = (&self.formed.batch, self.formed.rows());
         self.observer.batch(&BatchReport {
-            requests: self.batch.pieces.len(),
+            requests: batch.pieces.len(),
             rows,
-            padded_rows: self.batch.size.map_or(0, |size| size - rows),
-            closed: self.batch.closed,
-            queued: formed.saturating_duration_since(self.batch.oldest),
+            padded_rows: batch.size.map_or(0, |size| size - rows),
+            closed: batch.closed,
+            queued: self.formed.at.saturating_duration_since(batch.oldest),
             ran,
             device,
             succeeded,
         });
     }
+}
+
+/// Whether other inputs might have run: not where the device, the callers or the time are gone.
+pub(super) fn is_of_inputs(error: &Error) -> bool {
+    !matches!(error.code(), Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded)
 }

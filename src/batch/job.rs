@@ -9,6 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use super::merge::{Rows, merge};
 use super::policy::Priority;
 use super::queue::Join;
+use super::row::Row;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -29,20 +30,30 @@ pub struct Request {
     pub guard: Guard,
 }
 
-/// What must be equal for requests to share a batch: dtype and inner extents of every input, and whether they merge at all.
+/// What must be equal for requests to share a batch: dtype and extents of every input, and whether they merge at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Key(Arc<(bool, Vec<Inner>)>);
+pub(super) struct Key(Arc<(bool, Vec<(DType, Extents)>)>);
 
-/// The dtype of an input, and its extents behind axis 0.
-type Inner = (DType, Vec<usize>);
+/// What must be equal of an input's extents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Extents {
+    /// All behind axis 0.
+    Inner(Vec<usize>),
+    /// How many there are: requests are padded to each other's.
+    Rank(usize),
+}
 
 impl Key {
-    pub(super) fn of(request: &Request) -> Self {
+    /// The key of a request that is to be padded to others where `row` is given.
+    pub(super) fn of(request: &Request, row: Option<&Row>) -> Self {
         let merges = request.join != Join::Alone;
-        let inner = |t: &Tensor| (t.dtype(), t.shape().get(1..).unwrap_or_default().to_vec());
+        let extents = |t: &Tensor| match row {
+            Some(_) => Extents::Rank(t.shape().rank()),
+            None => Extents::Inner(t.shape().get(1..).unwrap_or_default().to_vec()),
+        };
         // Requests that run alone wait in one line, whatever their shapes.
-        let inputs = if merges { request.inputs.iter().map(inner).collect() } else { Vec::new() };
-        Self(Arc::new((merges, inputs)))
+        let of_inputs = request.inputs.iter().map(|t| (t.dtype(), extents(t)));
+        Self(Arc::new((merges, if merges { of_inputs.collect() } else { Vec::new() })))
     }
 }
 
@@ -66,6 +77,8 @@ pub struct Timing {
 pub struct Answer {
     /// Outputs in the signature's order.
     pub outputs: Vec<Tensor>,
+    /// What the inputs were padded to behind axis 0, where they were.
+    pub padded_to: Option<Arc<Row>>,
     /// Where the time went.
     pub timing: Timing,
 }
@@ -73,6 +86,8 @@ pub struct Answer {
 /// A request in the queue or in flight, shared by its caller and its batches.
 pub(super) struct Job {
     pub(super) key: Key,
+    /// What it has in each row, where that may differ from others of its key.
+    pub(super) row: Option<Arc<Row>>,
     pub(super) inputs: Vec<Tensor>,
     pub(super) deadline: Option<Instant>,
     pub(super) arrived: Instant,
@@ -87,6 +102,7 @@ struct Progress {
     reply: Option<(oneshot::Sender<Result<Answer>>, Guard)>,
     parts: Vec<(usize, Vec<Tensor>)>,
     rows_left: usize,
+    padded_to: Option<Arc<Row>>,
     started_at: Option<Instant>,
     timing: Timing,
 }
@@ -101,22 +117,32 @@ pub(super) struct Part {
     pub(super) batch_rows: usize,
     /// The lane that the batch ran on.
     pub(super) lane: usize,
+    /// What its rows were padded to.
+    pub(super) row: Option<Arc<Row>>,
     /// The part's outputs.
     pub(super) outputs: Vec<Tensor>,
 }
 
 impl Job {
-    pub(super) fn new(request: Request, rows: usize, arrived: Instant) -> (Self, oneshot::Receiver<Result<Answer>>) {
-        let (key, (reply, answer)) = (Key::of(&request), oneshot::channel());
+    /// A request of so many rows; with `row`, one to be padded to others.
+    pub(super) fn new(
+        request: Request,
+        rows: usize,
+        row: Option<Row>,
+        arrived: Instant,
+    ) -> (Self, oneshot::Receiver<Result<Answer>>) {
+        let (key, (reply, answer)) = (Key::of(&request, row.as_ref()), oneshot::channel());
         let progress = Progress {
             reply: Some((reply, request.guard)),
             parts: Vec::new(),
             rows_left: rows,
+            padded_to: None,
             started_at: None,
             timing: Timing::default(),
         };
         let job = Self {
             key,
+            row: row.map(Arc::new),
             inputs: request.inputs,
             deadline: request.deadline,
             arrived,
@@ -181,6 +207,9 @@ impl Job {
         progress.timing.batch_rows = progress.timing.batch_rows.max(part.batch_rows);
         progress.timing.lane = part.lane;
         progress.rows_left -= part.rows;
+        // Where there are several parts, all are padded alike.
+        let is_exact = |row: &Row| Row::exact(&self.inputs).is_some_and(|own| own == *row);
+        progress.padded_to = part.row.filter(|row| !is_exact(row));
         progress.parts.push((part.start, part.outputs));
         if progress.rows_left > 0 {
             return;
@@ -190,9 +219,10 @@ impl Job {
         progress.timing.queued = started.saturating_duration_since(self.arrived);
         progress.timing.ran = now.saturating_duration_since(started);
         let (timing, parts) = (progress.timing, std::mem::take(&mut progress.parts));
+        let padded_to = progress.padded_to.take();
         drop(progress);
         // As above: a caller that left needs no answer.
-        let _ = reply.send(join(parts).map(|outputs| Answer { outputs, timing }));
+        let _ = reply.send(join(parts).map(|outputs| Answer { outputs, padded_to, timing }));
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Parameters {
     pub enable_large_batch_splitting: bool,
     /// Most rows run at once when requests may be split; `None`: `max_batch_size`.
     pub max_execution_batch_size: Option<usize>,
-    /// Accepted for compatibility; inner dims are never padded, so it has no effect.
+    /// Whether requests of different extents behind axis 0 share batches, padded to the largest of each batch.
     pub pad_variable_length_inputs: bool,
 }
 
@@ -72,11 +72,6 @@ impl Parameters {
                 "max_execution_batch_size must be between 1 and max_batch_size; was {execution}, max_batch_size is {batch}"
             )));
         }
-        if self.pad_variable_length_inputs {
-            tracing::warn!(
-                "pad_variable_length_inputs has no effect: requests of different inner shapes are not merged"
-            );
-        }
         self.max_enqueued_batches = self.max_enqueued_batches.max(1);
         Ok(self)
     }
@@ -93,12 +88,15 @@ impl Parameters {
     /// Empty when neither is set.
     pub fn batch_sizes(&self) -> Vec<usize> {
         match self.execution_rows_max() {
-            Some(rows_max) if self.allowed_batch_sizes.is_empty() => {
-                let doubled = std::iter::successors(Some(1usize), |size| size.checked_mul(2));
-                doubled.take_while(|size| *size < rows_max).chain([rows_max]).collect()
-            }
+            Some(rows_max) if self.allowed_batch_sizes.is_empty() => Self::doubled(rows_max),
             _ => self.allowed_batch_sizes.clone(),
         }
+    }
+
+    /// Powers of two below `rows_max`, and that itself.
+    pub fn doubled(rows_max: usize) -> Vec<usize> {
+        let doubled = std::iter::successors(Some(1usize), |size| size.checked_mul(2));
+        doubled.take_while(|size| *size < rows_max).chain([rows_max]).collect()
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Policy {
     pub batch_time_max: Duration,
     /// Longest that something waits only because something more urgent came later, a step of priority.
     pub priority_wait_max: Duration,
+    /// Bytes that the inputs of a batch may take in which requests are padded to each other's extents.
+    pub padded_bytes_max: u64,
 }
 
 impl Policy {
@@ -93,6 +95,7 @@ impl Default for Policy {
             latency_target: None,
             batch_time_max: Duration::from_millis(250),
             priority_wait_max: Duration::from_millis(250),
+            padded_bytes_max: 64 << 20,
         }
     }
 }

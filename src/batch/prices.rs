@@ -47,6 +47,12 @@ impl<K: PartialEq + Clone> Prices<K> {
         self.keys.iter().rev().find(|(known, _)| known == key).map(|(_, sizes)| sizes)
     }
 
+    /// Of all that is known the nearest to what is asked, where `distance` says how far that is; those that are not alike have none.
+    pub(super) fn nearest(&self, distance: impl Fn(&K) -> Option<u32>) -> Option<(&K, u32)> {
+        let near = self.keys.iter().filter_map(|(key, _)| Some((key, distance(key)?)));
+        near.min_by_key(|(_, distance)| *distance)
+    }
+
     /// What a batch of `size` costs: as measured, else in proportion to the next smaller one that was (which is an upper bound:
     /// larger batches are the cheaper ones by the row), else as the next larger one; zero where nothing is known.
     pub(super) fn of(&self, key: &K, size: usize) -> Duration {

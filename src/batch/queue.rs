@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::policy::Priority;
 use super::report::Closed;
+use super::row::Row;
 use crate::error::{Error, Result};
 
 /// How a request may be merged with others of its key.
@@ -38,6 +39,8 @@ pub struct Bounds {
     pub rows_of_batch: usize,
     /// Longest that a request waits, a step of priority, only because more urgent ones came later.
     pub priority_wait_max: Duration,
+    /// Bytes that the inputs of a batch may take in which requests are padded to each other's extents.
+    pub padded_bytes_max: u64,
 }
 
 impl Bounds {
@@ -78,6 +81,8 @@ pub struct Entry<T> {
     pub priority: Priority,
     /// Whether sizes were left out of those it may be merged to, since they would take too long.
     pub is_cut: bool,
+    /// What it has in each row, where that may differ from others of its key; `None`: it does not.
+    pub row: Option<Arc<Row>>,
 }
 
 /// A request, or some of its rows, in a batch.
@@ -98,6 +103,8 @@ pub struct Batch<T> {
     pub pieces: Vec<Piece<T>>,
     /// Rows to run, padding included; `None` when a request runs alone, as it is.
     pub size: Option<usize>,
+    /// What each row is padded to; `None`: they are all alike.
+    pub row: Option<Arc<Row>>,
     /// When its oldest request came.
     pub oldest: Instant,
     /// Why it was closed.
@@ -115,6 +122,8 @@ struct Group<K, T> {
     rows: usize,
     /// Whether `join` lacks sizes that take too long.
     is_cut: bool,
+    /// Elements of the largest row, where rows differ; else 0.
+    elements: u64,
 }
 
 impl<K, T> Group<K, T> {
@@ -129,7 +138,15 @@ impl<K, T> Group<K, T> {
         let behind = |other: &Entry<T>| bounds.rank(other.arrived, other.priority) <= rank;
         let place = self.entries.iter().rposition(behind).map_or(0, |at| at + 1).max(usize::from(self.taken > 0));
         self.rows += entry.rows;
+        self.elements = self.elements.max(elements(&entry));
         self.entries.insert(place, entry);
+    }
+
+    /// Looks anew how large rows are.
+    fn measure(&mut self) {
+        if self.elements > 0 {
+            self.elements = self.entries.iter().map(elements).max().unwrap_or(0);
+        }
     }
 
     /// Requests, and their rows, that leave before one of this rank.
@@ -153,6 +170,11 @@ impl<K, T> Group<K, T> {
             self.taken = 0;
         }
     }
+}
+
+/// Elements of each of its rows, where they may differ from others'; else 0.
+fn elements<T>(entry: &Entry<T>) -> u64 {
+    entry.row.as_ref().map_or(0, |row| row.elements())
 }
 
 /// Batches that hold so many requests of so many rows.
@@ -224,6 +246,7 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
                 taken: 0,
                 rows: 0,
                 is_cut: false,
+                elements: 0,
             });
             self.groups.len() - 1
         });
@@ -233,20 +256,26 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
         Ok(())
     }
 
-    /// What lies before a request that comes now, where `cost` gives the device time of a batch by key and size (0: a request
-    /// that runs alone).
-    pub fn ahead(&self, key: &K, join: &Join, entry: &Entry<T>, cost: impl Fn(&K, usize) -> Duration) -> Ahead {
+    /// Elements of the largest row that waits with this key, where rows differ; else 0.
+    pub fn elements(&self, key: &K) -> u64 {
+        self.groups.iter().find(|group| group.key == *key).map_or(0, |group| group.elements)
+    }
+
+    /// What lies before a request that comes now, where `cost` gives the device time of a batch by key, elements of a row (0 where
+    /// rows are alike) and size (0: a request that runs alone).
+    pub fn ahead(&self, key: &K, join: &Join, entry: &Entry<T>, cost: impl Fn(&K, u64, usize) -> Duration) -> Ahead {
         let rank = self.bounds.rank(entry.arrived, entry.priority);
         let (mut queued, mut own) = (Duration::ZERO, (0, 0));
+        let elements = self.elements(key).max(elements(entry));
         for group in &self.groups {
             let ahead = group.ahead_of(rank, &self.bounds);
             if group.key == *key {
                 own = ahead;
             } else {
-                queued += time(&group.join, ahead, |size| cost(&group.key, size));
+                queued += time(&group.join, ahead, |size| cost(&group.key, group.elements, size));
             }
         }
-        let of_size = |size| cost(key, size);
+        let of_size = |size| cost(key, elements, size);
         let Join::Rows(sizes) = join else {
             return Ahead { queued: queued + time(join, own, of_size), last: of_size(0) };
         };
@@ -257,8 +286,8 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
     }
 
     /// Device time of all that waits; `cost` as in [`Queue::ahead`].
-    pub fn time(&self, cost: impl Fn(&K, usize) -> Duration) -> Duration {
-        let of = |g: &Group<K, T>| time(&g.join, (g.entries.len(), g.rows), |size| cost(&g.key, size));
+    pub fn time(&self, cost: impl Fn(&K, u64, usize) -> Duration) -> Duration {
+        let of = |g: &Group<K, T>| time(&g.join, (g.entries.len(), g.rows), |size| cost(&g.key, g.elements, size));
         self.groups.iter().map(of).sum()
     }
 
@@ -275,6 +304,7 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
             }
             group.entries.retain(|e| !is_dead(&e.payload));
             group.rows = group.entries.iter().map(|e| e.rows).sum::<usize>() - group.taken;
+            group.measure();
         }
         self.tidy();
     }
@@ -289,7 +319,8 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
             let due = self.groups.iter().enumerate().filter(|(_, g)| g.due(delay).is_some_and(|due| due <= now));
             let rank = |g: &Group<K, T>| g.entries.front().map(|e| self.bounds.rank(e.arrived, e.priority));
             let (at, _) = due.min_by_key(|(_, g)| rank(g))?;
-            let batch = take(&mut self.groups[at], delay, &is_dead);
+            let batch = take(&mut self.groups[at], &self.bounds, delay, &is_dead);
+            self.groups[at].measure();
             self.tidy();
             if batch.is_some() {
                 return batch;
@@ -333,9 +364,15 @@ fn time(join: &Join, (requests, rows): (usize, usize), cost: impl Fn(usize) -> D
 }
 
 /// Forms a batch of `group`'s oldest live requests; `None` if none lives. A request is divided only when it does not fit
-/// into a batch of its own.
-fn take<K, T: Clone>(group: &mut Group<K, T>, delay: Duration, is_dead: impl Fn(&T) -> bool) -> Option<Batch<T>> {
+/// into a batch of its own. Where rows differ, one that is divided has no company: its parts must come out alike.
+fn take<K, T: Clone>(
+    group: &mut Group<K, T>,
+    bounds: &Bounds,
+    delay: Duration,
+    is_dead: impl Fn(&T) -> bool,
+) -> Option<Batch<T>> {
     let (mut pieces, mut rows, mut oldest, mut full) = (Vec::new(), 0, None, false);
+    let mut row: Option<Arc<Row>> = None;
     let rows_max = group.join.rows_max();
     while let Some(entry) = group.entries.front() {
         if is_dead(&entry.payload) {
@@ -345,12 +382,19 @@ fn take<K, T: Clone>(group: &mut Group<K, T>, delay: Duration, is_dead: impl Fn(
         let left = entry.rows - group.taken;
         let room = rows_max.map_or(if pieces.is_empty() { left } else { 0 }, |max| max - rows);
         full = room == 0 || (left > room && !pieces.is_empty());
+        let grown = grown(row.as_ref(), entry);
+        if let (Join::Rows(sizes), Some(grown), false) = (&group.join, &grown, full || pieces.is_empty()) {
+            let size = fitting(sizes, rows + left) as u64;
+            full = grown.bytes().saturating_mul(size) > bounds.padded_bytes_max;
+        }
         if full {
             break;
         }
+        row = grown;
         let piece = Piece { payload: entry.payload.clone(), start: group.taken, rows: left.min(room) };
         oldest = Some(oldest.map_or(entry.arrived, |oldest: Instant| oldest.min(entry.arrived)));
         rows += piece.rows;
+        let is_part = piece.rows < entry.rows;
         if piece.rows == left {
             group.skip();
         } else {
@@ -358,6 +402,10 @@ fn take<K, T: Clone>(group: &mut Group<K, T>, delay: Duration, is_dead: impl Fn(
             group.rows -= piece.rows;
         }
         pieces.push(piece);
+        if is_part && row.is_some() {
+            full = true;
+            break;
+        }
     }
     let size = match &group.join {
         Join::Alone => None,
@@ -375,7 +423,15 @@ fn take<K, T: Clone>(group: &mut Group<K, T>, delay: Duration, is_dead: impl Fn(
         () if delay > Duration::ZERO => Closed::Delay,
         () => Closed::SlotFree,
     };
-    oldest.map(|oldest| Batch { pieces, size, oldest, closed })
+    oldest.map(|oldest| Batch { pieces, size, row, oldest, closed })
+}
+
+/// What holds both the rows of a batch and those of `entry`.
+fn grown<T>(row: Option<&Arc<Row>>, entry: &Entry<T>) -> Option<Arc<Row>> {
+    match (row, &entry.row) {
+        (Some(row), Some(own)) if row != own => Some(Arc::new(row.around(own))),
+        _ => entry.row.clone(),
+    }
 }
 
 #[cfg(test)]

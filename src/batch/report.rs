@@ -16,6 +16,8 @@ pub enum Closed {
     SlotFree,
     /// Its one request is not to be merged.
     Alone,
+    /// Its one request runs by itself, since it could not run with those it was to be padded to.
+    Apart,
 }
 
 impl Closed {
@@ -27,6 +29,7 @@ impl Closed {
             Closed::Delay => "delay",
             Closed::SlotFree => "slot_free",
             Closed::Alone => "alone",
+            Closed::Apart => "apart",
         }
     }
 }
@@ -70,6 +73,8 @@ pub struct Waiting {
     pub in_flight: usize,
     /// Batches that may be run at a time.
     pub slots: usize,
+    /// Batches whose shapes are being made ready, or that wait for a turn since they are.
+    pub preparing: usize,
     /// How long a batch waits for company while others are in flight, though a slot is free.
     pub hold: Duration,
     /// Device time of what waits, as far as it was measured.

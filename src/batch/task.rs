@@ -1,17 +1,21 @@
 //! The task that forms batches and runs them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::batcher::{Shared, is_dead};
+use super::batcher::{Held, Shared, is_dead};
 use super::clock::Clock;
-use super::flight::{Flight, Landed, Order, Ran};
+use super::flight::{Flight, Landed, Order, Ran, is_of_inputs};
+use super::formed::Formed;
 use super::policy::Priority;
+use super::priced::Priced;
 use super::queue::Slots;
 use super::report::Observer;
-use super::turns::Flow;
+use super::shapes::{Preparing, Shapes};
+use super::turns::{Flow, Turn};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -38,8 +42,16 @@ pub(super) struct Task<R, C> {
     pub(super) clock: Arc<C>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) run: Arc<R>,
+    /// What batches of padded requests can run as; `None`: nothing is padded.
+    pub(super) shapes: Option<Arc<dyn Shapes>>,
     /// Batches in flight.
     pub(super) flights: JoinSet<Landed>,
+    /// Batches whose shapes are made ready meanwhile: they hold no turn, and nothing but what their requests hold.
+    pub(super) preparing: JoinSet<(Formed, Result<()>)>,
+    /// How many of them there may be before no more are formed.
+    pub(super) preparing_max: usize,
+    /// Those that are, in the order in which they got so.
+    pub(super) prepared: VecDeque<Formed>,
     /// Moving average of how long runs take.
     pub(super) typical_run: Duration,
 }
@@ -47,9 +59,11 @@ pub(super) struct Task<R, C> {
 impl<R, C> Drop for Task<R, C> {
     fn drop(&mut self) {
         // Nothing waits unless the task was stopped from outside, with its runtime.
+        let error = Error::unavailable("the batcher has stopped");
         let mut held = self.shared.lock();
         held.closed = true;
-        held.queue.drain().for_each(|job| job.fail(Error::unavailable("the batcher has stopped")));
+        held.queue.drain().for_each(|job| job.fail(error.clone()));
+        self.prepared.drain(..).for_each(|formed| formed.fail(&error));
     }
 }
 
@@ -65,10 +79,10 @@ where
         loop {
             // Whatever woke the task: those that have landed do not count as in flight.
             while let Some(landed) = self.flights.try_join_next() {
-                landed.into_iter().for_each(|landed| self.note(&landed));
+                landed.into_iter().for_each(|landed| self.note(landed));
             }
             let (due, finished) = self.launch();
-            if finished && self.flights.is_empty() {
+            if finished && self.flights.is_empty() && self.preparing.is_empty() {
                 return;
             }
             // One that rings too soon costs less than another for each request.
@@ -86,60 +100,139 @@ where
                 () = rings => alarm = None,
                 Some(landed) = self.flights.join_next() => {
                     // A run that panicked has told its callers.
-                    landed.into_iter().for_each(|landed| self.note(&landed));
+                    landed.into_iter().for_each(|landed| self.note(landed));
+                }
+                Some(prepared) = self.preparing.join_next() => {
+                    // As above.
+                    prepared.into_iter().for_each(|(formed, outcome)| match outcome {
+                        Ok(()) => self.prepared.push_back(formed),
+                        Err(error) => self.scatter(formed, &error),
+                    });
                 }
             }
         }
     }
 
     /// Takes note of what a run took.
-    fn note(&mut self, landed: &Landed) {
+    fn note(&mut self, landed: Landed) {
         self.typical_run = (self.typical_run * 7 + landed.ran) / 8;
         if let Some(spent) = landed.spent {
             let now = self.clock.now();
-            self.shared.lock().prices.add(&landed.key, landed.size, spent, now);
+            self.shared.lock().prices.add(&landed.priced, landed.size, spent, now);
+        }
+        if let Some((formed, error)) = landed.failed {
+            self.scatter(formed, &error);
         }
     }
 
     /// Starts every batch that may go. Gives the time at which the next may, if nothing else wakes the task before, and whether
     /// none will ever come.
     fn launch(&mut self) -> (Option<Instant>, bool) {
-        let mut held = self.shared.lock();
+        let shared = Arc::clone(&self.shared);
+        let mut held = shared.lock();
         loop {
             // While the device is busy, waiting a fraction of a run for company costs little and saves whole runs.
             let hold = (self.typical_run / 4).min(HOLD_MAX);
             let slots = Slots { busy: self.flights.len(), all: self.slots, hold };
             let now = self.clock.now();
             (held.in_flight, held.hold) = (slots.busy, hold);
-            let Some(priority) = held.queue.priority() else {
+            held.preparing = self.preparing.len() + self.prepared.len();
+            let ready = self.prepared.front().map(|formed| formed.priority);
+            let waiting = held.queue.priority().filter(|_| held.preparing < self.preparing_max);
+            let Some(priority) = waiting.max(ready) else {
                 self.flow.withdraw();
                 held.awaits = Awaits::Request;
-                return (None, held.closed);
+                return (None, held.closed && held.queue.is_empty());
             };
-            let due = held.queue.due(slots);
+            let due = if ready.is_some() && slots.busy < slots.all { Some(now) } else { held.queue.due(slots) };
             if let Some(due) = due.filter(|due| *due > now) {
                 self.flow.withdraw();
                 held.awaits = Awaits::Time(due);
                 return (Some(due), false);
             }
             held.awaits = Awaits::Turn(priority);
-            let priority = priority.of_model(self.model_priority);
+            let of_model = priority.of_model(self.model_priority);
             if due.is_none() {
                 // The turn of the first that lands is for those who wish for one by then.
-                self.flow.wish(priority);
+                self.flow.wish(of_model);
                 return (None, false);
             }
             // Without a turn the task is woken when there is one.
-            let Some(turn) = self.flow.take(priority) else { return (None, false) };
+            let Some(turn) = self.flow.take(of_model) else { return (None, false) };
+            // What had to wait for its shapes has waited longest.
+            if let Some(formed) = self.prepared.pop_front() {
+                if self.is_wanted(&formed, now) {
+                    self.fly(formed, turn, &held, now);
+                } else {
+                    formed.fail(&nobody_waits());
+                }
+                continue;
+            }
             let batch = held.queue.next(now, slots, |job| is_dead(job, now, &*self.observer));
             self.flow.queue(held.queued());
             let Some(batch) = batch else { continue };
-            for piece in &batch.pieces {
-                piece.payload.start(now);
+            let formed = Formed::new(batch, priority, now);
+            match self.unready(&formed) {
+                // Others may have the turn.
+                Some(preparing) => self.prepare(formed, preparing),
+                None => self.fly(formed, turn, &held, now),
             }
-            let expected = held.prices.of(&batch.pieces[0].payload.key, batch.size.unwrap_or(0));
-            let flight = Flight::begin(batch, turn, expected, Arc::clone(&self.clock), Arc::clone(&self.observer));
-            self.flights.spawn(flight.run(Arc::clone(&self.run), now));
         }
     }
+
+    fn fly(&mut self, formed: Formed, mut turn: Turn, held: &Held, now: Instant) {
+        let priced = Priced::new(&formed.batch.pieces[0].payload.key, formed.elements());
+        let expected = held.prices.cost(&priced, formed.batch.size.unwrap_or(0));
+        turn.begin(expected);
+        let (clock, observer) = (Arc::clone(&self.clock), Arc::clone(&self.observer));
+        let is_padded = self.shapes.is_some() && formed.batch.pieces.len() > 1;
+        let flight = Flight { formed, turn, priced, expected, is_padded, clock, observer };
+        self.flights.spawn(flight.run(Arc::clone(&self.run), now));
+    }
+
+    /// Whether somebody waits for it. Those whose time is over are told.
+    fn is_wanted(&self, formed: &Formed, now: Instant) -> bool {
+        let dead = formed.batch.pieces.iter().filter(|piece| is_dead(&piece.payload, now, &*self.observer));
+        dead.count() < formed.batch.pieces.len()
+    }
+
+    /// What makes its shapes ready, if they are not.
+    fn unready(&self, formed: &Formed) -> Option<Preparing> {
+        let (model, shapes) = (self.shapes.as_ref()?, formed.shapes()?);
+        (!model.is_ready(&shapes)).then(|| Arc::clone(model).prepare(shapes))
+    }
+
+    /// Has its shapes made ready while others go on.
+    fn prepare(&mut self, formed: Formed, preparing: Preparing) {
+        self.preparing.spawn(async move {
+            let outcome = tokio::select! {
+                outcome = preparing => outcome,
+                () = formed.all_left() => Err(nobody_waits()),
+            };
+            (formed, outcome)
+        });
+    }
+
+    /// What cannot run as it is runs request by request, each without padding; the callers of one that cannot run alone either are
+    /// told why.
+    fn scatter(&mut self, formed: Formed, error: &Error) {
+        let scattered = if is_of_inputs(error) { formed.scatter() } else { Err(formed) };
+        let parts = match scattered {
+            Err(formed) => return formed.fail(error),
+            Ok(parts) => parts,
+        };
+        tracing::debug!(%error, requests = parts.len(), "what was padded runs request by request");
+        let now = self.clock.now();
+        for formed in parts {
+            match self.unready(&formed) {
+                _ if !self.is_wanted(&formed, now) => formed.fail(&nobody_waits()),
+                Some(preparing) => self.prepare(formed, preparing),
+                None => self.prepared.push_back(formed),
+            }
+        }
+    }
+}
+
+fn nobody_waits() -> Error {
+    Error::cancelled("every caller went away")
 }

@@ -164,6 +164,17 @@ impl Session {
         self.plans.ready(&by_shape(shapes)).is_some()
     }
 
+    /// Makes runs of these shapes ready on one lane: compiles for them on the load thread, if need be. Where values decide too, there
+    /// is nothing to be done before they are known.
+    ///
+    /// # Errors
+    /// Those of compiling; `RESOURCE_EXHAUSTED` beyond the allowance for new shapes.
+    pub fn prepare(&self, shapes: &[Shape]) -> impl Future<Output = Result<()>> + Send + 'static {
+        let (plans, key) = (Arc::clone(&self.plans), by_shape(shapes));
+        let decided = !self.by_value.contains(&true);
+        async move { if decided { plans.demand(key).await.map(drop) } else { Ok(()) } }
+    }
+
     /// Waits until runs of these shapes, asked for before, can use every lane.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::id::ServableId;
 use super::loader::{Loaded, Loader, Model, Running};
 use super::observer::Silent;
 use super::servable::Context;
-use crate::batch::{Clock, Policy, Turns};
+use crate::batch::{Clock, Policy, Preparing, Turns};
 use crate::engine::{Demand, Merging, RunOutput, RunStats};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Signature, Spec, Tensor};
@@ -90,6 +90,11 @@ impl Model for Adding {
         }
     }
 
+    fn prepare(&self, shapes: &[Shape]) -> Preparing {
+        self.ready.lock().expect("no test panics in it").push(shapes[0][0]);
+        Box::pin(async { Ok(()) })
+    }
+
     fn run(&self, inputs: Vec<Tensor>, _: Demand) -> Running {
         let shape = inputs[0].shape().clone();
         self.runs.lock().expect("no test panics in it").push(shape[0]);
@@ -99,6 +104,79 @@ impl Model for Adding {
             let values = inputs[0].values::<f32>()?.iter().map(|v| v + version).collect();
             Ok(RunOutput {
                 outputs: vec![Tensor::from_vec(shape, values)?],
+                stats: RunStats::default(),
+                host_steps: Vec::new(),
+            })
+        })
+    }
+}
+
+/// Adds up each row of `x`, f32 of two axes, in 10 ms. New shapes are compiled in 50 ms, but not those of `extent_max` columns and
+/// more.
+pub(super) struct Summing {
+    signature: Signature,
+    extent_max: usize,
+    /// Shapes that are ready.
+    pub(super) ready: Arc<Mutex<Vec<Shape>>>,
+    /// Shape of each run.
+    pub(super) runs: Mutex<Vec<Shape>>,
+}
+
+impl Summing {
+    pub(super) fn new(extent_max: usize) -> Self {
+        let symbol = |name: &str| Dim::Symbol(name.into());
+        let x = Spec::tensor("x", DType::F32, Some(vec![symbol("n"), symbol("length")]));
+        let y = Spec::tensor("y", DType::F32, Some(vec![symbol("n")]));
+        let signature = Signature { inputs: vec![x], outputs: vec![y] };
+        Self { signature, extent_max, ready: Arc::default(), runs: Mutex::default() }
+    }
+}
+
+impl Model for Summing {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn merging(&self, _: &[Shape]) -> Merging {
+        Merging::Rows { batch_sizes: Vec::new() }
+    }
+
+    fn is_ready(&self, shapes: &[Shape]) -> bool {
+        self.ready.lock().expect("no test panics in it").contains(&shapes[0])
+    }
+
+    fn check_shapes(&self, shapes: &[Shape]) -> Result<()> {
+        match shapes[0].rank() {
+            2 => Ok(()),
+            _ => Err(Error::invalid_argument(format!("node ReduceSum: {} has no axis 1", shapes[0]))),
+        }
+    }
+
+    fn prepare(&self, shapes: &[Shape]) -> Preparing {
+        let (shape, ready, extent_max) = (shapes[0].clone(), Arc::clone(&self.ready), self.extent_max);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if shape[1] >= extent_max {
+                return Err(Error::resource_exhausted(format!("{shape} takes too much memory")));
+            }
+            ready.lock().expect("no test panics in it").push(shape);
+            Ok(())
+        })
+    }
+
+    fn run(&self, inputs: Vec<Tensor>, _: Demand) -> Running {
+        let shape = inputs[0].shape().clone();
+        assert!(self.is_ready(&[shape.clone()]), "{shape} was run before it was ready");
+        self.runs.lock().expect("no test panics in it").push(shape.clone());
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let values = inputs[0].values::<f32>()?;
+            if values.contains(&f32::INFINITY) {
+                return Err(Error::internal("infinity in a run"));
+            }
+            let sums = (0..shape[0]).map(|row| values[row * shape[1]..][..shape[1]].iter().sum::<f32>()).collect();
+            Ok(RunOutput {
+                outputs: vec![Tensor::from_vec([shape[0]], sums)?],
                 stats: RunStats::default(),
                 host_steps: Vec::new(),
             })
@@ -129,6 +207,8 @@ impl Loader for FakeLoader {
             faces: model.faces(),
             model: Arc::new(model),
             batching: config.batching.clone(),
+            batch_sizes: Vec::new(),
+            padded_extents: Vec::new(),
             policy: Policy::default(),
         })
     }

@@ -13,7 +13,7 @@ use super::face::Faces;
 use super::id::ServableId;
 use super::settings::Settings;
 use super::signatures::faces;
-use crate::batch::{Parameters, Policy};
+use crate::batch::{Parameters, Policy, Preparing};
 use crate::engine::ir::Graph;
 use crate::engine::{Demand, Engine, LoadOptions, Merging, Reference, RunOutput, Session};
 use crate::error::{Error, Result};
@@ -36,6 +36,8 @@ pub trait Model: Send + Sync + 'static {
     /// # Errors
     /// `INVALID_ARGUMENT` naming the node that does not.
     fn check_shapes(&self, shapes: &[Shape]) -> Result<()>;
+    /// Makes inputs of exactly these shapes run without compiling. Dropping the future gives that up.
+    fn prepare(&self, shapes: &[Shape]) -> Preparing;
     /// Runs; a dropped or late run is not executed unless it has begun.
     fn run(&self, inputs: Vec<Tensor>, demand: Demand) -> Running;
     /// What its answers can be held against on the host; `None` where there is nothing.
@@ -66,6 +68,10 @@ impl Model for Session {
         self.check_shapes(shapes)
     }
 
+    fn prepare(&self, shapes: &[Shape]) -> Preparing {
+        Box::pin(self.prepare(shapes))
+    }
+
     fn run(&self, inputs: Vec<Tensor>, demand: Demand) -> Running {
         Box::pin(self.run(inputs, demand))
     }
@@ -88,6 +94,10 @@ pub struct Loaded {
     pub faces: Faces,
     /// How to batch; `None`: never merge requests.
     pub batching: Option<Parameters>,
+    /// Batch sizes that were asked for, ascending; empty: those that the model chose.
+    pub batch_sizes: Vec<usize>,
+    /// Extents that padded inputs are filled up to where the signature leaves them open, ascending; empty: to the largest of a batch.
+    pub padded_extents: Vec<usize>,
     /// What it is due beside others.
     pub policy: Policy,
 }
@@ -194,7 +204,7 @@ impl Loader for EngineLoader {
         };
         let options = LoadOptions {
             name: id.to_string(),
-            batch_sizes,
+            batch_sizes: batch_sizes.clone(),
             single: batching.is_none(),
             warm: true,
             max_shapes_per_minute: self.bounds.per_minute_max,
@@ -206,6 +216,8 @@ impl Loader for EngineLoader {
         let session = self.engine.load(graph, settings.apply(options))?;
         let (total, parts) = (start.elapsed().as_millis(), session.load_times());
         tracing::info!(model = %id, total_ms = total, "loaded: importing {} ms, {parts}", imported.as_millis());
-        Ok(Loaded { model: session, faces, batching, policy: settings.policy(self.policy.clone()) })
+        let policy = settings.policy(self.policy.clone());
+        let padded_extents = settings.padded_extents;
+        Ok(Loaded { model: session, faces, batching, batch_sizes, padded_extents, policy })
     }
 }

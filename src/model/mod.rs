@@ -16,6 +16,7 @@ mod fake;
 mod id;
 mod literal;
 mod loader;
+mod lots;
 mod manager;
 mod observer;
 mod recheck;

@@ -1,9 +1,8 @@
 //! A loaded version, answering requests.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -14,21 +13,22 @@ use super::config::Logging;
 use super::face::{Face, Faces};
 use super::id::ServableId;
 use super::loader::{Loaded, Model};
+use super::lots::{Lot, Lots, common_rows};
 use super::observer::{Observer, Scoped};
 use super::warm_up::WarmUp;
 use crate::batch::{
     Answer, BatchReport, Batcher, Clock, Closed, Guard, Join, Observer as _, Order, Parameters, Policy, Priority, Ran,
-    Request, Setting, Tally, Timing, Turns, Waiting,
+    Request, Rows, Setting, Shapes, Tally, Timing, Turns, Waiting, merge_padded,
 };
 use crate::engine::{Demand, Merging, RunStats};
 use crate::error::{Code, Error, Result};
 use crate::tensor::{Dim, Shape, Signature, Tensor};
 
-/// Inner shapes whose merging is remembered, a version; beyond it all are asked for again.
-const LOTS_MAX: usize = 256;
-
 /// What times of use count from.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Rows of the largest batch where requests are padded and nothing says how many.
+const PADDED_ROWS_MAX: usize = 64;
 
 /// An answered request.
 pub type Prediction = Answer;
@@ -77,9 +77,11 @@ pub struct Servable {
     /// `None`: requests are never merged.
     parameters: Option<Parameters>,
     policy: Policy,
+    /// Sizes that padded requests are merged to where the model has none that are ready.
+    asked_sizes: Vec<usize>,
     batcher: Batcher,
     observer: Arc<Scoped>,
-    lots: Mutex<HashMap<Vec<Shape>, Arc<Lot>>>,
+    lots: Arc<Lots>,
     used_us: AtomicU64,
     logging: ArcSwapOption<Logging>,
     checker: Option<Arc<Checker>>,
@@ -102,13 +104,6 @@ pub struct Batching {
     pub tally: Tally,
 }
 
-/// Requests that differ in their rows only, and have passed the checks once.
-#[derive(Default)]
-struct Lot {
-    /// The last batch sizes that were found to be ready, all of those there were.
-    ready: Mutex<Arc<[usize]>>,
-}
-
 /// Which way a request goes.
 enum Route {
     /// Through the batcher.
@@ -121,7 +116,7 @@ impl Servable {
     /// Starts to serve a model. Also gives what ends when nobody holds it any more.
     pub fn start<C: Clock>(
         id: ServableId,
-        Loaded { model, faces, batching: parameters, policy }: Loaded,
+        Loaded { model, faces, batching: parameters, batch_sizes, padded_extents, policy }: Loaded,
         context: &Context<C>,
     ) -> (Arc<Self>, oneshot::Receiver<()>) {
         let observer = Scoped::new(id.clone(), Arc::clone(&context.observer));
@@ -135,16 +130,19 @@ impl Servable {
                 Ok(Ran { outputs: output.outputs, device: times.device, lane })
             }
         };
+        let lots = Lots::new(id.clone(), Arc::clone(&model), parameters.is_some(), padded_extents);
+        let pads = parameters.as_ref().is_some_and(|parameters| parameters.pad_variable_length_inputs);
+        let asked_sizes = if batch_sizes.is_empty() { Parameters::doubled(PADDED_ROWS_MAX) } else { batch_sizes };
         let setting = Setting {
             parameters: parameters.clone().unwrap_or_default(),
             policy: policy.clone(),
+            shapes: pads.then(|| Arc::clone(&lots) as Arc<dyn Shapes>),
             turns: Arc::clone(&context.turns),
             clock: Arc::clone(&context.clock),
             observer: observer.clone(),
         };
         let batcher = Batcher::start(setting, run);
         let (alive, ended) = oneshot::channel();
-        let lots = Mutex::new(HashMap::new());
         let (used_us, logging) = (AtomicU64::new(0), ArcSwapOption::empty());
         let made = Self {
             id,
@@ -152,6 +150,7 @@ impl Servable {
             faces,
             parameters,
             policy,
+            asked_sizes,
             batcher,
             observer,
             lots,
@@ -243,7 +242,7 @@ impl Servable {
         self.touch();
         async move {
             let shapes: Vec<_> = inputs.iter().map(|t| t.shape().clone()).collect();
-            let (lot, merging) = servable.lot(&shapes).await?;
+            let (lot, merging) = servable.lots.of(&shapes).await?;
             let checker = servable.checker.as_ref().filter(|checker| checker.draws());
             let drawn = checker.map(|checker| (checker, inputs.clone()));
             let answer = match servable.route(&lot, &merging, &shapes)? {
@@ -263,6 +262,17 @@ impl Servable {
 
     fn have_checked(&self, checker: &Checker, inputs: Vec<Tensor>, answer: &Prediction) {
         let Some(reference) = self.model.reference() else { return };
+        // The host is to compute what the device did.
+        let inputs = match &answer.padded_to {
+            None => inputs,
+            Some(row) => {
+                let rows = Rows::all(&inputs);
+                match merge_padded(&[rows], row, rows.count) {
+                    Ok(padded) => padded,
+                    Err(error) => return tracing::warn!(model = %self.id, %error, "an answer cannot be checked"),
+                }
+            }
+        };
         let (lane, outputs) = (answer.timing.lane, answer.outputs.clone());
         checker.offer(Sample { id: self.id.clone(), reference, lane, inputs, outputs });
     }
@@ -280,40 +290,6 @@ impl Servable {
         if error.code() == Code::ResourceExhausted { error.at(&self.id) } else { error }
     }
 
-    /// The lot to which requests of these shapes belong, and whether they merge.
-    async fn lot(&self, shapes: &[Shape]) -> Result<(Arc<Lot>, Merging)> {
-        let key: Vec<_> = shapes.iter().map(|shape| with_rows(shape, 0)).collect();
-        let known = self.lots().get(&key).cloned();
-        if let Some(lot) = known {
-            // Remembered by the model, which also knows what has got ready since.
-            return Ok((lot, merging(&*self.model, shapes, self.parameters.is_some())));
-        }
-        let (model, shapes, merges) = (Arc::clone(&self.model), shapes.to_vec(), self.parameters.is_some());
-        // Inference and proof take milliseconds the first time.
-        let asked = tokio::task::spawn_blocking(move || {
-            let merging = merging(&*model, &shapes, merges);
-            if matches!(merging, Merging::Rows { .. }) {
-                common_rows(&shapes)?;
-            }
-            model.check_shapes(&shapes)?;
-            Ok(merging)
-        })
-        .await;
-        let merging =
-            asked.unwrap_or_else(|_| Err(Error::internal(format!("checking the shapes for {} panicked", self.id))))?;
-        let lot = Arc::<Lot>::default();
-        let mut lots = self.lots();
-        if lots.len() >= LOTS_MAX {
-            lots.clear();
-        }
-        lots.insert(key, Arc::clone(&lot));
-        Ok((lot, merging))
-    }
-
-    fn lots(&self) -> MutexGuard<'_, HashMap<Vec<Shape>, Arc<Lot>>> {
-        self.lots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn route(&self, lot: &Lot, merging: &Merging, shapes: &[Shape]) -> Result<Route> {
         let exact = || if self.model.is_ready(shapes) { Route::Queue(Join::Alone) } else { Route::Compile };
         let (Merging::Rows { batch_sizes }, Some(parameters)) = (merging, &self.parameters) else {
@@ -327,29 +303,15 @@ impl Servable {
             // The batcher refuses it.
             return Ok(Route::Queue(Join::Rows([rows_max].into())));
         }
-        let sizes = batch_sizes.iter().copied().filter(|size| *size <= rows_max.unwrap_or(usize::MAX));
-        let ready = self.ready(lot, shapes, sizes.collect());
+        let pads = parameters.pad_variable_length_inputs;
+        let sizes = if pads && batch_sizes.is_empty() { &self.asked_sizes } else { batch_sizes };
+        let sizes = sizes.iter().copied().filter(|size| *size <= rows_max.unwrap_or(usize::MAX));
+        // What padded requests will run as is not known yet: their batches are made ready when they are formed.
+        let ready = if pads { sizes.collect() } else { self.lots.ready(lot, shapes, sizes.collect()) };
         Ok(match ready.last() {
             Some(last) if rows > 0 && (rows <= *last || splits) => Route::Queue(Join::Rows(ready)),
             _ => exact(),
         })
-    }
-
-    /// Those of `sizes` that run without compiling.
-    fn ready(&self, lot: &Lot, shapes: &[Shape], sizes: Vec<usize>) -> Arc<[usize]> {
-        let mut known = lot.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if **known == *sizes {
-            return Arc::clone(&known);
-        }
-        let is_ready = |size: &usize| {
-            let shapes: Vec<_> = shapes.iter().map(|shape| with_rows(shape, *size)).collect();
-            self.model.is_ready(&shapes)
-        };
-        let ready: Arc<[usize]> = sizes.iter().copied().filter(is_ready).collect();
-        if ready.len() == sizes.len() {
-            *known = Arc::clone(&ready);
-        }
-        ready
     }
 
     /// Runs a request of a new shape beside the queue; the engine bounds how many wait for a compile.
@@ -382,33 +344,11 @@ impl Servable {
         });
         let output = outcome?;
         self.observer.observer.ran(&self.id, &output.stats);
-        Ok(Answer { outputs: output.outputs, timing })
+        Ok(Answer { outputs: output.outputs, padded_to: None, timing })
     }
 }
 
-/// Whether requests of these shapes merge, where batching is on.
-fn merging(model: &dyn Model, shapes: &[Shape], batching: bool) -> Merging {
-    if batching { model.merging(shapes) } else { Merging::Alone { reason: "batching is off".into() } }
-}
-
-/// The number of rows on axis 0 that all inputs have.
-fn common_rows(shapes: &[Shape]) -> Result<usize> {
-    let rows = shapes.first().ok_or("Batching Run() must have at least one input tensor").and_then(|first| {
-        let rows = first.first().ok_or("Batching Run() input tensors must have at least one dimension")?;
-        let equal = shapes.iter().all(|shape| shape.first() == Some(rows));
-        equal.then_some(*rows).ok_or("Batching Run() input tensors must have equal 0th-dimension size")
-    });
-    rows.map_err(Error::invalid_argument)
-}
-
-/// `shape` with another extent on axis 0, if it has one.
-fn with_rows(shape: &Shape, rows: usize) -> Shape {
-    let mut dims = shape.dims().to_vec();
-    if let Some(first) = dims.first_mut() {
-        *first = rows;
-    }
-    Shape::from(dims)
-}
-
+#[cfg(test)]
+mod padded_tests;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,9 @@ const MAX_BYTES: u64 = 64 << 10;
 /// The largest batch that may be asked for.
 const MAX_BATCH: usize = 1 << 16;
 
+/// The largest extent that inputs may be filled up to.
+const MAX_EXTENT: usize = 1 << 24;
+
 /// The settings of one model; everything is optional, and what is not known is refused.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +30,10 @@ pub struct Settings {
     /// Batch sizes to compile at load, ascending; they go before those of the server's batching parameters.
     #[serde(default)]
     pub batch_sizes: Vec<usize>,
+    /// Extents that inputs are filled up to under `pad_variable_length_inputs`, ascending, where the signature leaves them open. They
+    /// bound how many shapes are compiled; models whose answers depend on padding answer otherwise than without.
+    #[serde(default)]
+    pub padded_extents: Vec<usize>,
     /// The axis along which requests for a model exported with batch 1 may be merged: 0. The model is refused when its rows
     /// cannot be proven to stay apart.
     pub batch_axis: Option<usize>,
@@ -101,6 +108,12 @@ impl Settings {
                 settings.batch_sizes
             )));
         }
+        let extents = &settings.padded_extents;
+        if !extents.is_sorted_by(|a, b| a < b) || extents.iter().any(|n| *n == 0 || *n > MAX_EXTENT) {
+            return Err(Error::invalid_argument(format!(
+                "padded_extents {extents:?} are not ascending numbers from 1 to {MAX_EXTENT}"
+            )));
+        }
         if let Some(axis) = settings.batch_axis.filter(|a| *a != 0) {
             return Err(Error::invalid_argument(format!("batch_axis {axis}: requests are merged along axis 0 only")));
         }
@@ -129,6 +142,8 @@ mod tests {
             ("precision = \"int8\"", "int8"),
             ("batch_sizes = [4, 2]", "[4, 2]"),
             ("batch_sizes = [0]", "[0]"),
+            ("padded_extents = [16, 8]", "[16, 8]"),
+            ("padded_extents = [100000000]", "padded_extents"),
             ("batch_axis = 1", "batch_axis 1"),
             ("weight = 0.0", "weight 0"),
             ("weight = nan", "weight NaN"),

@@ -242,8 +242,10 @@ impl Values {
     }
 
     fn policy(&self, wrong: &mut Wrong) -> Policy {
+        let padded_bytes_max = wrong.one(self.number("padded_batch_bytes_max"));
         let mut millis = |name| Duration::from_millis(wrong.one(self.number::<u32>(name)).into());
         Policy {
+            padded_bytes_max,
             latency_target: Some(millis("latency_target_ms")).filter(|target| !target.is_zero()),
             batch_time_max: millis("batch_time_max_ms"),
             priority_wait_max: millis("priority_wait_max_ms"),

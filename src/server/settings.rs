@@ -157,6 +157,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "milliseconds, a step of priority, that requests wait only because more urgent ones came later",
     ),
     setting(
+        "padded_batch_bytes_max",
+        Kind::Number,
+        "67108864",
+        "bytes of the inputs of a batch whose requests are padded to each other (pad_variable_length_inputs)",
+    ),
+    setting(
         "file_system_poll_wait_seconds",
         Kind::Signed,
         "1",

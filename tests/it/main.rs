@@ -16,6 +16,7 @@ mod identity;
 mod lifecycle;
 mod memory;
 mod models;
+mod padding;
 mod parameters;
 mod recorded;
 mod reload;

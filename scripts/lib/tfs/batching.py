@@ -69,6 +69,25 @@ def fields(binary, rows, folder):
         rows.equal("one batch at a time", report(running)["now"]["batches_in_flight_max"], 1)
 
 
+def padded(binary, rows, folder):
+    """Requests of different lengths in batches of three rows, which wait for nothing else."""
+    text = "max_batch_size { value: 3 } batch_timeout_micros { value: 600000000 } pad_variable_length_inputs: true"
+    models = [(name, MODELS / name, "") for name in ("lengths", "tokens")]
+    with server(binary, models, parameters(folder, text)) as running:
+
+        def ask(name, inputs, output):
+            with concurrent.futures.ThreadPoolExecutor(len(inputs)) as callers:
+                call = lambda given: running.predictions.Predict(predict(spec(name), given), 60).outputs[output]
+                return list(callers.map(call, inputs))
+
+        floats = [{"x": np.array([row], np.float32)} for row in ([5], [1, 2, 3, 4], [7, 1])]
+        rows.equal("sums", [list(total.float_val) for total in ask("lengths", floats, "total")], [[20], [10], [22]])
+        texts = [{"ids": np.array([row], np.int64)} for row in ([3, 1], [9], [2, 4, 6])]
+        found = [list(ids.int64_val) for ids in ask("tokens", texts, "same_ids")]
+        rows.equal("tokens", found, [[3, 1, 3], [9, 9, 9], [2, 4, 6]])
+        rows.equal("batches", [report(running, name)["batches"] for name in ("lengths", "tokens")], [1, 1])
+
+
 def late(binary, rows, folder):
     text = "max_batch_size { value: 8 } batch_timeout_micros { value: 60000000 }"
     flags = [parameters(folder, text), "--rest_api_timeout_in_ms=500"]
@@ -125,6 +144,7 @@ def per_model(binary, rows, folder):
 def rows_of(binary, rows):
     with tempfile.TemporaryDirectory() as folder:
         fields(binary, rows, folder)
+        padded(binary, rows, folder)
         late(binary, rows, folder)
         wrong(binary, rows, folder)
         per_model(binary, rows, folder)

@@ -34,6 +34,7 @@ pub(super) fn report(id: &ServableId, batching: &Batching) -> Reply {
             "allowed_batch_sizes": p.allowed_batch_sizes,
             "enable_large_batch_splitting": p.enable_large_batch_splitting,
             "max_execution_batch_size": p.max_execution_batch_size,
+            "pad_variable_length_inputs": p.pad_variable_length_inputs,
         })
     });
     let mode = batching.parameters.as_ref().map(|p| if p.batch_timeout.is_zero() { "adaptive" } else { "timed" });
@@ -57,12 +58,14 @@ pub(super) fn report(id: &ServableId, batching: &Batching) -> Reply {
             "latency_target_ms": policy.latency_target.map(|target| micros(target) / 1000),
             "batch_time_max_ms": micros(policy.batch_time_max) / 1000,
             "priority_wait_max_ms": micros(policy.priority_wait_max) / 1000,
+            "padded_batch_bytes_max": policy.padded_bytes_max,
         },
         "now": {
             "waiting_requests": waiting.requests,
             "waiting_batches": waiting.batches,
             "batches_in_flight": waiting.in_flight,
             "batches_in_flight_max": waiting.slots,
+            "batches_preparing": waiting.preparing,
             "hold_micros": micros(waiting.hold),
             "waiting_device_micros": micros(waiting.queued),
             "expected_latency_micros": micros(waiting.expected),
@@ -120,6 +123,7 @@ fn meaning(why: Closed) -> &'static str {
         Closed::Delay => "the oldest request had waited as long as it may",
         Closed::SlotFree => "the device could take it and nothing said to wait: waiting would only have added latency",
         Closed::Alone => "its request is one that is not merged",
+        Closed::Apart => "its request could not run with those that it was padded to",
     }
 }
 

@@ -243,6 +243,9 @@ mod tests {
         assert_eq!(parameters.max_batch_size, Some(32));
         assert_eq!(parameters.batch_timeout, Duration::from_micros(500));
         assert_eq!(parameters.allowed_batch_sizes, [8, 32]);
+        assert!(!parameters.pad_variable_length_inputs);
+        let pads = batching_parameters("pad_variable_length_inputs: true", "f").expect("it parses");
+        assert!(pads.pad_variable_length_inputs);
         assert!(batching_parameters("max_batch_size { value: 32 } allowed_batch_sizes: 8", "f").is_err());
     }
 }

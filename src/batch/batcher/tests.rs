@@ -43,6 +43,7 @@ fn setting(parameters: Parameters, slots: usize, seen: &Arc<Seen>) -> Setting<Pa
     Setting {
         parameters,
         policy: Policy::default(),
+        shapes: None,
         turns: Turns::new(1, slots),
         clock: Arc::new(PausedClock),
         observer: seen.clone(),

@@ -1,17 +1,31 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::tensor::Tensor;
 
 const WAIT_MAX: Duration = Duration::from_millis(1);
+const PADDED_BYTES_MAX: u64 = 400;
 const FREE: Slots = Slots { busy: 0, all: 1, hold: Duration::ZERO };
 
 fn queue(delay_us: u64, batches_max: usize) -> Queue<u8, usize> {
     let (delay, priority_wait_max) = (Duration::from_micros(delay_us), WAIT_MAX);
-    Queue::new(Bounds { delay, batches_max, rows_of_batch: 1, priority_wait_max })
+    Queue::new(Bounds { delay, batches_max, rows_of_batch: 1, priority_wait_max, padded_bytes_max: PADDED_BYTES_MAX })
 }
 
 fn entry(payload: usize, rows: usize, arrived: Instant) -> Entry<usize> {
-    Entry { payload, rows, arrived, priority: Priority::Normal, is_cut: false }
+    Entry { payload, rows, arrived, priority: Priority::Normal, is_cut: false, row: None }
+}
+
+/// One whose rows are numbers of 4 bytes in these extents, to be padded to others.
+fn padded(payload: usize, rows: usize, extents: &[usize], arrived: Instant) -> Entry<usize> {
+    let dims = [&[rows], extents].concat();
+    let numbers = vec![0.0f32; dims.iter().product()];
+    let row = Row::exact(&[Tensor::from_vec(dims, numbers).expect("as many")]);
+    Entry { row: row.map(Arc::new), ..entry(payload, rows, arrived) }
+}
+
+fn extents(batch: &Batch<usize>) -> Vec<usize> {
+    batch.row.as_ref().expect("it is padded").shapes(1)[0][1..].to_vec()
 }
 
 fn up_to(rows_max: usize) -> Join {
@@ -109,8 +123,8 @@ fn a_lone_request_of_any_size_is_taken() {
     assert_eq!(queue.batches(), 25);
     assert!(queue.push(0, up_to(4), entry(1, 4, now)).is_err(), "others wait elsewhere");
     // What is not ready yet counts as it will be.
-    let bounds = Bounds { delay: Duration::ZERO, batches_max: 2, rows_of_batch: 64, priority_wait_max: WAIT_MAX };
-    let mut queue = Queue::<u8, usize>::new(bounds);
+    let mut queue = self::queue(0, 2);
+    queue.bounds.rows_of_batch = 64;
     for i in 0..2 {
         queue.push(0, up_to(2), entry(i, 64, now)).expect("two batches once 64 rows are ready");
     }
@@ -152,7 +166,7 @@ fn nothing_gets_between_the_parts_of_a_request() {
 fn what_lies_ahead_is_counted_in_device_time() {
     let (mut queue, now) = (queue(0, 64), Instant::now());
     // A row takes a millisecond, and every batch one more; alone 7.
-    let cost = |_: &u8, size: usize| Duration::from_millis(if size == 0 { 7 } else { size as u64 + 1 });
+    let cost = |_: &u8, _: u64, size: usize| Duration::from_millis(if size == 0 { 7 } else { size as u64 + 1 });
     queue.push(0, up_to(4), entry(0, 6, now)).expect("room");
     queue.push(1, Join::Alone, entry(1, 1, now)).expect("room");
     assert_eq!(queue.time(cost), Duration::from_millis(5 + 3 + 7));
@@ -175,6 +189,34 @@ fn alone_means_one_at_a_time() {
     queue.push(0, Join::Alone, entry(1, 1, now)).expect("room");
     let batch = queue.next(now, FREE, |_| false).expect("company is of no use to it");
     assert_eq!((ids(&batch), batch.size), (vec![0], None));
+}
+
+#[test]
+fn a_vast_request_leaves_small_ones_alone() {
+    let (mut queue, now) = (queue(0, 8), Instant::now());
+    for (payload, extent) in [(0, 2), (1, 5), (2, 60), (3, 1)] {
+        queue.push(0, up_to(8), padded(payload, 1, &[extent], now)).expect("room");
+    }
+    assert_eq!(queue.elements(&0), 60);
+    let batches: Vec<_> = std::iter::from_fn(|| queue.next(now, FREE, |_| false)).collect();
+    // Two rows of 60 numbers would take 480 bytes.
+    let found: Vec<_> = batches.iter().map(|batch| (ids(batch), extents(batch))).collect();
+    assert_eq!(found, [(vec![0, 1], vec![5]), (vec![2], vec![60]), (vec![3], vec![1])]);
+    assert_eq!(batches[0].closed, Closed::Full, "what comes next does not fit");
+}
+
+#[test]
+fn the_widest_that_waits_tells_what_lies_ahead() {
+    let (mut queue, now) = (queue(0, 8), Instant::now());
+    let cost = |_: &u8, elements: u64, size: usize| Duration::from_millis(elements * size as u64);
+    for (payload, extent) in [(0, 3), (1, 20)] {
+        queue.push(0, up_to(2), padded(payload, 1, &[extent], now)).expect("room");
+    }
+    assert_eq!(queue.time(cost), Duration::from_millis(40));
+    let ahead = queue.ahead(&0, &up_to(2), &padded(2, 1, &[30], now), cost);
+    assert_eq!((ahead.queued, ahead.last), (Duration::from_millis(60), Duration::from_millis(30)));
+    queue.purge(|id| *id == 1);
+    assert_eq!(queue.time(cost), Duration::from_millis(3));
 }
 
 /// What a random client does.
@@ -249,6 +291,32 @@ proptest! {
         for (id, (_, rows)) in accepted.iter().enumerate() {
             let whole = (0..*rows).collect::<Vec<_>>();
             prop_assert!(served[id] == whole || (dead.contains(&id) && served[id].is_empty()), "{id}: {:?}", served[id]);
+        }
+    }
+
+    /// Whatever the extents: a batch is padded to the largest of its own, within the bound, and what is divided has no company.
+    #[test]
+    fn padded_rows_leave_once_within_the_bound(
+        requests in prop::collection::vec((1usize..12, prop::collection::vec(1usize..9, 2)), 1..30),
+    ) {
+        let (mut queue, now) = (queue(0, 100), Instant::now());
+        for (i, (rows, extents)) in requests.iter().enumerate() {
+            queue.push(0, up_to(8), padded(i, *rows, extents, now)).expect("room");
+        }
+        let mut served = vec![Vec::new(); requests.len()];
+        while let Some(batch) = queue.next(now, FREE, |_| false) {
+            let own = batch.pieces.iter().map(|p| &requests[p.payload]);
+            let largest = |axis: usize| own.clone().map(|(_, extents)| extents[axis]).max().expect("a piece");
+            prop_assert_eq!(extents(&batch), [largest(0), largest(1)]);
+            let bytes = 4 * batch.size.expect("merged") * largest(0) * largest(1);
+            prop_assert!(batch.pieces.len() == 1 || bytes as u64 <= PADDED_BYTES_MAX, "{bytes} bytes");
+            let parts = batch.pieces.iter().filter(|p| p.rows < requests[p.payload].0).count();
+            prop_assert!(parts == 0 || batch.pieces.len() == 1, "{:?}", batch.pieces);
+            batch.pieces.iter().for_each(|p| served[p.payload].extend(p.start..p.start + p.rows));
+        }
+        prop_assert!(queue.is_empty() && queue.elements(&0) == 0);
+        for (served, (rows, _)) in served.iter().zip(&requests) {
+            prop_assert_eq!(served, &(0..*rows).collect::<Vec<_>>());
         }
     }
 

@@ -6,7 +6,14 @@ use crate::model::fake::{Adding, context};
 
 fn serve(model: Adding, parameters: Option<Parameters>) -> (Arc<Servable>, Arc<Adding>, oneshot::Receiver<()>) {
     let (id, faces, model) = (ServableId { name: "m".into(), version: 1 }, model.faces(), Arc::new(model));
-    let loaded = Loaded { model: model.clone(), faces, batching: parameters, policy: Policy::default() };
+    let loaded = Loaded {
+        model: model.clone(),
+        faces,
+        batching: parameters,
+        batch_sizes: Vec::new(),
+        padded_extents: Vec::new(),
+        policy: Policy::default(),
+    };
     let (servable, ended) = Servable::start(id, loaded, &context());
     (servable, model, ended)
 }
