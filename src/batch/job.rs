@@ -73,6 +73,8 @@ pub struct Answer {
 /// A request in the queue or in flight, shared by its caller and its batches.
 pub(super) struct Job {
     pub(super) key: Key,
+    /// The sizes that it may be merged to, those too that take too long.
+    pub(super) sizes: Arc<[usize]>,
     pub(super) inputs: Vec<Tensor>,
     pub(super) deadline: Option<Instant>,
     pub(super) arrived: Instant,
@@ -115,8 +117,13 @@ impl Job {
             started_at: None,
             timing: Timing::default(),
         };
+        let sizes = match request.join {
+            Join::Alone => [].into(),
+            Join::Rows(sizes) => sizes,
+        };
         let job = Self {
             key,
+            sizes,
             inputs: request.inputs,
             deadline: request.deadline,
             arrived,

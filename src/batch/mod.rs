@@ -23,7 +23,7 @@ pub use flight::{Order, Ran};
 pub use job::{Answer, Guard, Request, Timing};
 pub use merge::{Rows, merge, split};
 pub use parameters::Parameters;
-pub use policy::{Policy, Priority};
+pub use policy::{Policy, Priority, Scheduling};
 pub use queue::{Ahead, Batch, Bounds, Entry, Join, Piece, Queue, Slots};
 pub use report::{BatchReport, Closed, Dropped, Observer, Waiting};
 pub use tally::{OfSize, Spread, Tally};

@@ -24,6 +24,8 @@ pub(super) struct Task<R, C> {
     pub(super) flow: Arc<Flow>,
     pub(super) slots: usize,
     pub(super) model_priority: Priority,
+    /// Longest that a batch may take.
+    pub(super) batch_time_max: Duration,
     pub(super) clock: Arc<C>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) run: Arc<R>,
@@ -80,7 +82,14 @@ where
         self.typical_run = (self.typical_run * 7 + landed.ran) / 8;
         if let Some(spent) = landed.spent {
             let now = self.clock.now();
-            self.shared.lock().prices.add(&landed.key, landed.size, spent, now);
+            let held = &mut *self.shared.lock();
+            held.prices.add(&landed.key, landed.size, spent, now);
+            // What proved to be fast enough is so for those that wait already.
+            held.queue.widen(&landed.key, |job| {
+                let sizes = held.prices.fitting(&landed.key, &job.sizes, self.batch_time_max, now);
+                let is_cut = sizes.len() < job.sizes.len();
+                (sizes, is_cut)
+            });
         }
     }
 
