@@ -130,6 +130,7 @@ impl Loader for FakeLoader {
             model: Arc::new(model),
             batching: config.batching.clone(),
             policy: Policy::default(),
+            read: Duration::ZERO,
         })
     }
 }
