@@ -149,6 +149,9 @@ mod tests {
         assert_eq!(sent.attributes.len(), 2);
         assert_eq!(resource.resource.expect("a service").attributes[0].key, "service.name");
         // partial_success { rejected_spans: 3 }
-        assert_eq!((refused_spans(&[10, 2, 8, 3]), refused_spans(&[]), refused_spans(b"<html>")), (Some(3), Some(0), None));
+        assert_eq!(
+            (refused_spans(&[10, 2, 8, 3]), refused_spans(&[]), refused_spans(b"<html>")),
+            (Some(3), Some(0), None)
+        );
     }
 }

@@ -171,7 +171,9 @@ mod tests {
         assert!(matches!(way("http://localhost:4317"), Some(Address::Grpc(_))));
         assert!(matches!(way("http://localhost:4317/"), Some(Address::Grpc(_))));
         assert!(matches!(way("http://[::1]:4318/v1/traces"), Some(Address::Http(_))));
-        for wrong in ["localhost:4317", "ftp://localhost:4317", "http://", "http://me:key@localhost:4317", "http://h/?k=1"] {
+        for wrong in
+            ["localhost:4317", "ftp://localhost:4317", "http://", "http://me:key@localhost:4317", "http://h/?k=1"]
+        {
             assert!(uri(wrong).is_none(), "{wrong}");
         }
     }

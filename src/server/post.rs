@@ -79,10 +79,10 @@ impl Mailbox {
         let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(silent)?;
         // Ends with the sender; what goes wrong is told to it.
         tokio::spawn(connection);
-        let mut request = Request::post(self.uri.path()).body(Full::new(body)).map_err(silent)?;
-        let authority = self.uri.authority().map(|authority| authority.as_str().try_into());
-        *request.headers_mut() = headers;
-        request.headers_mut().extend(authority.transpose().map_err(silent)?.map(|host| (header::HOST, host)));
+        let host = self.uri.authority().map_or("", |authority| authority.as_str());
+        let mut request =
+            Request::post(self.uri.path()).header(header::HOST, host).body(Full::new(body)).map_err(silent)?;
+        request.headers_mut().extend(headers);
         let (head, body) = sender.send_request(request).await.map_err(silent)?.into_parts();
         let body = Limited::new(body, REPLY_MAX).collect().await;
         let body = body.map_err(|e| Error::unavailable(format!("the reply cannot be read: {e}")))?;
