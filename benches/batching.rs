@@ -53,6 +53,7 @@ fn queueing(criterion: &mut Criterion) {
                     delay: Duration::ZERO,
                     batches_max: waiting,
                     rows_of_batch: 1,
+                    tells_capacity: false,
                     priority_wait_max: Duration::ZERO,
                 });
                 let now = Instant::now();

@@ -24,7 +24,10 @@ pub(crate) struct Server {
 /// The text of a configuration with these models.
 fn configuration(models: &[(String, impl AsRef<Path>)]) -> String {
     let entry = |(name, base): &(String, _)| {
-        format!("config {{ name: '{name}' base_path: '{}' }}\n", AsRef::<Path>::as_ref(base).display())
+        format!(
+            "config {{ name: '{name}' base_path: '{}' model_platform: 'tensorflow' }}\n",
+            AsRef::<Path>::as_ref(base).display()
+        )
     };
     format!("model_config_list {{ {} }}", models.iter().map(entry).collect::<String>())
 }

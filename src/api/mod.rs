@@ -31,7 +31,7 @@ pub use health::{Health, Phase};
 pub use in_flight::InFlight;
 pub use inference::read_examples;
 pub use observer::{Call, Entrypoint, Logged, Observer, Silent};
-pub use otlp::{Collector, Span, Value};
+pub use otlp::{Span, SpansClient, Value, encode_spans, refused_spans};
 pub use rest::{Format, JsonLimits, Rest, RestOptions, read_json, write_json};
 pub use router::{DESCRIPTORS, Options, SERVICES, Services, router};
 pub use seldom::Seldom;

@@ -1,12 +1,16 @@
-//! Spans to a collector of OpenTelemetry's: OTLP over gRPC.
+//! Spans to a collector of OpenTelemetry's: OTLP's messages, and its calls over gRPC.
 
-use std::time::Duration;
-
+use http::HeaderMap;
 use http::uri::PathAndQuery;
+use prost::Message as _;
+use tonic::Extensions;
+use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use self::wire::{ExportTraceServiceRequest, InstrumentationScope, Resource, ResourceSpans, ScopeSpans};
+use self::wire::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse, InstrumentationScope, Resource, ResourceSpans, ScopeSpans,
+};
 use super::status::code;
 use super::trace::TraceParent;
 use crate::error::{Error, Result};
@@ -21,8 +25,6 @@ const EXPORT: PathAndQuery = PathAndQuery::from_static("/opentelemetry.proto.col
 /// A span that answers somebody else's request.
 const OF_A_SERVER: i32 = 2;
 const FAILED: i32 = 2;
-/// Longest that a collector may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is said of a span beyond its times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,49 +54,56 @@ pub struct Span {
     pub failure: Option<&'static str>,
 }
 
-/// Sends spans. Clones share a connection, which is made when there is something to send, and again when it is lost.
+/// Sends spans over gRPC. The connection is made when there is something to send, and again when it is lost.
 #[derive(Clone, Debug)]
-pub struct Collector {
+pub struct SpansClient {
     channel: Channel,
-    service: String,
+    headers: HeaderMap,
 }
 
-impl Collector {
-    /// The one at `address`, which is told that `service` sends. To be called within a runtime.
-    pub fn new(address: Endpoint, service: &str) -> Self {
-        let channel = address.timeout(TIMEOUT).connect_timeout(TIMEOUT).connect_lazy();
-        Self { channel, service: service.to_owned() }
+impl SpansClient {
+    /// To the collector at `address`, with these headers each time. To be called within a runtime.
+    pub fn new(address: Endpoint, headers: HeaderMap) -> Self {
+        Self { channel: address.connect_lazy(), headers }
     }
 
-    /// Where a collector is: `http://HOST:PORT`. `None` for what is no such address.
-    pub fn address(text: &str) -> Option<Endpoint> {
-        let is_plain = text.strip_prefix("http://").is_some_and(|host| !host.is_empty());
-        Endpoint::from_shared(text.to_owned()).ok().filter(|_| is_plain)
-    }
-
-    /// Sends spans; gives how many the collector did not take.
+    /// Sends spans of the server `service`; gives how many the collector did not take.
     ///
     /// # Errors
     /// Those of the connection and the collector's.
-    pub async fn send(&self, spans: Vec<Span>) -> Result<u64> {
+    pub async fn send(&self, service: &str, spans: Vec<Span>) -> Result<u64> {
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         let failed = |status: tonic::Status| Error::new(code(&status), status.message());
         client.ready().await.map_err(|e| Error::unavailable(format!("no collector answers: {e}")))?;
-        let request = tonic::Request::new(self.request(spans));
-        let codec = ProstCodec::<ExportTraceServiceRequest, wire::ExportTraceServiceResponse>::default();
-        let reply = client.unary(request, EXPORT, codec).await.map_err(failed)?.into_inner();
-        Ok(reply.partial_success.map_or(0, |partly| u64::try_from(partly.rejected_spans).unwrap_or(0)))
+        let headers = MetadataMap::from_headers(self.headers.clone());
+        let request = tonic::Request::from_parts(headers, Extensions::new(), request(service, spans));
+        let codec = ProstCodec::<ExportTraceServiceRequest, ExportTraceServiceResponse>::default();
+        Ok(refused(client.unary(request, EXPORT, codec).await.map_err(failed)?.into_inner()))
     }
+}
 
-    fn request(&self, spans: Vec<Span>) -> ExportTraceServiceRequest {
-        let service = attribute("service.name", Value::Text(self.service.clone()));
-        let version = attribute("service.version", Value::Text(env!("CARGO_PKG_VERSION").to_owned()));
-        let scope = InstrumentationScope { name: "coracle".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
-        let spans = ScopeSpans { scope: Some(scope), spans: spans.into_iter().map(message).collect() };
-        let resource = Resource { attributes: vec![service, version] };
-        ExportTraceServiceRequest {
-            resource_spans: vec![ResourceSpans { resource: Some(resource), scope_spans: vec![spans] }],
-        }
+/// The message that brings a collector spans of the server `service`.
+pub fn encode_spans(service: &str, spans: Vec<Span>) -> Vec<u8> {
+    request(service, spans).encode_to_vec()
+}
+
+/// How many spans the collector did not take that answers `reply`; `None` where that is no answer.
+pub fn refused_spans(reply: &[u8]) -> Option<u64> {
+    ExportTraceServiceResponse::decode(reply).ok().map(refused)
+}
+
+fn refused(reply: ExportTraceServiceResponse) -> u64 {
+    reply.partial_success.map_or(0, |partly| u64::try_from(partly.rejected_spans).unwrap_or(0))
+}
+
+fn request(service: &str, spans: Vec<Span>) -> ExportTraceServiceRequest {
+    let service = attribute("service.name", Value::Text(service.to_owned()));
+    let version = attribute("service.version", Value::Text(env!("CARGO_PKG_VERSION").to_owned()));
+    let scope = InstrumentationScope { name: "coracle".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
+    let spans = ScopeSpans { scope: Some(scope), spans: spans.into_iter().map(message).collect() };
+    let resource = Resource { attributes: vec![service, version] };
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans { resource: Some(resource), scope_spans: vec![spans] }],
     }
 }
 
@@ -125,23 +134,24 @@ fn attribute(name: &str, value: Value) -> wire::KeyValue {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn spans_are_messages() {
+    #[test]
+    fn spans_are_messages() {
         let own = TraceParent { trace_id: 1 << 120, span_id: 2, is_sampled: true };
         let attributes = vec![("model", Value::Text("m".into())), ("version", Value::Number(3))];
         let (start_ns, end_ns) = (5, 6);
         let span =
             Span { own, parent_id: Some(1), name: "Predict", start_ns, end_ns, attributes, failure: Some("INTERNAL") };
-        let collector = Collector::new(Collector::address("http://localhost:4317").expect("an address"), "s");
-        let mut request = collector.request(vec![span]);
+        let mut request = ExportTraceServiceRequest::decode(&*encode_spans("s", vec![span])).expect("a message");
         let mut resource = request.resource_spans.remove(0);
         let sent = resource.scope_spans.remove(0).spans.remove(0);
         assert_eq!((sent.trace_id.len(), sent.trace_id[0], &sent.span_id[..]), (16, 1, &[0, 0, 0, 0, 0, 0, 0, 2][..]));
         assert_eq!((sent.parent_span_id[7], sent.status.expect("a failure").code), (1, 2));
         assert_eq!(sent.attributes.len(), 2);
         assert_eq!(resource.resource.expect("a service").attributes[0].key, "service.name");
-        for wrong in ["localhost:4317", "https://localhost:4317", "http://"] {
-            assert!(Collector::address(wrong).is_none(), "{wrong}");
-        }
+        // partial_success { rejected_spans: 3 }
+        assert_eq!(
+            (refused_spans(&[10, 2, 8, 3]), refused_spans(&[]), refused_spans(b"<html>")),
+            (Some(3), Some(0), None)
+        );
     }
 }

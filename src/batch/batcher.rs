@@ -55,6 +55,10 @@ impl Held {
     fn cost(&self, key: &Key, elements: u64, size: usize) -> Duration {
         self.prices.cost(&Priced::new(key, elements), size)
     }
+
+    fn cost_at_least(&self, key: &Key, elements: u64, size: usize) -> Duration {
+        self.prices.cost_at_least(&Priced::new(key, elements), size)
+    }
 }
 
 impl Shared {
@@ -106,6 +110,7 @@ impl Batcher {
             delay: parameters.batch_timeout,
             batches_max: parameters.max_enqueued_batches,
             rows_of_batch: parameters.execution_rows_max().unwrap_or(1),
+            tells_capacity: parameters.enable_large_batch_splitting == Some(true),
             priority_wait_max: policy.priority_wait_max,
             padded_bytes_max: policy.padded_bytes_max,
         };
@@ -130,6 +135,7 @@ impl Batcher {
             flow: Arc::clone(&flow),
             slots,
             model_priority: policy.priority,
+            batch_time_max: policy.batch_time_max,
             clock,
             observer: Arc::clone(&observer),
             run: Arc::new(run),
@@ -207,8 +213,9 @@ impl Batcher {
     }
 
     fn outlook(&self, held: &Held, join: &Join, entry: &Entry<SharedJob>) -> Outlook {
-        let ahead =
-            held.queue.ahead(&entry.payload.key, join, entry, |key, elements, size| held.cost(key, elements, size));
+        let ahead = held
+            .queue
+            .ahead(&entry.payload.key, join, entry, |key, elements, size| held.cost_at_least(key, elements, size));
         let (wait, nothing_runs) = self.flow.wait(ahead.queued);
         let is_idle = nothing_runs && held.queue.is_empty();
         // Old figures are not believed where a run can tell better.
@@ -233,10 +240,14 @@ impl Batcher {
             return Err(Error::unavailable("the batcher has stopped"));
         }
         let elements = entry.row.as_ref().map_or(0, |row| row.elements().max(held.queue.elements(&key)));
-        let join = self.cut(&mut held, &Priced::new(&key, elements), join, entry.rows, now);
+        let whole = join;
+        let join = self.cut(&mut held, &Priced::new(&key, elements), whole.clone(), entry.rows, now);
         entry.is_cut = join != Join::Alone && held.cut_to.is_some();
         if entry.payload.deadline.is_some() || self.policy.latency_target.is_some() {
-            self.admit(self.outlook(&held, &join, &entry), entry.payload.deadline)?;
+            // Sizes that were cut come back as soon as they prove to be fast enough.
+            let outlooks = [&join, &whole].map(|join| self.outlook(&held, join, &entry));
+            let outlook = outlooks.into_iter().min_by_key(|outlook| outlook.wait + outlook.run);
+            outlook.map_or(Ok(()), |outlook| self.admit(outlook, entry.payload.deadline))?;
         }
         if held.queue.push(key.clone(), join.clone(), entry.clone()).is_err() {
             // Those that nobody waits for any more do not count against the bound.
@@ -263,7 +274,7 @@ impl Batcher {
         let Join::Rows(sizes) = &join else { return join };
         let mut fitting = held.prices.fitting_sizes(priced, sizes, self.policy.batch_time_max, now);
         let largest = fitting.last().copied().unwrap_or(1);
-        if rows > largest && !self.parameters.enable_large_batch_splitting {
+        if rows > largest && !self.parameters.divides() {
             // What may not be divided is run as it is.
             let enough = sizes.iter().position(|size| *size >= rows).map_or(sizes.len(), |at| at + 1);
             fitting = sizes[..enough.max(fitting.len())].into();
@@ -288,7 +299,7 @@ impl Batcher {
             return Err(Error::internal("a request without rows, or with unequal ones, was to be merged"));
         }
         let rows_max = sizes.last().copied().unwrap_or(1);
-        if rows > rows_max && !self.parameters.enable_large_batch_splitting {
+        if rows > rows_max && !self.parameters.divides() {
             return Err(Error::invalid_argument(format!(
                 "Task size {rows} is larger than maximum input batch size {rows_max}"
             )));

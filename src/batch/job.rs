@@ -88,6 +88,8 @@ pub(super) struct Job {
     pub(super) key: Key,
     /// What it has in each row, where that may differ from others of its key.
     pub(super) row: Option<Arc<Row>>,
+    /// The sizes that it may be merged to, those too that take too long.
+    pub(super) sizes: Arc<[usize]>,
     pub(super) inputs: Vec<Tensor>,
     pub(super) deadline: Option<Instant>,
     pub(super) arrived: Instant,
@@ -140,9 +142,14 @@ impl Job {
             started_at: None,
             timing: Timing::default(),
         };
+        let sizes = match request.join {
+            Join::Alone => [].into(),
+            Join::Rows(sizes) => sizes,
+        };
         let job = Self {
             key,
             row: row.map(Arc::new),
+            sizes,
             inputs: request.inputs,
             deadline: request.deadline,
             arrived,

@@ -29,7 +29,7 @@ pub use job::{Answer, Guard, Request, Timing};
 pub use merge::{Rows, merge, split};
 pub use padding::merge_padded;
 pub use parameters::Parameters;
-pub use policy::{Policy, Priority};
+pub use policy::{Policy, Priority, Scheduling};
 pub use queue::{Ahead, Batch, Bounds, Entry, Join, Piece, Queue, Slots};
 pub use report::{BatchReport, Closed, Dropped, Observer, Waiting};
 pub use row::Row;

@@ -17,8 +17,8 @@ pub struct Parameters {
     pub num_batch_threads: Option<usize>,
     /// Sizes to pad to, ascending; empty: the sizes compiled for the model.
     pub allowed_batch_sizes: Vec<usize>,
-    /// Whether requests larger than a batch are run as several.
-    pub enable_large_batch_splitting: bool,
+    /// Whether requests larger than a batch are run as several; `None`: they are, though nobody has asked for it.
+    pub enable_large_batch_splitting: Option<bool>,
     /// Most rows run at once when requests may be split; `None`: `max_batch_size`.
     pub max_execution_batch_size: Option<usize>,
     /// Whether requests of different extents behind axis 0 share batches, padded to the largest of each batch.
@@ -33,7 +33,7 @@ impl Default for Parameters {
             max_enqueued_batches: 1024,
             num_batch_threads: None,
             allowed_batch_sizes: Vec::new(),
-            enable_large_batch_splitting: true,
+            enable_large_batch_splitting: None,
             max_execution_batch_size: None,
             pad_variable_length_inputs: false,
         }
@@ -76,10 +76,15 @@ impl Parameters {
         Ok(self)
     }
 
+    /// Whether requests larger than a batch are run as several.
+    pub fn divides(&self) -> bool {
+        self.enable_large_batch_splitting.unwrap_or(true)
+    }
+
     /// Most rows that may be run at once, where it is set.
     pub fn execution_rows_max(&self) -> Option<usize> {
         match self.max_execution_batch_size {
-            Some(rows) if self.enable_large_batch_splitting => Some(rows),
+            Some(rows) if self.divides() => Some(rows),
             _ => self.max_batch_size,
         }
     }

@@ -100,6 +100,44 @@ impl Default for Policy {
     }
 }
 
+/// What is said of one model; what is not said stays as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scheduling {
+    /// Its [`Policy::weight`].
+    pub weight: Option<f64>,
+    /// Its [`Policy::priority`].
+    pub priority: Option<Priority>,
+    /// Its [`Policy::latency_target`] in milliseconds; 0: none.
+    #[serde(alias = "latencyTargetMs")]
+    pub latency_target_ms: Option<u32>,
+}
+
+impl Scheduling {
+    /// The same once it is known to be possible.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` naming the value and what was expected.
+    pub fn checked(self) -> Result<Self> {
+        if let Some(weight) = self.weight.filter(|weight| !Policy::WEIGHTS.contains(weight)) {
+            let (least, most) = Policy::WEIGHTS.into_inner();
+            return Err(Error::invalid_argument(format!("weight {weight}, expected a number from {least} to {most}")));
+        }
+        Ok(self)
+    }
+
+    /// `policy` with what is said.
+    pub fn over(self, policy: Policy) -> Policy {
+        let target = |millis: u32| Some(Duration::from_millis(millis.into())).filter(|target| !target.is_zero());
+        Policy {
+            weight: self.weight.unwrap_or(policy.weight),
+            priority: self.priority.unwrap_or(policy.priority),
+            latency_target: self.latency_target_ms.map_or(policy.latency_target, target),
+            ..policy
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +152,21 @@ mod tests {
         }
         assert_eq!("high".parse::<Priority>().expect("known"), High);
         assert!("urgent".parse::<Priority>().expect_err("unknown").message().contains("\"urgent\""));
+    }
+
+    #[test]
+    fn what_is_not_said_stays_as_it_was() {
+        let policy = Policy { latency_target: Some(Duration::from_millis(500)), ..Policy::default() };
+        assert_eq!(Scheduling::default().over(policy.clone()), policy);
+        let (weight, latency_target_ms) = (Some(4.0), Some(50));
+        let own = Scheduling { weight, priority: Some(Priority::High), latency_target_ms }.over(policy.clone());
+        assert_eq!((own.weight, own.priority), (4.0, Priority::High));
+        assert_eq!(own.latency_target, Some(Duration::from_millis(50)));
+        let none = Scheduling { latency_target_ms: Some(0), ..Scheduling::default() };
+        assert_eq!(none.over(policy).latency_target, None);
+        for weight in [0.0, -1.0, 101.0, f64::NAN] {
+            let refused = Scheduling { weight: Some(weight), ..Scheduling::default() }.checked();
+            assert!(refused.expect_err("no weight").message().contains("from 0.01 to 100"));
+        }
     }
 }

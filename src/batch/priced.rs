@@ -23,6 +23,11 @@ impl Priced {
         Self { key: key.clone(), class: elements.max(1).ilog2() }
     }
 
+    /// What their requests have in common.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// Doublings from `other`, of a smaller class, to this.
     fn above(&self, other: &Self) -> Option<u32> {
         let distance = self.class.checked_sub(other.class).filter(|distance| *distance <= DISTANCE_MAX)?;
@@ -37,6 +42,11 @@ impl Prices<Priced> {
             Some((known, distance)) => self.of(known, size).saturating_mul(1 << distance),
             None => Duration::ZERO,
         }
+    }
+
+    /// As [`Prices::at_least`]. Where nothing of its class is known, longer rows cost no less than those of the next smaller one.
+    pub(super) fn cost_at_least(&self, priced: &Priced, size: usize) -> Duration {
+        self.nearest(|known| priced.above(known)).map_or(Duration::ZERO, |(known, _)| self.at_least(known, size))
     }
 
     /// As [`Prices::fitting`], with costs as [`Prices::cost`] tells them.

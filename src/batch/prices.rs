@@ -59,6 +59,13 @@ impl<K: PartialEq + Clone> Prices<K> {
         self.sizes(key).and_then(|sizes| estimate(sizes, size)).unwrap_or_default()
     }
 
+    /// What a batch of `size` costs at the least that the figures allow, for who would be refused if it cost more: as measured, else
+    /// between the sizes beside it that were (or nothing for no rows), else as the largest that was. What was not measured
+    /// refuses nobody: who is let in has it measured.
+    pub(super) fn at_least(&self, key: &K, size: usize) -> Duration {
+        self.sizes(key).and_then(|sizes| bound(sizes, size)).unwrap_or_default()
+    }
+
     /// Those of `sizes` (ascending, not empty) that take at most `most`, and the smallest at any rate.
     pub(super) fn fitting(&self, key: &K, sizes: &Arc<[usize]>, most: Duration, now: Instant) -> Arc<[usize]> {
         let Some(known) = self.sizes(key) else { return Arc::clone(sizes) };
@@ -91,6 +98,21 @@ fn estimate(sizes: &BTreeMap<usize, Figure>, size: usize) -> Option<Duration> {
     measured.or_else(|| scaled(sizes, size)).or_else(larger)
 }
 
+fn bound(sizes: &BTreeMap<usize, Figure>, size: usize) -> Option<Duration> {
+    let typical = |(size, figure): (&usize, &Figure)| Some((*size, figure.typical()?));
+    if size == 0 || sizes.contains_key(&size) {
+        return sizes.get(&size).and_then(Figure::typical);
+    }
+    let smaller = sizes.range(1..size).next_back().and_then(typical);
+    let Some((above, cost)) = sizes.range(size..).next().and_then(typical) else {
+        return smaller.map(|(_, cost)| cost);
+    };
+    // Each further row costs no more than those before it, so that the straight line lies below.
+    let (below, base) = smaller.unwrap_or_default();
+    let part = (size - below) as f64 / (above - below) as f64;
+    Some(base + cost.saturating_sub(base).mul_f64(part))
+}
+
 /// In proportion to the next smaller size.
 fn scaled(sizes: &BTreeMap<usize, Figure>, size: usize) -> Option<Duration> {
     let (rows, figure) = sizes.range(1..size.max(1)).next_back()?;
@@ -117,6 +139,24 @@ mod tests {
         assert_eq!(prices.least(millis(1), now), millis(3));
         assert_eq!(prices.least(millis(1), now + millis(2)), Duration::ZERO);
         assert_eq!(prices.latest(), [(0, millis(3))].into());
+    }
+
+    #[test]
+    fn nobody_is_refused_for_what_was_not_measured() {
+        let (mut prices, now) = (Prices::default(), Instant::now());
+        assert_eq!(prices.at_least(&'a', 4), Duration::ZERO);
+        prices.add(&'a', 4, millis(16), now);
+        assert_eq!([1, 2, 4, 8, 1 << 20].map(|size| prices.at_least(&'a', size)), [4, 8, 16, 16, 16].map(millis));
+        prices.add(&'a', 8, millis(20), now);
+        assert_eq!([1, 4, 6, 8, 64].map(|size| prices.at_least(&'a', size)), [4, 16, 18, 20, 20].map(millis));
+        // What runs alone says nothing of rows.
+        prices.add(&'b', 0, millis(3), now);
+        assert_eq!([0, 1, 8].map(|size| prices.at_least(&'b', size)), [3, 0, 0].map(millis));
+        assert_eq!(prices.at_least(&'a', 0), Duration::ZERO);
+        // Noise makes larger sizes the cheaper ones: the dearer of both is at least what the smaller costs.
+        prices.add(&'c', 2, millis(9), now);
+        prices.add(&'c', 8, millis(7), now);
+        assert_eq!([2, 4, 8].map(|size| prices.at_least(&'c', size)), [9, 9, 7].map(millis));
     }
 
     #[test]

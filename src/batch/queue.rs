@@ -37,6 +37,8 @@ pub struct Bounds {
     pub batches_max: usize,
     /// Rows that count as a batch at least, though sizes as large may not be ready yet.
     pub rows_of_batch: usize,
+    /// Whether who is refused learns how many rows there is room for: where requests are divided at somebody's wish.
+    pub tells_capacity: bool,
     /// Longest that a request waits, a step of priority, only because more urgent ones came later.
     pub priority_wait_max: Duration,
     /// Bytes that the inputs of a batch may take in which requests are padded to each other's extents.
@@ -232,11 +234,7 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
         let after = batches(&join, waiting + 1, rows.saturating_add(entry.rows), &self.bounds);
         let total = self.batches - before + after;
         if total > self.bounds.batches_max && after > before && self.batches > 0 {
-            return Err(Error::unavailable(format!(
-                "The batch scheduling queue to which this task was submitted is full; currently {} batches enqueued and \
-                 max_enqueued_batches is {}",
-                self.batches, self.bounds.batches_max
-            )));
+            return Err(self.full(&join, rows, entry.rows));
         }
         let at = found.unwrap_or_else(|| {
             self.groups.push(Group {
@@ -259,6 +257,25 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
     /// Elements of the largest row that waits with this key, where rows differ; else 0.
     pub fn elements(&self, key: &K) -> u64 {
         self.groups.iter().find(|group| group.key == *key).map_or(0, |group| group.elements)
+    }
+
+    /// The refusal of a request of `task` rows where `rows` of its key wait, in TensorFlow Serving's words.
+    fn full(&self, join: &Join, rows: usize, task: usize) -> Error {
+        let full = "The batch scheduling queue to which this task was submitted is full";
+        let (batches, batches_max) = (self.batches, self.bounds.batches_max);
+        let of_batch = join.rows_max().filter(|_| self.bounds.tells_capacity);
+        let Some(of_batch) = of_batch.map(|max| max.max(self.bounds.rows_of_batch)) else {
+            let state = format!("currently {batches} batches enqueued and max_enqueued_batches is {batches_max}");
+            return Error::unavailable(format!("{full}; {state}"));
+        };
+        // The last batch that is not full yet.
+        let open = if rows == 0 { of_batch } else { (rows - 1) % of_batch + 1 };
+        let capacity = batches_max.saturating_sub(batches).saturating_mul(of_batch).saturating_add(of_batch - open);
+        Error::unavailable(format!(
+            "{full}; task size is {task} but scheduling capacity is only {capacity} (num_enqueued_batches={batches}, \
+             max_enqueued_batches={batches_max}, open_batch_size={}, max_execution_batch_size={of_batch})",
+            if rows == 0 { 0 } else { open }
+        ))
     }
 
     /// What lies before a request that comes now, where `cost` gives the device time of a batch by key, elements of a row (0 where
@@ -289,6 +306,18 @@ impl<K: PartialEq, T: Clone> Queue<K, T> {
     pub fn time(&self, cost: impl Fn(&K, u64, usize) -> Duration) -> Duration {
         let of = |g: &Group<K, T>| time(&g.join, (g.entries.len(), g.rows), |size| cost(&g.key, g.elements, size));
         self.groups.iter().map(of).sum()
+    }
+
+    /// Where sizes were cut for what waits with `key`: has it merged to those that `sizes` gives for its first request, if they are
+    /// more by now, and notes whether they still lack some.
+    pub fn widen(&mut self, key: &K, sizes: impl FnOnce(&T) -> (Arc<[usize]>, bool)) {
+        let Some(group) = self.groups.iter_mut().find(|group| group.is_cut && group.key == *key) else { return };
+        let (Join::Rows(now), Some(first)) = (&group.join, group.entries.front()) else { return };
+        let (sizes, is_cut) = sizes(&first.payload);
+        if sizes.len() > now.len() {
+            (group.join, group.is_cut) = (Join::Rows(sizes), is_cut);
+            self.tidy();
+        }
     }
 
     /// The priority of the most urgent request.

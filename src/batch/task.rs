@@ -39,6 +39,8 @@ pub(super) struct Task<R, C> {
     pub(super) flow: Arc<Flow>,
     pub(super) slots: usize,
     pub(super) model_priority: Priority,
+    /// Longest that a batch may take.
+    pub(super) batch_time_max: Duration,
     pub(super) clock: Arc<C>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) run: Arc<R>,
@@ -118,7 +120,15 @@ where
         self.typical_run = (self.typical_run * 7 + landed.ran) / 8;
         if let Some(spent) = landed.spent {
             let now = self.clock.now();
-            self.shared.lock().prices.add(&landed.priced, landed.size, spent, now);
+            let (priced, held) = (&landed.priced, &mut *self.shared.lock());
+            held.prices.add(priced, landed.size, spent, now);
+            // What proved to be fast enough is so for those that wait already.
+            let widest = Priced::new(priced.key(), held.queue.elements(priced.key()));
+            held.queue.widen(priced.key(), |job| {
+                let sizes = held.prices.fitting_sizes(&widest, &job.sizes, self.batch_time_max, now);
+                let is_cut = sizes.len() < job.sizes.len();
+                (sizes, is_cut)
+            });
         }
         if let Some((formed, error)) = landed.failed {
             self.scatter(formed, &error);

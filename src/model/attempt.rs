@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::config::ModelConfig;
 use super::id::ServableId;
 use super::loader::{Loaded, Loader};
+use super::observer::Tried;
 use super::servable::Context;
 use super::warm_up::warm;
 use crate::batch::Clock;
@@ -53,7 +54,11 @@ impl<C: Clock> Attempt<C> {
         let (attempt, runtime) = (Arc::clone(&self), Handle::current());
         std::thread::Builder::new().name(format!("load {}", self.id)).spawn(move || {
             let Attempt { id, path, config, loader, context, .. } = &*attempt;
-            let loaded = loader.load(id, path, config).and_then(|loaded| {
+            let start = Instant::now();
+            let loaded = loader.load(id, path, config);
+            let read = loaded.as_ref().ok().map(|loaded| loaded.read);
+            context.observer.tried(path, &Tried { elapsed: start.elapsed(), read });
+            let loaded = loaded.and_then(|loaded| {
                 warm(id, &loaded, path, context, &runtime)?;
                 Ok(loaded)
             });

@@ -224,7 +224,7 @@ fn yield_to_others() {}
 mod tests {
     use std::path::Path;
 
-    use super::super::observer::Replayed;
+    use super::super::observer::{Replayed, Tried};
     use super::*;
     use crate::batch::{BatchReport, Dropped};
     use crate::engine::RunStats;
@@ -243,6 +243,7 @@ mod tests {
             // The test may have seen enough.
             let _ = self.0.send(outcome);
         }
+        fn tried(&self, _: &Path, _: &Tried) {}
         fn warmed(&self, _: &Path, _: &Replayed, _: Duration) {}
     }
 

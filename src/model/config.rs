@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::batch::Parameters;
+use crate::batch::{Parameters, Scheduling};
 use crate::engine::MemoryShare;
 use crate::error::{Error, Result};
 
@@ -51,7 +51,8 @@ pub struct ModelConfig {
     pub name: String,
     /// The folder whose children are the versions; also one version's folder or a model file, which then is version 1.
     pub base_path: PathBuf,
-    /// What the configuration calls the model's format, as clients see it. The files in the folder decide how it is loaded.
+    /// What the configuration calls the model's format, as clients see it; empty where it says nothing. The files in the folder
+    /// decide how it is loaded.
     pub platform: String,
     /// Which versions to serve.
     pub version_policy: VersionPolicy,
@@ -59,6 +60,8 @@ pub struct ModelConfig {
     pub labels: BTreeMap<String, i64>,
     /// How to batch; `None`: never merge requests.
     pub batching: Option<Parameters>,
+    /// What it is due beside others; goes before what stands beside the model's file, from a version's load on.
+    pub scheduling: Scheduling,
     /// The device memory that its versions together may take.
     pub memory: MemoryShare,
     /// Which requests are written down; `None`: none.
@@ -75,6 +78,7 @@ impl ModelConfig {
             version_policy: VersionPolicy::default(),
             labels: BTreeMap::new(),
             batching: Some(Parameters::default()),
+            scheduling: Scheduling::default(),
             memory: MemoryShare::default(),
             logging: None,
         }

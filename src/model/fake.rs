@@ -210,6 +210,7 @@ impl Loader for FakeLoader {
             batch_sizes: Vec::new(),
             padded_extents: Vec::new(),
             policy: Policy::default(),
+            read: Duration::ZERO,
         })
     }
 }

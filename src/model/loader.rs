@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -100,6 +100,8 @@ pub struct Loaded {
     pub padded_extents: Vec<usize>,
     /// What it is due beside others.
     pub policy: Policy,
+    /// How long its file took to be read and understood.
+    pub read: Duration,
 }
 
 /// Understands a version's own batching parameters: the text, and what its file is called.
@@ -216,8 +218,9 @@ impl Loader for EngineLoader {
         let session = self.engine.load(graph, settings.apply(options))?;
         let (total, parts) = (start.elapsed().as_millis(), session.load_times());
         tracing::info!(model = %id, total_ms = total, "loaded: importing {} ms, {parts}", imported.as_millis());
-        let policy = settings.policy(self.policy.clone());
+        // The nearer to whoever runs the server, the later it is said.
+        let policy = config.scheduling.over(settings.scheduling().over(self.policy.clone()));
         let padded_extents = settings.padded_extents;
-        Ok(Loaded { model: session, faces, batching, batch_sizes, padded_extents, policy })
+        Ok(Loaded { model: session, faces, batching, batch_sizes, padded_extents, policy, read: imported })
     }
 }

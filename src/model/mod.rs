@@ -40,7 +40,7 @@ pub use face::{DEFAULT_SIGNATURE, EXAMPLES_INPUT, Face, Faces, Method};
 pub use id::{ServableId, VersionChoice};
 pub use loader::{EngineLoader, Loaded, Loader, Model, ReadParameters, Running, ShapeBounds};
 pub use manager::{Manager, ManagerOptions};
-pub use observer::{CheckOutcome, Observer, Replayed, Silent};
+pub use observer::{CheckOutcome, Observer, Replayed, Silent, Tried};
 pub use reload::Failures;
 pub use repository::scan;
 pub use servable::{Asked, Batching, Context, Prediction, Servable};

@@ -31,6 +31,15 @@ impl CheckOutcome {
     }
 }
 
+/// What came of a try to load a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// From its begin to its end; replaying requests is no part of it.
+    pub elapsed: Duration,
+    /// The part of it until the model's file was read and understood; `None` where the version could not be loaded.
+    pub read: Option<Duration>,
+}
+
 /// What came of replaying recorded requests.
 #[derive(Debug)]
 pub struct Replayed {
@@ -52,6 +61,8 @@ pub trait Observer: Send + Sync + 'static {
     fn ran(&self, id: &ServableId, stats: &RunStats);
     /// An answer was checked, or was to be.
     fn checked(&self, id: &ServableId, outcome: CheckOutcome);
+    /// The version in `folder` was loaded, or was to be.
+    fn tried(&self, folder: &Path, tried: &Tried);
     /// The requests that came with the version in `folder` were replayed.
     fn warmed(&self, folder: &Path, replayed: &Replayed, elapsed: Duration);
 }
@@ -65,6 +76,7 @@ impl Observer for Silent {
     fn dropped(&self, _: &ServableId, _: Dropped) {}
     fn ran(&self, _: &ServableId, _: &RunStats) {}
     fn checked(&self, _: &ServableId, _: CheckOutcome) {}
+    fn tried(&self, _: &Path, _: &Tried) {}
     fn warmed(&self, _: &Path, _: &Replayed, _: Duration) {}
 }
 

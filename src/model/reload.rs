@@ -79,13 +79,14 @@ pub(super) fn check(configs: &[ModelConfig]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to call a served model's format something else.
+/// Refuses to call a served model's format something else; who says nothing may be followed by anything.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`, as TensorFlow Serving words it.
 pub(super) fn check_platforms(now: &BTreeMap<Arc<str>, String>, configs: &[ModelConfig]) -> Result<()> {
     for config in configs {
-        let Some(was) = now.get(config.name.as_str()).filter(|was| **was != config.platform) else { continue };
+        let is_other = |was: &&String| !was.is_empty() && !config.platform.is_empty() && **was != config.platform;
+        let Some(was) = now.get(config.name.as_str()).filter(is_other) else { continue };
         return Err(Error::invalid_argument(format!(
             "Illegal to change a model's platform. For model {} platform was {was} and new platform requested is {}",
             config.name, config.platform

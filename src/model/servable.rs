@@ -116,7 +116,7 @@ impl Servable {
     /// Starts to serve a model. Also gives what ends when nobody holds it any more.
     pub fn start<C: Clock>(
         id: ServableId,
-        Loaded { model, faces, batching: parameters, batch_sizes, padded_extents, policy }: Loaded,
+        Loaded { model, faces, batching: parameters, batch_sizes, padded_extents, policy, .. }: Loaded,
         context: &Context<C>,
     ) -> (Arc<Self>, oneshot::Receiver<()>) {
         let observer = Scoped::new(id.clone(), Arc::clone(&context.observer));
@@ -298,7 +298,7 @@ impl Servable {
             return Ok(exact());
         };
         let (rows, rows_max) = (common_rows(shapes)?, parameters.execution_rows_max());
-        let splits = parameters.enable_large_batch_splitting;
+        let splits = parameters.divides();
         if let Some(rows_max) = rows_max.filter(|max| rows > *max && !splits) {
             // The batcher refuses it.
             return Ok(Route::Queue(Join::Rows([rows_max].into())));

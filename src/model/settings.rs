@@ -1,12 +1,10 @@
 //! What `coracle.toml` beside a model says about how to run it.
 
-use std::path::Path;
-use std::time::Duration;
-
 use serde::Deserialize;
+use std::path::Path;
 
 use super::beside::beside;
-use crate::batch::{Policy, Priority};
+use crate::batch::{Priority, Scheduling};
 use crate::engine::{LoadOptions, Precision};
 use crate::error::{Error, Result};
 
@@ -85,14 +83,10 @@ impl Settings {
         LoadOptions { precision: self.precision.map(Into::into), rebatch: self.batch_axis.is_some(), ..options }
     }
 
-    /// `policy` under these settings.
-    pub fn policy(&self, mut policy: Policy) -> Policy {
-        policy.weight = self.weight.unwrap_or(policy.weight);
-        policy.priority = self.priority.unwrap_or(policy.priority);
-        if let Some(millis) = self.latency_target_ms {
-            policy.latency_target = Some(Duration::from_millis(millis.into())).filter(|target| !target.is_zero());
-        }
-        policy
+    /// What it is due beside other models, as far as the file says.
+    pub fn scheduling(&self) -> Scheduling {
+        let Self { weight, priority, latency_target_ms, .. } = *self;
+        Scheduling { weight, priority, latency_target_ms }
     }
 
     /// What a file of this text says.
@@ -117,10 +111,7 @@ impl Settings {
         if let Some(axis) = settings.batch_axis.filter(|a| *a != 0) {
             return Err(Error::invalid_argument(format!("batch_axis {axis}: requests are merged along axis 0 only")));
         }
-        if let Some(weight) = settings.weight.filter(|weight| !Policy::WEIGHTS.contains(weight)) {
-            let (least, most) = Policy::WEIGHTS.into_inner();
-            return Err(Error::invalid_argument(format!("weight {weight}, expected a number from {least} to {most}")));
-        }
+        settings.scheduling().checked()?;
         Ok(settings)
     }
 }
@@ -156,14 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_says_goes_before_the_servers_options() {
-        let server = Policy { latency_target: Some(Duration::from_millis(500)), ..Policy::default() };
-        let of = |text| Settings::read(text).expect(text).policy(server.clone());
-        assert_eq!(of(""), server);
-        let own = of("weight = 4\npriority = \"high\"\nlatency_target_ms = 50\n");
-        assert_eq!((own.weight, own.priority), (4.0, Priority::High));
-        assert_eq!(own.latency_target, Some(Duration::from_millis(50)));
-        assert_eq!(of("latency_target_ms = 0").latency_target, None);
+    fn a_file_says_what_its_model_is_due() {
+        let of = |text| Settings::read(text).expect(text).scheduling();
+        assert_eq!(of(""), Scheduling::default());
+        let all = of("weight = 4\npriority = \"high\"\nlatency_target_ms = 50\n");
+        let (weight, priority) = (Some(4.0), Some(Priority::High));
+        assert_eq!(all, Scheduling { weight, priority, latency_target_ms: Some(50) });
     }
 
     #[test]

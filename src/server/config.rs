@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tonic::transport::Endpoint;
-
+use super::collector::Otlp;
 use super::identity::Identities;
 use super::limits::Limits;
 use super::memory::{available_bytes, default_request_memory_bytes};
@@ -12,7 +11,7 @@ use super::model_file::{batching, models, read, roots};
 use super::sealed::Sealed;
 use super::values::Values;
 use crate::api::config::metrics_path;
-use crate::api::{Admin, Collector, JsonLimits, RestOptions};
+use crate::api::{Admin, JsonLimits, RestOptions};
 use crate::batch::Policy;
 use crate::engine::{EngineOptions, MemoryBound, MemoryTotal, Precision, cache_folder};
 use crate::error::{Error, Result};
@@ -93,15 +92,6 @@ pub(super) struct Config {
     pub(super) otlp: Option<Otlp>,
     pub(super) json_log: bool,
     pub(super) log_level: String,
-}
-
-/// Where spans go, and which.
-#[derive(Clone, Debug)]
-pub(super) struct Otlp {
-    pub(super) address: Endpoint,
-    pub(super) service: String,
-    /// The part of the requests without a trace of their callers' that is recorded.
-    pub(super) fraction: f64,
 }
 
 /// Takes note of what is wrong, so that all of it can be told at once.
@@ -210,7 +200,7 @@ impl Values {
             drain: seconds(&mut wrong, "drain_s"),
             faults: self.switch("fault_injection"),
             ports_file: self.path("ports_file"),
-            otlp: wrong.one(self.otlp()),
+            otlp: wrong.one(self.otlp(|name| std::env::var(name).ok())),
             json_log: wrong.one(self.one_of("log_format", &["text", "json"])) == 1,
             log_level: self.text("log_level").to_owned(),
         };
@@ -229,16 +219,6 @@ impl Values {
                 elements_max: wrong.one(self.number("rest_api_json_elements")),
             },
         }
-    }
-
-    fn otlp(&self) -> Result<Option<Otlp>> {
-        let text = self.text("otlp_endpoint");
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let address = Collector::address(text).ok_or_else(|| self.wrong("otlp_endpoint", "http://HOST:PORT"))?;
-        let service = self.text("otlp_service_name").to_owned();
-        Ok(Some(Otlp { address, service, fraction: self.number("otlp_sample_fraction")? }))
     }
 
     fn policy(&self, wrong: &mut Wrong) -> Policy {

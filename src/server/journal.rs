@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::config::Otlp;
+use super::collector::{Collector, Otlp};
 use super::spans::{Sending, Spans};
 use super::telemetry::Metrics;
-use crate::api::{Call, Collector, Entrypoint, Logged, Observer, Seldom, Span, TraceParent, Trail, Value, random};
+use crate::api::{Call, Entrypoint, Logged, Observer, Seldom, Span, TraceParent, Trail, Value, random};
 use crate::error::Code;
 use crate::model::ServableId;
 
@@ -23,8 +23,8 @@ impl Journal {
     /// Also gives what sends spans, if they are to be sent. To be called within a runtime.
     pub(super) fn start(metrics: Arc<Metrics>, otlp: Option<Otlp>) -> (Arc<Self>, Option<Sending>) {
         let started = otlp.map(|otlp| {
-            let collector = Collector::new(otlp.address, &otlp.service);
-            Spans::start(collector, otlp.fraction, Arc::clone(&metrics))
+            let fraction = otlp.fraction;
+            Spans::start(Collector::new(otlp), fraction, Arc::clone(&metrics))
         });
         let (spans, sending) = started.unzip();
         (Arc::new(Self { metrics, spans, failures: Seldom::new() }), sending)

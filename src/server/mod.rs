@@ -2,14 +2,19 @@
 
 mod args;
 mod buckets;
+mod collector;
 mod config;
 mod connection;
 mod connections;
+mod count;
+mod doors;
 mod faults;
 mod foreign;
+mod gauges;
 mod http;
 mod identity;
 mod journal;
+mod labels;
 mod leaving;
 mod limits;
 mod listen;
@@ -18,6 +23,8 @@ mod memory;
 mod metered;
 mod model_file;
 mod open_files;
+mod post;
+mod runtime_metrics;
 mod sealed;
 mod series;
 mod serve;

@@ -7,15 +7,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use super::args::ServeArgs;
 use super::config::{Config, Followed};
-use super::connections::{Port, answer, answer_locally};
-use super::http::{self, Pages};
+use super::doors::Doors;
+use super::http::Pages;
 use super::journal::Journal;
 use super::leaving::Leaving;
-use super::listen::listen;
 use super::logging::start_logging;
 use super::model_file::Follower;
 use super::open_files::raise_open_files_limit;
@@ -24,7 +23,7 @@ use super::stop::Stop;
 use super::summary::summary;
 use super::telemetry::Metrics;
 use super::values::Values;
-use crate::api::{Budget, Health, InFlight, Options, Phase, Replay, RequestLog, Rest, Services, router};
+use crate::api::{Budget, Phase, Replay, RequestLog};
 use crate::batch::{SystemClock, Turns};
 use crate::engine::{Engine, keep_driver_cache_in};
 use crate::error::{Error, Result};
@@ -84,85 +83,30 @@ pub fn run(args: &ServeArgs) -> Result<Ended> {
 
 async fn serve(mut config: Config) -> Result<Ended> {
     let mut stop_signal = Stop::listen()?;
-    let pages = Arc::new(Pages {
-        metrics: Metrics::new(),
-        budget: Budget::new(config.request_memory_bytes),
-        engine: OnceLock::new(),
-        board: OnceLock::new(),
-        manager: OnceLock::new(),
-        ready: config.ready,
-        open: AtomicBool::new(false),
-    });
-    let http_listener = config.http_port.map(|port| listen(&config.host, port)).transpose()?;
-    let http_port = http_listener.as_ref().map(|listener| Ok::<_, Error>(listener.local_addr()?.port())).transpose()?;
-    let rest_in_flight = InFlight::new(config.rest_requests_max, "rest_api_num_threads");
-    let (journal, sending) = Journal::start(Arc::clone(&pages.metrics), config.otlp.take());
-    let (budget, observer) = (Arc::clone(&pages.budget), Arc::clone(&journal) as _);
-    let access = Arc::clone(&config.admin.access);
-    let log = request_log(&config, &pages)?;
-    let rest = Rest::new(budget, Arc::clone(&rest_in_flight), access, observer, config.rest, log.clone());
-    let (grpc_tls, http_tls) = (config.identities.grpc.clone(), config.identities.http.clone());
     if config.port.is_some() && config.http_port.is_some() {
         config.identities.warn_of_bare_port();
     }
-    let limits = Arc::new(config.limits.clone());
-    let port = |name, tls| Port { name, limits: Arc::clone(&limits), tls, metrics: Arc::clone(&pages.metrics) };
+    let pages = pages(&config);
+    let (journal, sending) = Journal::start(Arc::clone(&pages.metrics), config.otlp.take());
+    let (log, followed) = (request_log(&config, &pages)?, config.followed.take());
     tokio::spawn(follow(std::mem::take(&mut config.sealed)));
-    // Its pages answer while requests drain.
-    let (http_stop, http_stopping) = watch::channel(false);
-    let mut http_server = JoinSet::new();
-    if let Some(listener) = http_listener {
-        let app = http::router(Arc::clone(&pages), config.metrics_path.as_deref(), config.faults, &rest);
-        http_server.spawn(answer(listener, app, port("http", http_tls), http_stopping));
-    }
+    let doors = Doors::new(&config, &pages, &journal, log.as_ref());
+    // Its pages answer while models are loaded, and while requests drain.
+    let (rest, http) = doors.http()?;
     let (engine, manager, board) = tokio::select! {
         loaded = load(&config, &pages) => loaded?,
         () = stop_signal.told() => return Err(Error::cancelled("told to stop while models were loading")),
     };
-    let listener = config.port.map(|port| listen(&config.host, port)).transpose()?;
-    let grpc_port = listener.as_ref().map(|listener| Ok::<_, Error>(listener.local_addr()?.port())).transpose()?;
     let (phase, phases) = watch::channel(Phase::Serving);
-    let in_flight = InFlight::new(config.grpc_requests_max, "grpc_max_threads");
-    let services = Services {
-        manager: Arc::clone(&manager),
-        budget: Arc::clone(&pages.budget),
-        in_flight: Arc::clone(&in_flight),
-        options: Options {
-            tensor_content: config.tensor_content,
-            check_method: config.check_method,
-            max_message_bytes: config.max_message_bytes,
-            receive_timeout: config.receive_timeout,
-        },
-        observer: journal,
-        admin: config.admin.clone(),
-        health: Health { board: manager.watch(), phase: phases },
-        log: log.clone(),
-    };
-    let app = router(services)?;
-    write!(std::io::stdout(), "{}", summary(&engine, &manager, &board, grpc_port, http_port))?;
-    let (stop, stopping) = watch::channel(false);
-    let mut servers = JoinSet::new();
-    if let Some(listener) = listener {
-        servers.spawn(answer(listener, app.clone(), port("grpc", grpc_tls), stopping.clone()));
-    }
-    if let Some(path) = &config.socket {
-        servers.spawn(answer_locally(path, app, port("socket", None), stopping)?);
-    }
-    let followed = config.followed.map(|Followed { path, every, text }| Follower {
-        path,
-        every,
-        last: text,
-        batching: config.admin.batching.clone(),
-        timeout: config.admin.timeout,
-        manager: Arc::clone(&manager),
-    });
-    let config_follower = followed.map(|follower| tokio::spawn(follower.work()));
+    let grpc = doors.grpc(&manager, phases)?;
+    write!(std::io::stdout(), "{}", summary(&engine, &manager, &board, grpc.port, http.port))?;
+    let config_follower = followed.map(|followed| tokio::spawn(follower(followed, &config, &manager).work()));
     rest.open(Arc::clone(&manager));
     pages.open.store(true, Ordering::Release);
     if let Some(path) = &config.ports_file {
-        write_ports(path, grpc_port, http_port)?;
+        write_ports(path, grpc.port, http.port)?;
     }
-    tracing::info!(port = grpc_port, http_port, socket = ?config.socket, "answering requests");
+    tracing::info!(port = grpc.port, http_port = http.port, socket = ?config.socket, "answering requests");
 
     let ended = tokio::select! {
         () = stop_signal.told() => Ended::Told,
@@ -177,15 +121,40 @@ async fn serve(mut config: Config) -> Result<Ended> {
         drain: config.drain,
         phase,
         rest,
-        grpc: (stop, servers),
-        http: (http_stop, http_server),
-        in_flight: [in_flight, rest_in_flight],
+        grpc: grpc.servers,
+        http: http.servers,
+        in_flight: [grpc.in_flight, http.in_flight],
         sending,
         log,
     };
     tokio::select! {
         () = leaving.work() => Ok(ended),
         () = stop_signal.told() => Err(Error::cancelled("told to stop again: what was running is given up")),
+    }
+}
+
+/// What pages show, as far as it is known before anything is loaded.
+fn pages(config: &Config) -> Arc<Pages> {
+    Arc::new(Pages {
+        metrics: Metrics::new(),
+        budget: Budget::new(config.request_memory_bytes),
+        engine: OnceLock::new(),
+        board: OnceLock::new(),
+        manager: OnceLock::new(),
+        ready: config.ready,
+        open: AtomicBool::new(false),
+    })
+}
+
+/// What takes up the file of models when it changes.
+fn follower(Followed { path, every, text }: Followed, config: &Config, manager: &Arc<Manager>) -> Follower {
+    Follower {
+        path,
+        every,
+        last: text,
+        batching: config.admin.batching.clone(),
+        timeout: config.admin.timeout,
+        manager: Arc::clone(manager),
     }
 }
 

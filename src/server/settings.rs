@@ -355,7 +355,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         "otlp_endpoint",
         Kind::Text,
         "",
-        "http://HOST:PORT of a collector that gets a span for each request, OTLP over gRPC",
+        "http(s)://HOST:PORT of a collector that gets a span for each request, OTLP over gRPC; with a path such as /v1/traces \
+         over HTTP. Headers for it: OTEL_EXPORTER_OTLP_HEADERS",
     ),
     setting(
         "otlp_sample_fraction",

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::collector::Collector;
 use super::telemetry::Metrics;
-use crate::api::{Collector, Seldom, Span};
+use crate::api::{Seldom, Span};
 
 /// Spans that wait, and those that are sent together, at most.
 const WAITING_MAX: usize = 4096;

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,78 +12,18 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::buckets::{refusals, rows, seconds};
+use super::gauges::Gauges;
+use super::labels::{
+    AnswerLabels, CallLabels, CheckLabels, EntrypointLabels, PortLabels, ReasonLabels, RefusedLabels, RunLabels,
+    ServableLabels,
+};
+use super::runtime_metrics::RuntimeMetrics;
 use super::series::Series;
 use super::tensorflow_metrics::TensorflowMetrics;
 use crate::api::{Budget, Call, Entrypoint, Logged};
 use crate::batch::{BatchReport, Dropped, Waiting};
 use crate::engine::{Engine, RunStats};
-use crate::model::{Board, CheckOutcome, Replayed, ServableId};
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct CallLabels {
-    model: String,
-    version: i64,
-    entrypoint: &'static str,
-    method: &'static str,
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct AnswerLabels {
-    model: String,
-    version: i64,
-    signature: String,
-    entrypoint: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ModelLabels {
-    model: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ServableLabels {
-    model: String,
-    version: i64,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabels {
-    model: String,
-    version: i64,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct CheckLabels {
-    model: String,
-    version: i64,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RunLabels {
-    model: String,
-    version: i64,
-    device: String,
-    lane: u64,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct EntrypointLabels {
-    entrypoint: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct PortLabels {
-    port: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RefusedLabels {
-    port: &'static str,
-    reason: &'static str,
-}
+use crate::model::{Board, CheckOutcome, Replayed, ServableId, Tried};
 
 /// Why a connection was not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,19 +45,11 @@ impl Drop for Opened {
     }
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct LaneLabels {
-    device: String,
-    lane: u64,
-}
-
 /// How names that do not exist are counted.
 const UNKNOWN: &str = "_unknown";
 
 /// Methods whose latency is kept.
 const INFERENCE: [&str; 4] = ["Predict", "Classify", "Regress", "MultiInference"];
-
-type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
 
 /// Every metric, once.
 #[derive(Debug)]
@@ -139,26 +70,12 @@ pub(super) struct Metrics {
     refusal_latency: Series<EntrypointLabels, Histogram>,
     checked: Series<CheckLabels, Counter>,
     tensorflow: TensorflowMetrics,
-    waiting_requests: Family<ServableLabels, Gauge>,
-    waiting_time: Family<ServableLabels, Seconds>,
-    expected_latency: Family<ServableLabels, Seconds>,
-    lane_promised: Family<LaneLabels, Seconds>,
-    request_memory: Gauge,
-    lane_busy: Family<LaneLabels, Seconds>,
-    lane_backlog: Family<LaneLabels, Gauge>,
-    lane_memory: Family<LaneLabels, Gauge>,
-    lane_lost: Family<LaneLabels, Gauge>,
-    lanes_replaced: Gauge,
-    model_available: Family<ServableLabels, Gauge>,
-    folder_unusable: Family<ModelLabels, Gauge>,
+    runtime: RuntimeMetrics,
+    gauges: Gauges,
     connections: Family<PortLabels, Gauge>,
     connections_refused: Family<RefusedLabels, Counter>,
     spans_dropped: Counter,
     request_log: Family<ReasonLabels, Counter>,
-    device_memory: Gauge,
-    device_memory_limit: Gauge,
-    model_memory: Family<ModelLabels, Gauge>,
-    model_memory_reserved: Family<ModelLabels, Gauge>,
 }
 
 impl Metrics {
@@ -180,10 +97,19 @@ impl Metrics {
         let refusal_latency = Series::new(r, "refusal_latency", unit(), help, refusals);
         let checked =
             Series::new(r, "checked", None, "Answers computed again on the host, by outcome", Counter::default);
-        let mut metrics = Self {
-            checked,
+        let (connections, connections_refused) = (Family::default(), Family::default());
+        r.register("connections", "Connections that are open", Family::clone(&connections));
+        let help = "Connections closed without an answer, by why";
+        r.register("connections_refused", help, Family::clone(&connections_refused));
+        let (spans_dropped, request_log) = (Counter::default(), Family::default());
+        r.register("spans_dropped", "Spans that did not reach the collector", Counter::clone(&spans_dropped));
+        let help = "Requests that were to be written down, by what became of that";
+        r.register("request_log", help, Family::clone(&request_log));
+        Arc::new(Self {
+            gauges: Gauges::new(r),
             tensorflow: TensorflowMetrics::new(&mut foreign),
-            registry: Registry::default(),
+            runtime: RuntimeMetrics::new(&mut foreign),
+            registry,
             foreign,
             device: OnceLock::new(),
             requests,
@@ -195,73 +121,12 @@ impl Metrics {
             device_time,
             dropped,
             refusal_latency,
-            waiting_requests: Family::default(),
-            waiting_time: Family::default(),
-            expected_latency: Family::default(),
-            request_memory: Gauge::default(),
-            lane_busy: Family::default(),
-            lane_backlog: Family::default(),
-            lane_promised: Family::default(),
-            lane_memory: Family::default(),
-            lane_lost: Family::default(),
-            lanes_replaced: Gauge::default(),
-            model_available: Family::default(),
-            folder_unusable: Family::default(),
-            connections: Family::default(),
-            connections_refused: Family::default(),
-            spans_dropped: Counter::default(),
-            request_log: Family::default(),
-            device_memory: Gauge::default(),
-            device_memory_limit: Gauge::default(),
-            model_memory: Family::default(),
-            model_memory_reserved: Family::default(),
-        };
-        r.register("waiting_requests", "Requests in the queue", metrics.waiting_requests.clone());
-        let (unit, waiting) = (Unit::Seconds, metrics.waiting_time.clone());
-        r.register_with_unit("waiting", "Device time of what is in the queue, as measured before", unit, waiting);
-        let (unit, expected) = (Unit::Seconds, metrics.expected_latency.clone());
-        r.register_with_unit("expected_latency", "Time to the answer of a row that would come now", unit, expected);
-        let (unit, promised) = (Unit::Seconds, metrics.lane_promised.clone());
-        r.register_with_unit("lane_promised", "Device time of what is on its way to the lane", unit, promised);
-        let (unit, memory) = (Unit::Bytes, metrics.request_memory.clone());
-        r.register_with_unit("request_memory", "Memory that requests hold", unit, memory);
-        let (unit, busy) = (Unit::Seconds, metrics.lane_busy.clone());
-        r.register_with_unit("lane_busy", "Time with work in flight", unit, busy);
-        r.register("lane_backlog", "Jobs handed over and not done", metrics.lane_backlog.clone());
-        let (unit, memory) = (Unit::Bytes, metrics.lane_memory.clone());
-        r.register_with_unit("lane_memory", "Device memory allocated", unit, memory);
-        r.register("lanes_replaced", "Devices opened in the place of lost ones", metrics.lanes_replaced.clone());
-        r.register("lane_lost", "1 when the lane's device is lost", metrics.lane_lost.clone());
-        r.register("model_available", "1 while the version answers requests", metrics.model_available.clone());
-        r.register(
-            "model_folder_unusable",
-            "1 while a model's folder is missing, unreadable or empty: what serves stays",
-            metrics.folder_unusable.clone(),
-        );
-        r.register("connections", "Connections that are open", metrics.connections.clone());
-        let refused = metrics.connections_refused.clone();
-        r.register("connections_refused", "Connections closed without an answer, by why", refused);
-        r.register("spans_dropped", "Spans that did not reach the collector", metrics.spans_dropped.clone());
-        let log = metrics.request_log.clone();
-        r.register("request_log", "Requests that were to be written down, by what became of that", log);
-        let memory = [
-            ("device_memory", "Device memory that models have allocated", &metrics.device_memory),
-            ("device_memory_limit", "Device memory that models may allocate; -1: any", &metrics.device_memory_limit),
-        ];
-        for (name, help, gauge) in memory {
-            r.register_with_unit(name, help, Unit::Bytes, gauge.clone());
-        }
-        let (unit, held) = (Unit::Bytes, metrics.model_memory.clone());
-        r.register_with_unit(
-            "model_memory",
-            "Device memory in use by a model; what models share counts for each",
-            unit,
-            held,
-        );
-        let (unit, reserved) = (Unit::Bytes, metrics.model_memory_reserved.clone());
-        r.register_with_unit("model_memory_reserved", "Device memory kept for a model, in use or not", unit, reserved);
-        metrics.registry = registry;
-        Arc::new(metrics)
+            checked,
+            connections,
+            connections_refused,
+            spans_dropped,
+            request_log,
+        })
     }
 
     /// Counts a connection of the port as long as what it gives is kept.
@@ -309,36 +174,8 @@ impl Metrics {
         board: &Board,
         waiting: impl Iterator<Item = (ServableId, Waiting)>,
     ) -> String {
-        self.request_memory.set(i64::try_from(budget.used()).unwrap_or(i64::MAX));
-        for lane in engine.map(Engine::lanes).unwrap_or_default() {
-            let labels = LaneLabels { device: self.device(), lane: lane.index() as u64 };
-            self.lane_promised.get_or_create(&labels).set(lane.promised().as_secs_f64());
-            self.lane_busy.get_or_create(&labels).set(lane.busy().as_secs_f64());
-            self.lane_backlog.get_or_create(&labels).set(lane.backlog() as i64);
-            let bytes = i64::try_from(lane.memory_bytes()).unwrap_or(i64::MAX);
-            self.lane_memory.get_or_create(&labels).set(bytes);
-            self.lane_lost.get_or_create(&labels).set(i64::from(lane.is_lost()));
-        }
-        self.lanes_replaced.set(engine.map_or(0, |e| e.lanes_replaced() as i64));
-        self.encode_memory(engine);
-        self.waiting_requests.clear();
-        self.waiting_time.clear();
-        self.expected_latency.clear();
-        for (id, waiting) in waiting {
-            let labels = servable(&id);
-            self.waiting_requests.get_or_create(&labels).set(waiting.requests as i64);
-            self.waiting_time.get_or_create(&labels).set(waiting.queued.as_secs_f64());
-            self.expected_latency.get_or_create(&labels).set(waiting.expected.as_secs_f64());
-        }
-        self.model_available.clear();
-        for id in board.in_state(crate::model::State::Available) {
-            self.model_available.get_or_create(&servable(&id)).set(1);
-        }
-        self.folder_unusable.clear();
-        for (name, model) in &board.models {
-            let labels = ModelLabels { model: name.to_string() };
-            self.folder_unusable.get_or_create(&labels).set(i64::from(model.error.is_some()));
-        }
+        self.gauges.read_engine(engine, &self.device(), budget);
+        self.gauges.read_models(board, waiting);
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode_registry(&mut text, &self.registry)
@@ -346,26 +183,6 @@ impl Metrics {
             .and_then(|()| encode_eof(&mut text));
         text
     }
-}
-
-impl Metrics {
-    fn encode_memory(&self, engine: Option<&Engine>) {
-        let Some(memory) = engine.map(Engine::memory) else { return };
-        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.device_memory.set(gauge(memory.allocated));
-        self.device_memory_limit.set(memory.limit.map_or(-1, gauge));
-        self.model_memory.clear();
-        self.model_memory_reserved.clear();
-        for account in &memory.accounts {
-            let labels = ModelLabels { model: account.name.clone() };
-            self.model_memory.get_or_create(&labels).set(gauge(account.held));
-            self.model_memory_reserved.get_or_create(&labels).set(gauge(account.reserved));
-        }
-    }
-}
-
-fn servable(id: &ServableId) -> ServableLabels {
-    ServableLabels { model: id.name.to_string(), version: id.version }
 }
 
 impl crate::api::Observer for Metrics {
@@ -402,12 +219,16 @@ impl crate::model::Observer for Metrics {
         self.tensorflow.queued(rows);
     }
 
+    fn tried(&self, folder: &Path, tried: &Tried) {
+        self.runtime.tried(folder, tried);
+    }
+
     fn warmed(&self, folder: &Path, replayed: &Replayed, elapsed: Duration) {
         self.tensorflow.warmed(folder, replayed, elapsed);
     }
 
     fn batch(&self, id: &ServableId, report: &BatchReport) {
-        let labels = servable(id);
+        let labels = ServableLabels::from(id);
         self.batch_rows.with(&labels, |rows| rows.observe(report.rows as f64));
         self.padded_rows.with(&labels, |rows| rows.inc_by(report.padded_rows as u64));
         self.queue.with(&labels, |queue| queue.observe(report.queued.as_secs_f64()));
@@ -415,6 +236,7 @@ impl crate::model::Observer for Metrics {
         let labels = ReasonLabels { model: labels.model, version: id.version, reason };
         self.batches.with(&labels, |batches| batches.inc());
         self.tensorflow.batch(id, report);
+        self.runtime.ran(report.ran);
     }
 
     fn dropped(&self, id: &ServableId, why: Dropped) {

@@ -5,35 +5,17 @@
 use std::path::Path;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::buckets::{example_counts, latencies, micros, sizes, waits};
+use super::count::Count;
 use super::series::Series;
 use crate::api::{Call, Entrypoint, Logged};
 use crate::batch::BatchReport;
 use crate::error::Code;
 use crate::model::{Replayed, ServableId};
-
-/// A counter whose name does not end in `_total`, as TensorFlow Serving's do not; OpenMetrics then calls it unknown.
-#[derive(Clone, Debug, Default)]
-struct Count(Counter);
-
-impl EncodeMetric for Count {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
-        encoder.encode_gauge(&i64::try_from(self.0.get()).unwrap_or(i64::MAX))
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Unknown
-    }
-}
-
-impl TypedMetric for Count {
-    const TYPE: MetricType = MetricType::Unknown;
-}
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StatusLabels {
@@ -86,23 +68,6 @@ struct LogLabels {
 
 /// The pool is not named where there is none.
 const POOL: PoolLabels = PoolLabels { thread_pool_name: "" };
-
-/// 10 microseconds to about 20 minutes.
-fn latencies() -> Histogram {
-    Histogram::new(exponential_buckets(10.0, 1.8, 33))
-}
-
-fn waits() -> Histogram {
-    Histogram::new(exponential_buckets(100.0, 1.2, 52))
-}
-
-fn sizes() -> Histogram {
-    Histogram::new(exponential_buckets(1.0, 2.0, 14))
-}
-
-fn example_counts() -> Histogram {
-    Histogram::new(exponential_buckets(1.0, 2.0, 15))
-}
 
 /// Every one of them.
 #[derive(Debug)]
@@ -237,8 +202,4 @@ impl TensorflowMetrics {
         self.processed.with(&POOL, |processed| processed.observe(size as f64));
         self.runs.with(&POOL, |runs| runs.0.inc());
     }
-}
-
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
 }

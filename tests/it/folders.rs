@@ -88,6 +88,7 @@ impl Asking {
         let config = vec![ModelConfig {
             name: "m".into(),
             base_path: base.display().to_string(),
+            model_platform: "tensorflow".into(),
             model_version_policy: Some(ServableVersionPolicy { policy_choice: Some(policy) }),
             version_labels: labels.iter().map(|(label, version)| ((*label).to_owned(), *version)).collect(),
             ..ModelConfig::default()
@@ -123,7 +124,10 @@ fn serve(versions: &[&str], more: &str, flags: &[&str]) -> (Server, PathBuf) {
     let (command, folder) = command(&[], &flags);
     let base = folder.path().join("models").join("m");
     versions.iter().for_each(|version| add(&base, version, "model.onnx", &right()));
-    let text = format!("model_config_list {{ config {{ name: 'm' base_path: '{}' {more} }} }}", base.display());
+    let text = format!(
+        "model_config_list {{ config {{ name: 'm' base_path: '{}' model_platform: 'tensorflow' {more} }} }}",
+        base.display()
+    );
     std::fs::write(folder.path().join("models.config"), text).expect("writable");
     (Server::launch(command, folder), base)
 }

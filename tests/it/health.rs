@@ -60,6 +60,7 @@ async fn watchers_see_models_come_and_go() {
         let entry = |name: &&str| ModelConfig {
             name: (*name).to_owned(),
             base_path: base_path.clone(),
+            model_platform: "tensorflow".to_owned(),
             ..ModelConfig::default()
         };
         let list = ModelConfigList { config: names.iter().map(entry).collect() };

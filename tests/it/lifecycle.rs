@@ -124,7 +124,10 @@ fn the_check_reads_what_stands_beside_models() {
         std::fs::write(version.join("signatures.toml"), signatures).expect("writable");
         std::fs::write(version.join("coracle.toml"), settings).expect("writable");
         let (mut command, folder) = command(&[], &["--check"]);
-        let config = format!("model_config_list {{ config {{ name: 'm' base_path: '{}' }} }}", base.path().display());
+        let config = format!(
+            "model_config_list {{ config {{ name: 'm' base_path: '{}' model_platform: 'tensorflow' }} }}",
+            base.path().display()
+        );
         std::fs::write(folder.path().join("models.config"), config).expect("writable");
         let output = command.output().expect("the binary runs");
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())

@@ -156,7 +156,10 @@ fn versions_may_bring_their_own() {
         if let Some(text) = text {
             std::fs::write(version.join("batching_params.pbtxt"), text).expect("writable");
         }
-        entries += &format!("config {{ name: '{name}' base_path: '{}' }}\n", folder.path().join(name).display());
+        entries += &format!(
+            "config {{ name: '{name}' base_path: '{}' model_platform: 'tensorflow' }}\n",
+            folder.path().join(name).display()
+        );
     }
     let config = format!("model_config_list {{ {entries} }}");
     std::fs::write(folder.path().join("models.config"), config).expect("writable");

@@ -32,7 +32,10 @@ fn base(folder: &Path, requests: Option<&[u8]>) -> PathBuf {
 }
 
 fn config(base: &Path, logging: &str) -> String {
-    format!("model_config_list {{ config {{ name: 'examples' base_path: '{}' {logging} }} }}", base.display())
+    format!(
+        "model_config_list {{ config {{ name: 'examples' base_path: '{}' model_platform: 'tensorflow' {logging} }} }}",
+        base.display()
+    )
 }
 
 const LOGGING: &str = "logging_config { log_collector_config { filename_prefix: 'asked' } \

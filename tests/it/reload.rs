@@ -20,7 +20,8 @@ use crate::server::{Server, command, has_adapter, model};
 const CHANGE_MAX: Duration = Duration::from_secs(60);
 
 fn config(name: &str, base: &Path) -> ModelConfig {
-    ModelConfig { name: name.into(), base_path: base.display().to_string(), ..ModelConfig::default() }
+    let (base_path, model_platform) = (base.display().to_string(), "tensorflow".into());
+    ModelConfig { name: name.into(), base_path, model_platform, ..ModelConfig::default() }
 }
 
 fn request(config: Vec<ModelConfig>) -> ReloadConfigRequest {
@@ -78,7 +79,9 @@ async fn each_model_of_a_reload_is_applied_by_itself() {
 
     // What is wrong as a whole changes nothing.
     let mut platform = config("good", &base);
-    platform.model_platform = "tensorflow".into();
+    platform.model_platform = "onnx".into();
+    let mut unsaid = config("good", &base);
+    unsaid.model_platform.clear();
     let mut unknown = config("good", &base);
     unknown.model_platform = "pytorch".into();
     let mut nothing = config("good", &base);
@@ -99,13 +102,19 @@ async fn each_model_of_a_reload_is_applied_by_itself() {
         (
             vec![platform],
             Code::InvalidArgument,
-            "Illegal to change a model's platform. For model good platform was  and new platform requested is tensorflow"
+            "Illegal to change a model's platform. For model good platform was tensorflow and new platform requested is onnx"
+                .to_owned(),
+        ),
+        (
+            vec![unsaid],
+            Code::InvalidArgument,
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, model name is good"
                 .to_owned(),
         ),
         (
             vec![unknown],
             Code::InvalidArgument,
-            "Model good requests unsupported platform pytorch: expected tensorflow, onnx, onnxruntime_onnx or none".to_owned(),
+            "Model good requests unsupported platform pytorch: expected tensorflow, onnx or onnxruntime_onnx".to_owned(),
         ),
         (
             vec![nothing],
@@ -222,7 +231,7 @@ fn every_mistake_in_the_configuration_is_told_at_once() {
         ),
         (
             &[],
-            "model_config_list { config { name: 'm' base_path: '/no/such/folder' } }",
+            "model_config_list { config { name: 'm' base_path: '/no/such/folder' model_platform: 'tensorflow' } }",
             &["model folder /no/such/folder"],
         ),
     ];
@@ -233,8 +242,10 @@ fn every_mistake_in_the_configuration_is_told_at_once() {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
-    let right =
-        format!("model_config_list {{ config {{ name: 'm' base_path: '{}' }} }}", model("half_plus_two").display());
+    let right = format!(
+        "model_config_list {{ config {{ name: 'm' base_path: '{}' model_platform: 'tensorflow' }} }}",
+        model("half_plus_two").display()
+    );
     let (is_right, text) = run(&[], &right);
     assert!(is_right, "{text}");
 }
@@ -256,7 +267,10 @@ async fn new_versions_are_seen_without_looking_again_and_again() {
     let (command, folder) = command(&[], &["--file_system_poll_wait_seconds=-1", "--version_settle_ms=0"]);
     let base = folder.path().join("models/m");
     add_version(&base, "1");
-    let text = format!("model_config_list {{ config {{ name: 'm' base_path: '{}' }} }}", base.display());
+    let text = format!(
+        "model_config_list {{ config {{ name: 'm' base_path: '{}' model_platform: 'tensorflow' }} }}",
+        base.display()
+    );
     std::fs::write(folder.path().join("models.config"), text).expect("writable");
     let server = Server::launch(command, folder);
     let client = Client::connect(&server.grpc, None).await.expect("the server answers");
@@ -293,7 +307,7 @@ async fn a_file_that_changes_while_models_are_loaded_is_taken_up() {
     let models = |names: &[&str]| {
         let entry = |name: &&str| {
             let path = if *name == "m" { base.clone() } else { model("half_plus_two") };
-            format!("config {{ name: '{name}' base_path: '{}' }}", path.display())
+            format!("config {{ name: '{name}' base_path: '{}' model_platform: 'tensorflow' }}", path.display())
         };
         format!("model_config_list {{ {} }}", names.iter().map(entry).collect::<String>())
     };

@@ -13,7 +13,7 @@ use tonic_types::StatusExt as _;
 
 use crate::calls::join_all;
 use crate::http::ask;
-use crate::server::{Server, has_adapter};
+use crate::server::{Server, command, has_adapter, model};
 
 /// Longest that a test tries to bring about what depends on timing.
 const TRIES_MAX: Duration = Duration::from_secs(120);
@@ -106,6 +106,31 @@ async fn a_full_queue_is_unavailable_with_a_hint() {
 }
 
 #[test]
+fn the_file_of_models_says_what_models_are_due() {
+    if !has_adapter() {
+        return;
+    }
+    let (command, folder) = command(&[], &["--latency_target_ms=9000"]);
+    let version = folder.path().join("m/1");
+    std::fs::create_dir_all(&version).expect("writable");
+    std::fs::copy(model("half_plus_two").join("1/model.onnx"), version.join("model.onnx")).expect("readable");
+    std::fs::write(version.join("coracle.toml"), "weight = 4\npriority = \"low\"\n").expect("writable");
+    let entry = |name: &str, config: &str| {
+        let base = folder.path().join("m");
+        format!(r#"{{"name": "{name}", "base_path": "{}", "config": {{{config}}}}}"#, base.display())
+    };
+    let entries = [entry("own", ""), entry("m", r#""scheduling": {"weight": 2, "latency_target_ms": 50}"#)].join(", ");
+    std::fs::write(folder.path().join("models.config"), format!(r#"{{"model_config_list": [{entries}]}}"#))
+        .expect("writable");
+    let server = Server::launch(command, folder);
+    for (name, weight, target) in [("own", 4.0, 9000), ("m", 2.0, 50)] {
+        let policy = &ask(&server.http, "GET", &format!("/v1/models/{name}/batching"), &[], b"").json()["policy"];
+        assert_eq!((policy["weight"].as_f64(), policy["latency_target_ms"].as_u64()), (Some(weight), Some(target)));
+        assert_eq!(policy["priority"], "low", "what the one does not say the other does: {policy}");
+    }
+}
+
+#[test]
 fn a_body_that_comes_in_vain_is_not_waited_for() {
     if !has_adapter() {
         return;
@@ -157,14 +182,16 @@ fn every_metric_of_the_dashboard_is_there() {
     if !has_adapter() {
         return;
     }
-    let server = Server::start(&["half_plus_two"], &[]);
+    let server = Server::start(&["half_plus_two"], &["--check_fraction=1.0"]);
     let end = Instant::now() + TRIES_MAX;
-    // A request that is answered, one to a model that is not there, and one that is refused.
+    // A request that is answered (which is checked afterwards), one to a model that is not there, and one that is refused.
     loop {
         assert_eq!(ask(&server.http, "POST", PREDICT, &[], ROW.as_bytes()).code, 200);
         let refused = ask(&server.http, "POST", PREDICT, &[("grpc-timeout", "1u")], ROW.as_bytes()).code == 429;
         // What expires in the queue is counted when the queue meets it, which may be after its caller was told.
-        if refused && server.page("/metrics").1.contains("\ncoracle_dropped_total{") {
+        let (_, metrics) = server.page("/metrics");
+        let is_counted = |name: &str| metrics.contains(&format!("\n{name}{{"));
+        if refused && is_counted("coracle_dropped_total") && is_counted("coracle_checked_total") {
             break;
         }
         assert!(Instant::now() < end, "nothing was refused");
@@ -190,6 +217,8 @@ fn every_metric_of_the_dashboard_is_there() {
         ":tensorflow:serving:request_count{model_name=\"_unknown\",status=\"NOT_FOUND\"} 1",
         ":tensorflow:serving:request_latency_count{model_name=\"half_plus_two\",API=\"predict\",entrypoint=\"REST\"} ",
         "coracle_request_latency_seconds_count{model=\"half_plus_two\",version=\"1\",signature=\"serving_default\",entrypoint=\"REST\"} ",
+        "half_plus_two/1\",status=\"success\"} 1",
+        "\n:tensorflow:core:graph_runs ",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }

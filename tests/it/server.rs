@@ -41,7 +41,9 @@ pub(crate) fn command(models: &[&str], flags: &[&str]) -> (Command, tempfile::Te
     let folder = tempfile::tempdir().expect("a temporary folder");
     let entries: String = models
         .iter()
-        .map(|name| format!("config {{ name: '{name}' base_path: '{}' }}\n", model(name).display()))
+        .map(|name| {
+            format!("config {{ name: '{name}' base_path: '{}' model_platform: 'tensorflow' }}\n", model(name).display())
+        })
         .collect();
     let config = folder.path().join("models.config");
     std::fs::write(&config, format!("model_config_list {{ {entries} }}")).expect("writable");

@@ -43,7 +43,8 @@ async fn status(channel: Channel) -> Result<(), tonic::Status> {
 /// Configures what is configured already.
 async fn reload(channel: Channel) -> Result<(), tonic::Status> {
     let base_path = model("half_plus_two").display().to_string();
-    let config = vec![ModelConfig { name: "half_plus_two".into(), base_path, ..ModelConfig::default() }];
+    let (name, model_platform) = ("half_plus_two".into(), "tensorflow".into());
+    let config = vec![ModelConfig { name, base_path, model_platform, ..ModelConfig::default() }];
     let list = ModelServerConfig { model_config_list: Some(ModelConfigList { config }) };
     let request = ReloadConfigRequest { config: Some(list), metric_names: Vec::new() };
     ModelServiceClient::new(channel).handle_reload_config_request(request).await.map(drop)

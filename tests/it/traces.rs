@@ -10,11 +10,19 @@ use coracle::api::wire::serving::prediction_service_client::PredictionServiceCli
 use coracle::api::wire::serving::{ModelSpec, PredictRequest};
 use coracle::api::wire::{TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
 use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use prost_reflect::{DescriptorPool, DynamicMessage, Value};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, crypto};
 
 use crate::health::channel;
 use crate::http::ask;
-use crate::server::{Server, has_adapter};
+use crate::identity::Authority;
+use crate::server::{Server, command, has_adapter};
 
 /// Longest that a change may take to be seen.
 const CHANGE_MAX: Duration = Duration::from_secs(60);
@@ -52,12 +60,12 @@ fn messages(message: &DynamicMessage, name: &str) -> Vec<DynamicMessage> {
     list.as_list().expect("a list").iter().map(|value| value.as_message().expect("messages").clone()).collect()
 }
 
-/// The spans of a request to a collector: a frame of gRPC's.
-fn spans(frame: &[u8]) -> Vec<Told> {
+/// The spans of a message to a collector.
+fn spans(message: &[u8]) -> Vec<Told> {
     let pool = DescriptorPool::decode(DESCRIPTORS).expect("descriptors");
     let name = "opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest";
     let descriptor = pool.get_message_by_name(name).expect("it is described");
-    let request = DynamicMessage::decode(descriptor, &frame[5..]).expect("a message");
+    let request = DynamicMessage::decode(descriptor, message).expect("a message");
     let scopes =
         messages(&request, "resource_spans").into_iter().flat_map(|resource| messages(&resource, "scope_spans"));
     let told = |span: DynamicMessage| {
@@ -78,13 +86,21 @@ fn spans(frame: &[u8]) -> Vec<Told> {
     scopes.flat_map(|scope| messages(&scope, "spans")).map(told).collect()
 }
 
-/// Starts a collector; gives its address and what it was told.
-async fn collector() -> (String, Arc<Mutex<Vec<Told>>>) {
-    let told: Arc<Mutex<Vec<Told>>> = Arc::default();
-    let kept = Arc::clone(&told);
-    let export = axum::routing::post(move |body: Body| async move {
+/// What a collector was told: spans, and the `authorization` of who brought them.
+type Heard = Arc<Mutex<Vec<(Told, Option<String>)>>>;
+
+/// The pages of a collector: gRPC's, whose messages are framed, and that of OTLP over HTTP.
+fn pages() -> (axum::Router, Heard) {
+    let heard = Heard::default();
+    let hear = |heard: &Heard, headers: &http::HeaderMap, message: &[u8]| {
+        let key = headers.get("authorization").map(|key| key.to_str().expect("ASCII").to_owned());
+        let mut heard = heard.lock().expect("no panic");
+        heard.extend(spans(message).into_iter().map(|span| (span, key.clone())));
+    };
+    let (by_grpc, by_http) = (Arc::clone(&heard), Arc::clone(&heard));
+    let export = axum::routing::post(move |headers: http::HeaderMap, body: Body| async move {
         let frame = body.collect().await.expect("a request").to_bytes();
-        kept.lock().expect("no panic").extend(spans(&frame));
+        hear(&by_grpc, &headers, &frame[5..]);
         let status = http::HeaderMap::from_iter([(
             http::HeaderName::from_static("grpc-status"),
             http::HeaderValue::from_static("0"),
@@ -92,11 +108,87 @@ async fn collector() -> (String, Arc<Mutex<Vec<Told>>>) {
         let reply = Full::from(vec![0u8; 5]).with_trailers(async move { Some(Ok(status)) });
         Response::builder().header("content-type", "application/grpc").body(Body::new(reply)).expect("a reply")
     });
+    let post = axum::routing::post(move |headers: http::HeaderMap, body: Body| async move {
+        assert_eq!(headers.get("content-type").expect("a type"), "application/x-protobuf");
+        hear(&by_http, &headers, &body.collect().await.expect("a request").to_bytes());
+        Response::new(Body::empty())
+    });
     let app = axum::Router::new().route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", export);
+    (app.route("/v1/traces", post), heard)
+}
+
+/// Starts a collector; gives its port and what it was told.
+async fn collector() -> (u16, Heard) {
+    let (app, heard) = pages();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move { axum::serve(listener, app).await });
-    (address, told)
+    (port, heard)
+}
+
+/// As [`collector`], one over TLS that `authority` has signed.
+async fn sealed_collector(authority: &Authority) -> (u16, Heard) {
+    let own = authority.issue();
+    let chain = vec![CertificateDer::from_pem_slice(own.certificate.as_bytes()).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("a key");
+    let mut config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("there are some")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a pair");
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let (acceptor, (app, heard)) = (TlsAcceptor::from(Arc::new(config)), pages());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, service) = (acceptor.clone(), TowerToHyperService::new(app.clone()));
+            tokio::spawn(async move {
+                let stream = acceptor.accept(stream).await.expect("the server trusts the collector");
+                let serving = auto::Builder::new(TokioExecutor::new());
+                // Who asked may be gone.
+                drop(serving.serve_connection(TokioIo::new(stream), service).await);
+            });
+        }
+    });
+    (port, heard)
+}
+
+/// Waits until the collector has been told so many spans.
+async fn told(heard: &Heard, count: usize) -> Vec<(Told, Option<String>)> {
+    let end = Instant::now() + CHANGE_MAX;
+    while heard.lock().expect("no panic").len() < count {
+        assert!(Instant::now() < end, "no spans came within {CHANGE_MAX:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    heard.lock().expect("no panic").clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_go_over_tls_and_by_http_with_a_key_that_is_never_shown() {
+    if !has_adapter() {
+        return;
+    }
+    let authority = Authority::new("collectors");
+    let ((sealed, by_tls), (open, in_the_clear)) = (sealed_collector(&authority).await, collector().await);
+    for (address, heard) in [
+        (format!("https://localhost:{sealed}"), &by_tls),
+        (format!("https://localhost:{sealed}/v1/traces"), &by_tls),
+        (format!("http://127.0.0.1:{open}/v1/traces"), &in_the_clear),
+    ] {
+        heard.lock().expect("no panic").clear();
+        let (mut command, folder) = command(&["half_plus_two"], &[&format!("--otlp_endpoint={address}")]);
+        std::fs::write(folder.path().join("ca.pem"), authority.pem()).expect("writable");
+        command
+            .env("SSL_CERT_FILE", folder.path().join("ca.pem"))
+            .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret");
+        let server = Server::launch(command, folder);
+        assert_eq!(ask(&server.http, "POST", PATH, &[("traceparent", PARENT)], b"{\"instances\": [1]}").code, 200);
+        let spans = told(heard, 1).await;
+        assert_eq!((spans[0].0.name.as_str(), spans[0].1.as_deref()), ("Predict", Some("Bearer secret")), "{address}");
+        assert!(!server.log().contains("secret"), "{}", server.log());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,8 +196,8 @@ async fn spans_say_what_became_of_requests() {
     if !has_adapter() {
         return;
     }
-    let (address, told) = collector().await;
-    let flags = [format!("--otlp_endpoint={address}"), "--otlp_sample_fraction=0".to_owned()];
+    let (port, heard) = collector().await;
+    let flags = [format!("--otlp_endpoint=http://127.0.0.1:{port}"), "--otlp_sample_fraction=0".to_owned()];
     let server = Server::start(&["half_plus_two"], &flags.each_ref().map(String::as_str));
     let shape = TensorShapeProto { dim: vec![Dim { size: 1, name: String::new() }], unknown_rank: false };
     let x = TensorProto { dtype: 1, tensor_shape: Some(shape), float_val: vec![1.0], ..TensorProto::default() };
@@ -130,12 +222,8 @@ async fn spans_say_what_became_of_requests() {
     for headers in [&[("traceparent", UNSAMPLED)][..], &[]] {
         assert_eq!(ask(&server.http, "POST", PATH, headers, b"{\"instances\": [1]}").code, 200);
     }
-    let end = Instant::now() + CHANGE_MAX;
-    while told.lock().expect("no panic").len() < 2 {
-        assert!(Instant::now() < end, "no spans came within {CHANGE_MAX:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let mut spans = told.lock().expect("no panic").clone();
+    let (mut spans, keys): (Vec<Told>, Vec<_>) = told(&heard, 2).await.into_iter().unzip();
+    assert_eq!(keys, [None, None]);
     spans.sort_by_key(|span| span.failed);
     let [good, bad] = &spans[..] else { panic!("two spans: {spans:?}") };
     for span in [good, bad] {

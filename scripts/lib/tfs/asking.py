@@ -45,7 +45,7 @@ class Server:
 
 
 def configured(models):
-    entries = " ".join(f"config {{ name: '{name}' base_path: '{path}' {more} }}" for name, path, more in models)
+    entries = " ".join(f"config {{ name: '{name}' base_path: '{path}' model_platform: 'tensorflow' {more} }}" for name, path, more in models)
     return f"model_config_list {{ {entries} }}"
 
 

@@ -84,8 +84,12 @@ def reloads(rows, running):
             "Illegal to change a model's platform. For model new platform was tensorflow and new platform requested is onnx",
         ),
         (
+            config(entry("m", HALF) | {"model_platform": ""}),
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, model name is m",
+        ),
+        (
             config(entry("m", HALF) | {"model_platform": "caffe"}),
-            "Model m requests unsupported platform caffe: expected tensorflow, onnx, onnxruntime_onnx or none",
+            "Model m requests unsupported platform caffe: expected tensorflow, onnx or onnxruntime_onnx",
         ),
         (
             model_management_pb2.ReloadConfigRequest(),
@@ -180,7 +184,7 @@ def rows_of(binary, rows):
             policies(rows, running, folder / "many")
             folders(rows, running, folder / "live")
     # Text as people write it.
-    text = f"# models\nmodel_config_list: {{ config: {{ name: \"h\" \"alf\", base_path: '{HALF}'; model_version_policy {{ specific: {{ versions: [1] }} }} }} }}"
+    text = f"# models\nmodel_config_list: {{ config: {{ name: \"h\" \"alf\", base_path: '{HALF}'; model_platform: 'tensor' 'flow' model_version_policy {{ specific: {{ versions: [1] }} }} }} }}"
     with server(binary, [], config=text) as running:
         rows.equal("commas, colons, parts of texts", answering(running, "half"), 1)
     files(binary, rows)

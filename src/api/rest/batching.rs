@@ -32,7 +32,7 @@ pub(super) fn report(id: &ServableId, batching: &Batching) -> Reply {
             "max_enqueued_batches": p.max_enqueued_batches,
             "num_batch_threads": p.num_batch_threads,
             "allowed_batch_sizes": p.allowed_batch_sizes,
-            "enable_large_batch_splitting": p.enable_large_batch_splitting,
+            "enable_large_batch_splitting": p.divides(),
             "max_execution_batch_size": p.max_execution_batch_size,
             "pad_variable_length_inputs": p.pad_variable_length_inputs,
         })

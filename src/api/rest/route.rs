@@ -121,26 +121,9 @@ fn strip_end<'a>(path: &'a str, end: &str) -> Option<&'a str> {
     tail.eq_ignore_ascii_case(end).then_some(rest)
 }
 
-/// `text` with each `%XX` replaced by its byte; `None` when the bytes are not UTF-8.
+/// `text` with each `%XX` replaced by its byte; `None` when the bytes are not UTF-8. A lone sign stands for itself.
 pub(super) fn decoded(text: &str) -> Option<String> {
-    let text = text.as_bytes();
-    let digit = |at: usize| text.get(at).and_then(|b| char::from(*b).to_digit(16));
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(byte) = text.get(at) {
-        match (*byte, digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push((high << 4 | low) as u8);
-                at += 3;
-            }
-            // A lone sign stands for itself.
-            (byte, _, _) => {
-                bytes.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok()
+    percent_encoding::percent_decode_str(text).decode_utf8().ok().map(Into::into)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::api::tfs::RequestLog;
 use crate::api::tokens::{Access, Right};
 use crate::api::trail::Trail;
 use crate::error::{Error, Result};
-use crate::model::Manager;
+use crate::model::{Manager, VersionChoice};
 
 /// What a preflight may be told, and every other caller is.
 const CORS: [(HeaderName, HeaderValue); 3] = [
@@ -122,11 +122,17 @@ impl Rest {
         Router::new().fallback(answer).with_state(Arc::clone(self))
     }
 
-    fn manager(&self) -> Result<&Arc<Manager>> {
+    /// The models; before there are any, no label stands for anything yet.
+    fn manager(&self, version: &VersionChoice) -> Result<&Arc<Manager>> {
         if self.closed.get().is_some() {
             return Err(Error::unavailable("the server is stopping"));
         }
-        self.manager.get().ok_or_else(|| Error::unavailable("the models are still being loaded"))
+        self.manager.get().ok_or_else(|| {
+            Error::unavailable(match version {
+                VersionChoice::Label(label) => format!("Model labels does not init yet.{label}"),
+                _ => "the models are still being loaded".to_owned(),
+            })
+        })
     }
 
     async fn respond(
@@ -141,7 +147,7 @@ impl Rest {
         let Route { action, model, version } = route(&parts.method, parts.uri.path())?;
         counted.action = Some(action);
         self.access.permit(right(action), &parts.headers)?;
-        let manager = self.manager()?;
+        let manager = self.manager(&version)?;
         let own = start + self.options.timeout;
         let deadline = deadline(&parts.headers, start).map_or(own, |theirs| theirs.min(own));
         let priority = priority(&parts.headers)?;
@@ -273,4 +279,33 @@ fn preflight(headers: &HeaderMap) -> Reply {
         return Reply::json(Bytes::new());
     }
     Reply::error(&Error::failed_precondition("Origin header is missing in CORS preflight"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::api::observer::Silent;
+
+    #[tokio::test]
+    async fn before_the_models_are_there_labels_stand_for_nothing_yet() {
+        let limits = JsonLimits { depth_max: 8, elements_max: 8 };
+        let (timeout, max_body_bytes) = (Duration::from_secs(60), 1 << 10);
+        let options =
+            RestOptions { timeout, cors: false, max_body_bytes, gzip_min_bytes: 0, check_method: false, limits };
+        let (budget, in_flight) = (Budget::new(1 << 20), InFlight::new(0, "requests"));
+        let rest = Rest::new(budget, in_flight, Arc::default(), Arc::new(Silent), options, None);
+        for (path, text) in [
+            ("/v1/models/m/labels/stable:predict", "Model labels does not init yet.stable"),
+            ("/v1/models/m:predict", "the models are still being loaded"),
+        ] {
+            let request = http::Request::post(path).body(Body::from("{}")).expect("a request");
+            let response = rest.router().oneshot(request).await.expect("the router answers");
+            assert_eq!(response.status(), 503);
+            let body = response.into_body().collect().await.expect("a body").to_bytes();
+            assert!(String::from_utf8_lossy(&body).contains(text), "{body:?}");
+        }
+    }
 }

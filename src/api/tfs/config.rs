@@ -130,9 +130,7 @@ fn parameters(given: BatchingParameters) -> Result<Parameters> {
     }
     let sizes = given.allowed_batch_sizes.iter().map(|v| count("allowed_batch_sizes", *v));
     parameters.allowed_batch_sizes = sizes.collect::<Result<Vec<_>>>()?;
-    if let Some(value) = given.enable_large_batch_splitting {
-        parameters.enable_large_batch_splitting = value;
-    }
+    parameters.enable_large_batch_splitting = given.enable_large_batch_splitting;
     if let Some(value) = given.max_execution_batch_size {
         parameters.max_execution_batch_size = Some(count("max_execution_batch_size", value)?);
     }
@@ -149,7 +147,7 @@ mod tests {
     fn files_read_as_people_write_them() {
         let text = "# models\nmodel_config_list { config { name: 'a', base_path: \"/m\" \"/a\"\n\
                     model_platform: 'tensorflow' model_version_policy: { specific { versions: 1, versions: 3 } }\n\
-                    version_labels { key: 'stable' value: 1 } } config: { name: 'b'; base_path: '/m/b' } }";
+                    version_labels { key: 'stable' value: 1 } } config: { name: 'b'; base_path: '/m/b' model_type: TENSORFLOW } }";
         let configs = model_configs(text, "f").expect("it parses");
         assert_eq!((configs[0].name.as_str(), configs[0].base_path.to_str()), ("a", Some("/m/a")));
         assert_eq!(configs[0].version_policy, VersionPolicy::Specific(vec![1, 3]));
@@ -177,16 +175,32 @@ mod tests {
         // All mistakes of meaning at once.
         let several = "model_config_list {\n config { name: 'a/b' base_path: '/m' }\n config { name: \"c\" }\n\
                        config { name: 'd' base_path: '/m' model_platform: 'pytorch' }\n\
-                       config { name: 'd' base_path: 'gs://m' model_version_policy { specific {} } }\n}";
+                       config { name: 'd' base_path: 'gs://m' model_platform: 'onnx' model_version_policy { specific {} } }\n}";
         assert_eq!(
             mistakes(several),
             [
                 "f:2: the model name \"a/b\" is not allowed, expected no slash and no colon",
                 "f:3: model c has no base_path, expected the folder that holds its versions",
-                "f:4: Model d requests unsupported platform pytorch: expected tensorflow, onnx, onnxruntime_onnx or none",
+                "f:4: Model d requests unsupported platform pytorch: expected tensorflow, onnx or onnxruntime_onnx",
                 "f:4: model d: base_path gs://m, expected a folder of this machine",
                 "f:4: Illegal to list model d multiple times in config list",
             ]
+        );
+    }
+
+    #[test]
+    fn a_platform_is_named_once() {
+        let told =
+            |more: &str| mistakes(&format!("model_config_list {{ config {{ name: 'm' base_path: '/m' {more} }} }}"));
+        let (kind, platform) = ("ModelServerConfig::model_type (deprecated)", "ModelServerConfig::model_platform");
+        assert_eq!(told(""), [format!("f:1: Illegal setting neither {kind} nor {platform}, model name is m")]);
+        assert_eq!(
+            told("model_type: TENSORFLOW model_platform: 'tensorflow'"),
+            [format!("f:1: Illegal setting both {kind} and {platform}, model name is m")]
+        );
+        assert_eq!(
+            told("model_type: OTHER"),
+            ["f:1: ModelServerConfig::model_type choice 2 not supported, model name is m"]
         );
     }
 
@@ -200,6 +214,10 @@ mod tests {
         assert!(configs[0].memory.grows);
         assert_eq!(configs[0].version_policy, VersionPolicy::Specific(vec![1]));
         assert_eq!(configs[0].labels.get("stable"), Some(&1));
+        let due = r#"{"model_config_list": [{"name": "m", "base_path": "/m",
+            "config": {"scheduling": {"weight": 2, "priority": "high", "latency_target_ms": 50}}}]}"#;
+        let scheduling = model_configs(due, "f").expect("it parses")[0].scheduling;
+        assert_eq!((scheduling.weight, scheduling.latency_target_ms), (Some(2.0), Some(50)));
         let wrapped =
             r#"{"modelConfigList": {"config": [{"name": "m", "basePath": "/m", "modelVersionPolicy": {"all": {}}}]}}"#;
         assert_eq!(model_configs(wrapped, "f").expect("it parses")[0].version_policy, VersionPolicy::All);
@@ -217,6 +235,14 @@ mod tests {
                 "{\"model_config_list\": [\n\n{\"name\": \"m\", \"base_path\": \"/m\",\n\
                  \"config\": {\"gpu_options\": {\"per_process_gpu_memory_fraction\": 7}}}]}",
                 "f:3: model m: per_process_gpu_memory_fraction 7, expected a number between 0 and 1",
+            ),
+            (
+                "{\"model_config_list\": [{\"name\": \"m\", \"base_path\": \"/m\", \"config\": {\"scheduling\": {\"weight\": 0}}}]}",
+                "f:1: model m: weight 0, expected a number from 0.01 to 100",
+            ),
+            (
+                "{\"model_config_list\": [{\"name\": \"m\", \"config\": {\"scheduling\":\n{\"priority\": \"urgent\"}}}]}",
+                "f:2: Error parsing JSON: unknown variant `urgent`, expected one of `low`, `normal`, `high`",
             ),
         ];
         for (text, expected) in cases {

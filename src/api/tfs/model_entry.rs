@@ -6,35 +6,31 @@ use std::sync::Arc;
 
 use super::proto::serving::servable_version_policy::PolicyChoice;
 use super::proto::serving::{self as wire};
+use crate::batch::Scheduling;
 use crate::engine::MemoryShare;
 use crate::error::{Error, Result};
 use crate::model::{Logging, ModelConfig, VersionPolicy, check_model_name};
 
-/// What a model's platform may be called; how it is loaded follows from its files.
+/// What a model's platform may be called, or nothing where the form of the configuration allows that; how it is loaded follows from
+/// its files.
 const PLATFORMS: [&str; 4] = ["", "tensorflow", "onnx", "onnxruntime_onnx"];
-/// The deprecated `model_type` that says the same as `tensorflow`.
-const TYPE_TENSORFLOW: i32 = 1;
 
 /// What is written of a model, not yet understood.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) base_path: String,
-    pub(super) platform: String,
+    /// Or what is wrong with it.
+    pub(super) platform: Result<String, String>,
     pub(super) policy: VersionPolicy,
     pub(super) labels: BTreeMap<String, i64>,
     pub(super) memory: MemoryShare,
+    pub(super) scheduling: Scheduling,
     pub(super) logging: Option<wire::LoggingConfig>,
 }
 
 impl From<wire::ModelConfig> for Entry {
     fn from(model: wire::ModelConfig) -> Self {
-        let is_old = model.model_platform.is_empty() && model.model_type != 0;
-        let platform = match model.model_type {
-            _ if !is_old => model.model_platform,
-            TYPE_TENSORFLOW => "tensorflow".to_owned(),
-            other => format!("of model_type {other}"),
-        };
         let policy = match model.model_version_policy.and_then(|p| p.policy_choice) {
             None => VersionPolicy::default(),
             Some(PolicyChoice::Latest(latest)) => VersionPolicy::Latest(latest.num_versions.max(1) as usize),
@@ -44,25 +40,42 @@ impl From<wire::ModelConfig> for Entry {
         Self {
             name: model.name,
             base_path: model.base_path,
-            platform,
+            platform: platform(model.model_platform, model.model_type),
             policy,
             labels: model.version_labels.into_iter().collect(),
             memory: MemoryShare::default(),
+            scheduling: Scheduling::default(),
             logging: model.logging_config,
         }
+    }
+}
+
+/// The platform by that of its two fields which is set, with TensorFlow Serving's texts for what is not allowed there.
+fn platform(platform: String, kind: i32) -> Result<String, String> {
+    const KIND: &str = "ModelServerConfig::model_type";
+    const PLATFORM: &str = "ModelServerConfig::model_platform";
+    const TENSORFLOW: i32 = wire::ModelType::Tensorflow as i32;
+    match (kind, platform.is_empty()) {
+        (0, false) => Ok(platform),
+        (TENSORFLOW, true) => Ok("tensorflow".to_owned()),
+        (0, true) => Err(format!("Illegal setting neither {KIND} (deprecated) nor {PLATFORM}")),
+        (_, false) => Err(format!("Illegal setting both {KIND} (deprecated) and {PLATFORM}")),
+        (other, true) => Err(format!("{KIND} choice {other} not supported")),
     }
 }
 
 impl Entry {
     fn understood(self) -> Result<ModelConfig> {
         check_model_name(&self.name)?;
-        let Self { name, base_path, platform, .. } = &self;
+        let Self { name, base_path, .. } = &self;
         let wrong = |what: String| Err(Error::invalid_argument(what));
         if base_path.is_empty() {
             return wrong(format!("model {name} has no base_path, expected the folder that holds its versions"));
         }
+        let told = |what: &String| Error::invalid_argument(format!("{what}, model name is {name}"));
+        let platform = self.platform.as_ref().map_err(told)?;
         if !PLATFORMS.contains(&platform.as_str()) {
-            let known = "tensorflow, onnx, onnxruntime_onnx or none";
+            let known = "tensorflow, onnx or onnxruntime_onnx";
             return wrong(format!("Model {name} requests unsupported platform {platform}: expected {known}"));
         }
         let path = base_path.strip_prefix("file://").unwrap_or(base_path);
@@ -76,10 +89,12 @@ impl Entry {
             let expected = "expected a number between 0 and 1";
             return wrong(format!("model {name}: per_process_gpu_memory_fraction {fraction}, {expected}"));
         }
+        let scheduling = self.scheduling.checked().map_err(|e| e.at(format_args!("model {name}")))?;
         let logging = self.logging.as_ref().map(logging).transpose().map_err(|e| e.at(format_args!("model {name}")))?;
         let mut config = ModelConfig::new(name.clone(), PathBuf::from(path));
+        config.scheduling = scheduling;
         config.logging = logging.map(Arc::new);
-        config.platform = self.platform;
+        config.platform.clone_from(platform);
         config.version_policy = self.policy;
         config.labels = self.labels;
         // Zero is how TensorFlow says that nothing is said.

@@ -1,4 +1,5 @@
-//! `model_config_file` as JSON, the way articles write it: the list of models is a list, and a model may have GPU options.
+//! `model_config_file` as JSON, the way articles write it: the list of models is a list, and a model may have GPU options
+//! and, as an extension of ours, say what it is due beside others.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::model_entry::Entry;
 use super::proto::serving as wire;
+use crate::batch::Scheduling;
 use crate::engine::MemoryShare;
 use crate::error::{Error, Result};
 use crate::model::VersionPolicy;
@@ -28,6 +30,7 @@ struct Model {
     name: String,
     #[serde(alias = "basePath", default)]
     base_path: String,
+    /// May be left out here: that server reads no JSON, so nobody relies on a refusal.
     #[serde(alias = "modelPlatform", default)]
     model_platform: String,
     #[serde(alias = "modelVersionPolicy")]
@@ -94,6 +97,7 @@ struct Specific {
 struct Session {
     #[serde(alias = "gpuOptions")]
     gpu_options: Option<Gpu>,
+    scheduling: Option<Scheduling>,
 }
 
 #[derive(Deserialize)]
@@ -214,7 +218,8 @@ pub(super) fn entries(text: &str, file: &str) -> Result<Vec<Entry>> {
     })?;
     let entry = |model: Model| {
         let policy = model.model_version_policy.map(VersionPolicy::try_from).transpose();
-        let memory = model.config.and_then(|c| c.gpu_options).map(|gpu| MemoryShare {
+        let (gpu, scheduling) = model.config.map_or((None, None), |config| (config.gpu_options, config.scheduling));
+        let memory = gpu.map(|gpu| MemoryShare {
             fraction: gpu.per_process_gpu_memory_fraction,
             grows: gpu.allow_growth.unwrap_or(false),
         });
@@ -222,9 +227,10 @@ pub(super) fn entries(text: &str, file: &str) -> Result<Vec<Entry>> {
             policy: policy.map_err(|e| e.at(format_args!("{file}: model {}", model.name)))?.unwrap_or_default(),
             name: model.name,
             base_path: model.base_path,
-            platform: model.model_platform,
+            platform: Ok(model.model_platform),
             labels: model.version_labels.into_iter().map(|(label, version)| (label, version.0)).collect(),
             memory: memory.unwrap_or_default(),
+            scheduling: scheduling.unwrap_or_default(),
             logging: model.logging_config.map(wire::LoggingConfig::from),
         })
     };

@@ -120,7 +120,7 @@ async fn a_large_request_is_divided_and_joined_again() {
     broken[4] = -1.0;
     let error = batcher.submit(numbers(&broken)).expect("room").answer().await.expect_err("its second part fails");
     assert_eq!(error.message(), "negative");
-    let (whole, _) = doubling(Parameters { enable_large_batch_splitting: false, ..Parameters::default() }, 1);
+    let (whole, _) = doubling(Parameters { enable_large_batch_splitting: Some(false), ..Parameters::default() }, 1);
     let error = whole.submit(numbers(&all)).err().expect("too large");
     assert_eq!(error.message(), "Task size 11 is larger than maximum input batch size 4");
 }
@@ -357,6 +357,28 @@ async fn figures_that_are_old_or_wrong_shut_nobody_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_large_request_is_not_refused_for_what_large_batches_might_cost() {
+    let seen = Arc::new(Seen::default());
+    // A batch takes the same time whatever its rows.
+    let batcher = Batcher::start(setting(Parameters::default(), 1, &seen), |inputs, _| async move {
+        tokio::time::sleep(RUN).await;
+        Ok(Ran { outputs: inputs, device: RUN, lane: 0 })
+    });
+    measure(&batcher).await;
+    let large = |deadline: Duration| {
+        let join = Join::Rows([1, 2, 4, 8, 16, 32, 64].into());
+        let deadline = Some(tokio::time::Instant::now().into_std() + deadline);
+        batcher.submit(Request { join, deadline, ..numbers(&[1.0; 256]) })
+    };
+    // Row by row it would take 2.5 s, by what was measured four batches of 10 ms at least.
+    let error = large(RUN * 3).err().expect("four batches take four times what one row does");
+    assert_eq!(error.message(), "the request would be answered in about 40 ms, its deadline is in 30 ms");
+    let taken = large(RUN * 50).expect("perhaps it can be done").answer().await.expect("in time");
+    // The first batch is cut to what may take 250 ms, and shows that none takes longer than 10.
+    assert_eq!((taken.timing.batches, taken.timing.ran), (5, RUN * 5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn batches_are_cut_to_the_time_that_they_may_take() {
     let policy = Policy { batch_time_max: RUN * 2, ..Policy::default() };
     let (batcher, seen) = Device::new(1).serve(policy, Parameters::default());
@@ -367,7 +389,7 @@ async fn batches_are_cut_to_the_time_that_they_may_take() {
     let closed: Vec<_> = seen.batches.lock().expect("unpoisoned").iter().rev().take(2).map(|b| b.closed).collect();
     assert_eq!(closed, [Closed::Time, Closed::Time]);
     assert_eq!(batcher.waiting().costs, [(1, RUN), (2, RUN * 2)].into());
-    let whole = Parameters { enable_large_batch_splitting: false, ..Parameters::default() };
+    let whole = Parameters { enable_large_batch_splitting: Some(false), ..Parameters::default() };
     let policy = Policy { batch_time_max: RUN / 2, ..Policy::default() };
     let (batcher, _) = Device::new(1).serve(policy, whole);
     measure(&batcher).await;

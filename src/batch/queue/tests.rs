@@ -7,9 +7,20 @@ const WAIT_MAX: Duration = Duration::from_millis(1);
 const PADDED_BYTES_MAX: u64 = 400;
 const FREE: Slots = Slots { busy: 0, all: 1, hold: Duration::ZERO };
 
-fn queue(delay_us: u64, batches_max: usize) -> Queue<u8, usize> {
+fn bounds(delay_us: u64, batches_max: usize) -> Bounds {
     let (delay, priority_wait_max) = (Duration::from_micros(delay_us), WAIT_MAX);
-    Queue::new(Bounds { delay, batches_max, rows_of_batch: 1, priority_wait_max, padded_bytes_max: PADDED_BYTES_MAX })
+    Bounds {
+        delay,
+        batches_max,
+        rows_of_batch: 1,
+        tells_capacity: false,
+        priority_wait_max,
+        padded_bytes_max: PADDED_BYTES_MAX,
+    }
+}
+
+fn queue(delay_us: u64, batches_max: usize) -> Queue<u8, usize> {
+    Queue::new(bounds(delay_us, batches_max))
 }
 
 fn entry(payload: usize, rows: usize, arrived: Instant) -> Entry<usize> {
@@ -77,6 +88,19 @@ fn what_is_full_because_sizes_were_cut_says_so() {
 }
 
 #[test]
+fn sizes_that_were_cut_come_back_for_what_waits() {
+    let (mut queue, now) = (queue(0, 100), Instant::now());
+    queue.push(0, up_to(2), Entry { is_cut: true, ..entry(0, 20, now) }).expect("room");
+    let sizes =
+        |max: usize| move |_: &usize| ((0..).map(|i| 1 << i).take_while(|size| *size <= max).collect(), max < 8);
+    for (max, batches) in [(1, 10), (2, 10), (4, 5), (8, 3), (16, 3)] {
+        queue.widen(&0, sizes(max));
+        assert_eq!(queue.batches(), batches, "{max}");
+    }
+    assert_eq!(queue.next(now, FREE, |_| false).map(|batch| (batch.size, batch.closed)), Some((Some(8), Closed::Full)));
+}
+
+#[test]
 fn the_oldest_waits_no_longer_than_the_delay() {
     let (mut queue, start) = (queue(100, 8), Instant::now());
     let due = start + Duration::from_micros(100);
@@ -117,14 +141,35 @@ fn the_bound_counts_batches_and_frees_those_nobody_waits_for() {
 }
 
 #[test]
+fn where_dividing_was_asked_for_the_refusal_tells_the_room() {
+    let (mut queue, now) = (Queue::<u8, usize>::new(Bounds { tells_capacity: true, ..bounds(0, 2) }), Instant::now());
+    let full = "The batch scheduling queue to which this task was submitted is full; ";
+    queue.push(0, up_to(4), entry(0, 3, now)).expect("one batch");
+    let error = queue.push(0, up_to(4), entry(1, 6, now)).expect_err("nine rows are three batches");
+    assert_eq!(
+        error.message().strip_prefix(full),
+        Some(
+            "task size is 6 but scheduling capacity is only 5 (num_enqueued_batches=1, max_enqueued_batches=2, \
+             open_batch_size=3, max_execution_batch_size=4)"
+        )
+    );
+    queue.push(0, up_to(4), entry(1, 5, now)).expect("as much as was told");
+    let error = queue.push(1, up_to(2), entry(2, 1, now)).expect_err("another key has no open batch");
+    assert!(error.message().contains("only 0 (num_enqueued_batches=2"), "{error}");
+    assert!(error.message().contains("open_batch_size=0, max_execution_batch_size=2"), "{error}");
+    let error = queue.push(1, Join::Alone, entry(2, 1, now)).expect_err("what runs alone is no number of rows");
+    assert!(error.message().contains("currently 2 batches"), "{error}");
+}
+
+#[test]
 fn a_lone_request_of_any_size_is_taken() {
     let (mut queue, now) = (queue(0, 2), Instant::now());
     queue.push(0, up_to(4), entry(0, 100, now)).expect("it waits for itself only");
     assert_eq!(queue.batches(), 25);
     assert!(queue.push(0, up_to(4), entry(1, 4, now)).is_err(), "others wait elsewhere");
     // What is not ready yet counts as it will be.
-    let mut queue = self::queue(0, 2);
-    queue.bounds.rows_of_batch = 64;
+    let bounds = Bounds { rows_of_batch: 64, ..bounds(0, 2) };
+    let mut queue = Queue::<u8, usize>::new(bounds);
     for i in 0..2 {
         queue.push(0, up_to(2), entry(i, 64, now)).expect("two batches once 64 rows are ready");
     }

@@ -197,6 +197,7 @@ async fn each_model_of_a_new_configuration_is_applied_by_itself() {
         let mut config = ModelConfig::new(name, base.path());
         config.version_policy = VersionPolicy::Specific(vec![version]);
         config.labels = [("stable".to_owned(), label)].into();
+        config.platform = "tensorflow".into();
         config
     };
     let missing = ModelConfig::new("missing", base.path().join("no"));
@@ -216,9 +217,13 @@ async fn each_model_of_a_new_configuration_is_applied_by_itself() {
     let error = reload(vec![other]).await.expect_err("another platform");
     assert_eq!(
         error.message(),
-        "Illegal to change a model's platform. For model good platform was  and new platform requested is onnx"
+        "Illegal to change a model's platform. For model good platform was tensorflow and new platform requested is onnx"
     );
     assert_eq!(latest(&manager, "mislabelled"), 1, "a refused configuration changes nothing");
+    let unnamed = ModelConfig { platform: String::new(), ..specific("good", 1, 1) };
+    for config in [unnamed, ModelConfig { platform: "onnx".into(), ..specific("good", 1, 1) }] {
+        assert!(reload(vec![config]).await.expect("what is not said is not another").is_empty());
+    }
 }
 
 #[tokio::test]

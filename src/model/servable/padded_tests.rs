@@ -22,7 +22,15 @@ fn serve_rounded(model: Summing, policy: Policy, extents: &[usize]) -> (Arc<Serv
     let model = Arc::new(model);
     let batch_sizes = parameters.batch_sizes();
     let (batching, padded_extents) = (Some(parameters), extents.to_vec());
-    let loaded = Loaded { model: model.clone(), faces, batching, batch_sizes, padded_extents, policy };
+    let loaded = Loaded {
+        model: model.clone(),
+        faces,
+        batching,
+        batch_sizes,
+        padded_extents,
+        policy,
+        read: std::time::Duration::ZERO,
+    };
     let (servable, _ended) = Servable::start(id, loaded, &context());
     (servable, model)
 }

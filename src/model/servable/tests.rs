@@ -13,6 +13,7 @@ fn serve(model: Adding, parameters: Option<Parameters>) -> (Arc<Servable>, Arc<A
         batch_sizes: Vec::new(),
         padded_extents: Vec::new(),
         policy: Policy::default(),
+        read: Duration::ZERO,
     };
     let (servable, ended) = Servable::start(id, loaded, &context());
     (servable, model, ended)
@@ -88,7 +89,7 @@ async fn models_that_may_not_merge_run_one_request_at_a_time() {
 #[tokio::test(start_paused = true)]
 async fn sizes_follow_the_parameters() {
     let parameters =
-        Parameters { max_batch_size: Some(2), enable_large_batch_splitting: false, ..Parameters::default() };
+        Parameters { max_batch_size: Some(2), enable_large_batch_splitting: Some(false), ..Parameters::default() };
     let (servable, model, _ended) = serve(rows(&[1, 2, 4]), Some(parameters));
     let error = first_of(&servable, 0.0, 3).await.expect_err("three rows");
     assert_eq!(
