@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::device::{Adapter, Lane, LaneOptions};
+use super::device::{Adapter, Lane, LaneOptions, give_back_free_memory};
 use super::ir::Profile;
 use super::self_test::self_test;
 use crate::error::{Error, Result};
@@ -231,6 +231,8 @@ impl Lanes {
         tracing::warn!(lane = index, took = ?start.elapsed(), "a new device is in the place of the lost one");
         let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner).clone();
         tenants.iter().filter_map(Weak::upgrade).for_each(|tenant| tenant.replaced(index));
+        drop(old);
+        give_back_free_memory();
         true
     }
 
