@@ -16,12 +16,13 @@ use super::parameters::Parameters;
 use super::policy::Policy;
 use super::priced::Priced;
 use super::prices::Prices;
-use super::queue::{Bounds, Entry, Join, Queue, Slots};
+use super::queue::Queue;
 use super::report::{Dropped, Observer, Waiting};
 use super::row::Row;
 use super::shapes::Shapes;
 use super::shares::Due;
 use super::task::{Awaits, Task};
+use super::terms::{Bounds, Entry, Join, Slots};
 use super::turns::{Flow, Now, Turns};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -367,5 +368,7 @@ pub(super) fn is_dead(job: &Job, now: Instant, observer: &dyn Observer) -> bool 
     late || job.is_gone()
 }
 
+#[cfg(test)]
+mod device_tests;
 #[cfg(test)]
 mod tests;

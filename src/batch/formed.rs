@@ -7,9 +7,9 @@ use super::job::{Part, SharedJob};
 use super::merge::{Rows, merge, split};
 use super::padding::merge_padded;
 use super::policy::Priority;
-use super::queue::{Batch, Piece};
 use super::report::Closed;
 use super::row::Row;
+use super::terms::{Batch, Piece};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 

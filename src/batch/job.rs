@@ -8,8 +8,8 @@ use tokio::sync::{Notify, oneshot};
 
 use super::merge::{Rows, merge};
 use super::policy::Priority;
-use super::queue::Join;
 use super::row::Row;
+use super::terms::Join;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 

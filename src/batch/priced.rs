@@ -69,8 +69,8 @@ mod tests {
     use super::*;
     use crate::batch::job::Request;
     use crate::batch::policy::Priority;
-    use crate::batch::queue::Join;
     use crate::batch::row::Row;
+    use crate::batch::terms::Join;
     use crate::tensor::Tensor;
 
     /// The key of requests that are padded to each other, with `inputs` inputs.

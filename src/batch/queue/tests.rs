@@ -1,6 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::batch::report::Closed;
+use crate::batch::row::Row;
+use crate::batch::terms::Piece;
 use crate::tensor::Tensor;
 
 const WAIT_MAX: Duration = Duration::from_millis(1);
