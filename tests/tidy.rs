@@ -120,7 +120,7 @@ impl Source {
 
     /// As `code`, but only up to the unit tests: none of a file that holds nothing else.
     fn product_code(&self) -> impl Iterator<Item = (usize, String)> {
-        let tests_alone = self.path.ends_with("/tests.rs");
+        let tests_alone = self.path.ends_with("/tests.rs") || self.path.ends_with("_tests.rs");
         self.code().take_while(move |(_, line)| !tests_alone && line.trim() != "#[cfg(test)]")
     }
 }
