@@ -55,11 +55,12 @@ fn queueing(criterion: &mut Criterion) {
                     rows_of_batch: 1,
                     tells_capacity: false,
                     priority_wait_max: Duration::ZERO,
+                    padded_bytes_max: 0,
                 });
                 let now = Instant::now();
                 for number in 0..waiting {
                     let priority = Priority::Normal;
-                    let entry = Entry { payload: number, rows: 1, arrived: now, priority, is_cut: false };
+                    let entry = Entry { payload: number, rows: 1, arrived: now, priority, is_cut: false, row: None };
                     queue.push(number % 2, Join::Rows(Arc::clone(&sizes)), entry).expect("there is room");
                 }
                 let mut taken = 0;

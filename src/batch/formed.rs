@@ -61,7 +61,7 @@ impl Formed {
         let Some(size) = self.batch.size else {
             return Ok(self.batch.pieces[0].payload.inputs.clone());
         };
-        let part = |p: &'_ Piece<SharedJob>| (p.start, p.rows, Arc::clone(&p.payload));
+        let part = |p: &Piece<SharedJob>| (p.start, p.rows, Arc::clone(&p.payload));
         let parts: Vec<_> = self.batch.pieces.iter().map(part).collect();
         let rows: Vec<_> = parts
             .iter()

@@ -166,7 +166,7 @@ impl Model for Summing {
 
     fn run(&self, inputs: Vec<Tensor>, _: Demand) -> Running {
         let shape = inputs[0].shape().clone();
-        assert!(self.is_ready(&[shape.clone()]), "{shape} was run before it was ready");
+        assert!(self.is_ready(std::slice::from_ref(&shape)), "{shape} was run before it was ready");
         self.runs.lock().expect("no test panics in it").push(shape.clone());
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
