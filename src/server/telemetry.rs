@@ -157,6 +157,8 @@ pub(super) struct Metrics {
     request_log: Family<ReasonLabels, Counter>,
     device_memory: Gauge,
     device_memory_limit: Gauge,
+    weights: Gauge,
+    weight_copies: Gauge,
     model_memory: Family<ModelLabels, Gauge>,
     model_memory_reserved: Family<ModelLabels, Gauge>,
 }
@@ -213,6 +215,8 @@ impl Metrics {
             request_log: Family::default(),
             device_memory: Gauge::default(),
             device_memory_limit: Gauge::default(),
+            weights: Gauge::default(),
+            weight_copies: Gauge::default(),
             model_memory: Family::default(),
             model_memory_reserved: Family::default(),
         };
@@ -229,7 +233,7 @@ impl Metrics {
         r.register_with_unit("lane_busy", "Time with work in flight", unit, busy);
         r.register("lane_backlog", "Jobs handed over and not done", metrics.lane_backlog.clone());
         let (unit, memory) = (Unit::Bytes, metrics.lane_memory.clone());
-        r.register_with_unit("lane_memory", "Device memory allocated", unit, memory);
+        r.register_with_unit("lane_memory", "Device memory allocated for the lane alone", unit, memory);
         r.register("lanes_replaced", "Devices opened in the place of lost ones", metrics.lanes_replaced.clone());
         r.register("lane_lost", "1 when the lane's device is lost", metrics.lane_lost.clone());
         r.register("model_available", "1 while the version answers requests", metrics.model_available.clone());
@@ -247,6 +251,8 @@ impl Metrics {
         let memory = [
             ("device_memory", "Device memory that models have allocated", &metrics.device_memory),
             ("device_memory_limit", "Device memory that models may allocate; -1: any", &metrics.device_memory_limit),
+            ("weights", "Weights on the lanes, equal ones once", &metrics.weights),
+            ("weight_copies", "Device memory that weights take, all copies together", &metrics.weight_copies),
         ];
         for (name, help, gauge) in memory {
             r.register_with_unit(name, help, Unit::Bytes, gauge.clone());
@@ -350,10 +356,13 @@ impl Metrics {
 
 impl Metrics {
     fn encode_memory(&self, engine: Option<&Engine>) {
-        let Some(memory) = engine.map(Engine::memory) else { return };
+        let Some(engine) = engine else { return };
+        let (memory, weights) = (engine.memory(), engine.weights());
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.device_memory.set(gauge(memory.allocated));
         self.device_memory_limit.set(memory.limit.map_or(-1, gauge));
+        self.weights.set(gauge(weights.distinct));
+        self.weight_copies.set(gauge(weights.taken));
         self.model_memory.clear();
         self.model_memory_reserved.clear();
         for account in &memory.accounts {
