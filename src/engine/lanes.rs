@@ -87,7 +87,11 @@ impl Lanes {
         let mut sharing = None;
         if options.sharing.is_some() {
             match open(&options).and_then(|lanes| test_sharing(&lanes, profile).map(|()| lanes)) {
-                Ok(lanes) => sharing = Some(lanes),
+                Ok(lanes) => {
+                    let how = options.sharing.as_ref().map(|sharing| sharing.way().describe());
+                    tracing::info!(lanes = lanes.len(), how, "lanes have one copy of weights");
+                    sharing = Some(lanes);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "weights in common do not work here: each lane has its own");
                     options.sharing = None;

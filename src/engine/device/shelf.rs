@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
 /// Smaller weights each lane has for itself: whole pages and an import for each would cost more than copies do.
-const COMMON_BYTES_MIN: u64 = 64 << 10;
+const COMMON_BYTES_MIN: u64 = 16 << 10;
 
 /// Equal contents lying equally are one weight.
 pub(super) type WeightKey = (u128, DType, usize, Storage, Option<Form>);
