@@ -226,6 +226,10 @@ mod tests {
         assert!(Sharing::by(Way::HostMemory { alignment: 4096 }, 64).is_some());
     }
 
+    fn entry(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
+        wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }
+    }
+
     /// Queues of one device, where there is but one: each lane that is opened has a device to itself, wrapped as others'
     /// queues would be.
     #[test]
@@ -271,10 +275,6 @@ mod tests {
                     compilation_options: wgpu::PipelineCompilationOptions::default(),
                     cache: None,
                 });
-                let entry = |binding, buffer: &wgpu::Buffer| wgpu::BindGroupEntry {
-                    binding,
-                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size: None }),
-                };
                 let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
                     label: None,
                     layout: &pipeline.get_bind_group_layout(0),
