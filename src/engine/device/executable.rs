@@ -130,7 +130,9 @@ impl Executable {
     /// What of its weights stays when the device is lost: they can be bound again on the one that takes its place.
     pub fn kept_weights(&self) -> KeptWeights {
         let common = self.buffers.iter().filter_map(|share| share.common());
-        KeptWeights(common.filter(|common| common.outlives_devices()).cloned().collect())
+        let kept = common.filter(|common| common.outlives_devices());
+        // They are held already: another use is within every bound.
+        KeptWeights(kept.map(|common| (Arc::clone(common), self.account().hold(&common.allocation).ok())).collect())
     }
 
     /// The device's buffer `id`, shared by all slots.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::adapter::Adapter;
+use super::budget::Use;
 use super::lane::Lane;
 use super::shelf::{Common, Place, Shelf};
 use super::vulkan::{self, QueueFamily};
@@ -156,9 +157,9 @@ impl Sharing {
     }
 }
 
-/// Weights of an executable that stay in memory beyond it, for the one that takes its place.
-#[derive(Clone, Debug, Default)]
-pub struct KeptWeights(pub(super) Vec<Arc<Common>>);
+/// Weights of an executable that stay in memory beyond it, for the one that takes its place. They count as in use meanwhile.
+#[derive(Debug, Default)]
+pub struct KeptWeights(pub(super) Vec<(Arc<Common>, Option<Use>)>);
 
 /// The memory that weights take on an adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
