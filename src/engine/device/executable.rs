@@ -132,7 +132,8 @@ impl Executable {
         let common = self.buffers.iter().filter_map(|share| share.common());
         let kept = common.filter(|common| common.outlives_devices());
         // They are held already: another use is within every bound.
-        KeptWeights(kept.map(|common| (Arc::clone(common), self.account().hold(&common.allocation).ok())).collect())
+        let held = kept.map(|common| (Arc::clone(common), self.account().hold(&common.allocation).ok()));
+        KeptWeights::new(held.collect())
     }
 
     /// The device's buffer `id`, shared by all slots.

@@ -159,7 +159,15 @@ impl Sharing {
 
 /// Weights of an executable that stay in memory beyond it, for the one that takes its place. They count as in use meanwhile.
 #[derive(Debug, Default)]
-pub struct KeptWeights(pub(super) Vec<(Arc<Common>, Option<Use>)>);
+pub struct KeptWeights {
+    _weights: Vec<(Arc<Common>, Option<Use>)>,
+}
+
+impl KeptWeights {
+    pub(super) fn new(weights: Vec<(Arc<Common>, Option<Use>)>) -> Self {
+        Self { _weights: weights }
+    }
+}
 
 /// The memory that weights take on an adapter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
