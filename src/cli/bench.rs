@@ -8,6 +8,7 @@ use clap::Args as ClapArgs;
 use super::bench_local;
 use super::bench_rate;
 use super::bench_server;
+use crate::engine::LaneCount;
 
 /// Times a model: `coracle bench model.onnx` runs it in this process, `coracle bench NAME --server HOST:PORT` drives a
 /// running server, `coracle bench --ceilings` measures what the adapter could do at best.
@@ -37,9 +38,9 @@ pub struct Args {
     /// Seconds of measuring.
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
-    /// Queues on the adapter.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub lanes: u32,
+    /// Queues on the adapter, or auto: as many as a measurement finds to help.
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub lanes: LaneCount,
     /// Runs in flight on each lane while throughput is measured.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub in_flight: u32,

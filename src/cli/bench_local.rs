@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
     let file = onnx::locate(path)?;
     let graph = onnx::import(&file).with_context(|| format!("loading {}", file.display()))?;
     let inputs = bench_inputs::inputs(args, &graph.signature, &file)?;
-    let options = args.device.engine_options(args.lanes as usize, (args.in_flight as usize).max(2));
+    let options = args.device.engine_options(args.lanes, (args.in_flight as usize).max(2));
     let engine = Engine::start(&options)?;
     let name = path.file_name().map_or_else(|| "model".into(), |n| n.to_string_lossy().into_owned());
     let load = LoadOptions { name: name.clone(), single: true, warm: false, ..LoadOptions::default() };
@@ -87,7 +87,8 @@ pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
     let first_run_us = micros(start.elapsed());
     session.wait_for_lanes(&shapes, Duration::from_secs(120))?;
 
-    let share = if args.lanes > 1 || args.in_flight > 1 { args.seconds / 2.0 } else { args.seconds };
+    let lanes = engine.lanes().len();
+    let share = if lanes > 1 || args.in_flight > 1 { args.seconds / 2.0 } else { args.seconds };
     let alone = one_at_a_time(&session, &inputs, Duration::from_secs_f64(share))?;
     let (rows_per_s, lane_busy) = throughput(&engine, &session, &inputs, args, Duration::from_secs_f64(share))?;
     let profile = profiled(args, &engine, &session, &shapes, alone.times.last())?;
@@ -97,7 +98,7 @@ pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
         model: name,
         device: engine.adapter().name().to_owned(),
         batch: inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1),
-        lanes: args.lanes as usize,
+        lanes,
         in_flight: args.in_flight as usize,
         runs: alone.total.len(),
         median_us: quantile(&alone.total, 0.5),
@@ -189,7 +190,7 @@ fn throughput(
     args: &Args,
     time: Duration,
 ) -> anyhow::Result<(f64, Vec<f64>)> {
-    let callers = (args.lanes * args.in_flight) as usize;
+    let callers = engine.lanes().len() * args.in_flight as usize;
     let (runs, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let busy_before: Vec<Duration> = engine.lanes().iter().map(|l| l.busy()).collect();
     let start = Instant::now();

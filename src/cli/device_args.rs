@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::engine::{EngineOptions, Precision, Tune, cache_folder, keep_driver_cache_in};
+use crate::engine::{EngineOptions, LaneCount, Precision, ShareWeights, Tune, cache_folder, keep_driver_cache_in};
 
 /// Which adapter to use and what to do without.
 #[derive(Clone, Debug, Args)]
@@ -32,6 +32,10 @@ pub struct DeviceArgs {
     /// Where measured choices and compiled kernels are kept, or none [default: coracle in the user's cache folder].
     #[arg(long, default_value = "", hide_default_value = true, value_name = "DIR")]
     pub cache_dir: String,
+    /// One copy of weights for all lanes: auto (on software adapters, where a test finds that it works), on (also where nobody
+    /// has tried it yet), off (a copy on each lane).
+    #[arg(long, default_value = "auto", value_name = "MODE")]
+    pub share_weights: ShareWeights,
     /// Keep the driver's checks of indices and loops in kernels: slower, for hunting faults.
     #[arg(long)]
     pub checked_kernels: bool,
@@ -46,7 +50,7 @@ impl DeviceArgs {
     }
 
     /// Options for an engine with these lanes, each with this many submissions in flight.
-    pub fn engine_options(&self, lanes: usize, in_flight: usize) -> EngineOptions {
+    pub fn engine_options(&self, lanes: LaneCount, in_flight: usize) -> EngineOptions {
         EngineOptions {
             device: self.device.clone(),
             without: self.without.clone(),
@@ -58,6 +62,7 @@ impl DeviceArgs {
             precision: self.precision,
             cache: cache_folder(&self.cache_dir),
             checked_kernels: self.checked_kernels,
+            share_weights: self.share_weights,
             ..EngineOptions::default()
         }
     }

@@ -57,11 +57,21 @@ fn text(adapter: &Description) -> String {
     row("cooperative matrices", if matrices.is_empty() { "no".into() } else { matrices });
     row("timestamps", yes(adapter.timestamps));
     row("queues", format!("{} a device; each lane opens a device of its own", adapter.queues_per_device));
+    row("weights", weights(adapter));
     row("tensor, allocation", format!("at most {}, {}", size(limits.max_binding_bytes), size(limits.max_buffer_bytes)));
     row("buffers a kernel", limits.max_storage_buffers.to_string());
     row("workgroup", format!("{} invocations, {}", limits.max_invocations, size(limits.max_workgroup_bytes.into())));
     row("workgroups an axis", limits.max_workgroups.to_string());
     text
+}
+
+/// How often they are on the device where there are several lanes.
+pub(super) fn weights(adapter: &Description) -> String {
+    match (adapter.shared_weights, adapter.shares_unasked) {
+        (None, _) => "a copy on each lane".to_owned(),
+        (Some(way), true) => format!("once for all lanes: {way}"),
+        (Some(way), false) => format!("a copy on each lane; with --share-weights=on once, untried: {way}"),
+    }
 }
 
 fn yes(flag: bool) -> String {
@@ -100,6 +110,7 @@ mod tests {
         for adapter in Adapter::all() {
             let description = adapter.describe();
             assert!(text(&description).starts_with(&format!("{}  {}\n", adapter.index(), adapter.name())));
+            assert!(weights(&description).starts_with(if description.shares_unasked { "once" } else { "a copy" }));
             let json = serde_json::to_value(&description).expect("plain data");
             assert_eq!(json["limits"]["max_invocations"], description.limits.max_invocations);
         }

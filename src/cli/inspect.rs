@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 
 use super::device_args::DeviceArgs;
+use super::devices;
 use super::inspect_text;
 use super::output;
 use super::shapes::{declared_shape, pairs, parse_shape};
@@ -56,6 +57,8 @@ pub(super) struct Report {
     pub(super) device: String,
     pub(super) inputs: Vec<Port>,
     pub(super) outputs: Vec<Port>,
+    /// How often weights are on it where there are several lanes.
+    pub(super) weights: String,
     /// Nodes by operator, before anything is folded.
     pub(super) operators: BTreeMap<String, usize>,
     pub(super) parameters: usize,
@@ -125,7 +128,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn report(args: &Args, file: &Path, graph: Graph) -> anyhow::Result<Report> {
-    let (device, mut profile) = target(&args.device)?;
+    let (device, weights, mut profile) = target(&args.device)?;
     let settings = Settings::beside(file)?;
     let graph = if settings.batch_axis.is_some() { rebatch(graph)? } else { graph };
     profile.apply(settings.precision.map_or(args.device.precision, Into::into));
@@ -133,6 +136,7 @@ fn report(args: &Args, file: &Path, graph: Graph) -> anyhow::Result<Report> {
     let mut report = Report {
         model: file.display().to_string(),
         device,
+        weights,
         inputs: graph.signature.inputs.iter().map(port).collect(),
         outputs: graph.signature.outputs.iter().map(port).collect(),
         operators: BTreeMap::new(),
@@ -204,14 +208,17 @@ fn steps(program: &Program) -> Vec<Step> {
     dispatches.map(|d| Step { nodes: d.label.to_string(), kernel: d.kernel.name, groups: d.groups }).collect()
 }
 
-/// The adapter that is asked for and what it can do; without any adapter, a plain software one.
-fn target(device: &DeviceArgs) -> anyhow::Result<(String, Profile)> {
+/// The adapter that is asked for, how often it has weights and what it can do; without any adapter, a plain software one.
+fn target(device: &DeviceArgs) -> anyhow::Result<(String, String, Profile)> {
     let mask = Mask::new(&device.without, device.family.as_deref())?;
     match Adapter::pick(&device.device) {
-        Ok(adapter) => Ok((adapter.name().to_owned(), adapter.profile(&mask))),
+        Ok(adapter) => {
+            let weights = devices::weights(&adapter.describe());
+            Ok((adapter.name().to_owned(), weights, adapter.profile(&mask)))
+        }
         Err(error) if device.device == "auto" => {
             tracing::warn!(%error, "planning for a plain software adapter");
-            Ok(("none".to_owned(), Profile::plain(Family::Software)))
+            Ok(("none".to_owned(), "none".to_owned(), Profile::plain(Family::Software)))
         }
         Err(error) => Err(error.into()),
     }

@@ -24,6 +24,7 @@ fn write(text: &mut String, report: &Report) -> std::fmt::Result {
     operators.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), *name));
     operators.iter().try_for_each(|(name, count)| writeln!(text, "  {count:>5}  {name}"))?;
     writeln!(text, "\nparameters  {} ({})", report.parameters, bytes(report.parameter_bytes as u64))?;
+    writeln!(text, "weights     {}", report.weights)?;
 
     if let Some(first) = report.batches.first() {
         writeln!(text, "\n  batch      gflop  activations    constants  dispatches")?;

@@ -15,7 +15,7 @@ use super::tensors;
 use super::ties::untied;
 use crate::engine::ir::Graph;
 use crate::engine::ir::oracle;
-use crate::engine::{Demand, Engine, LoadOptions, Session};
+use crate::engine::{Demand, Engine, LaneCount, LoadOptions, Session};
 use crate::error::{Code, Error};
 use crate::formats::onnx;
 use crate::model::Settings;
@@ -117,7 +117,7 @@ impl Runtime {
         if host {
             return Runtime::Host;
         }
-        Engine::start(&device.engine_options(1, 2)).map_or_else(Runtime::None, Runtime::Device)
+        Engine::start(&device.engine_options(LaneCount::Exactly(1), 2)).map_or_else(Runtime::None, Runtime::Device)
     }
 
     pub(super) fn device(&self) -> &str {

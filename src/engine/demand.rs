@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::batches::Measured;
-use super::device::Tenancy;
+use super::device::{KeptWeights, Tenancy};
 use super::plan::{Key, Plan};
 use crate::error::{Error, Result};
 
@@ -48,8 +48,8 @@ pub(super) struct State {
 pub(super) enum Task {
     /// Make a batch size of these input shapes available; then, if it was quick enough, the next.
     Batch { key: Key, rows: usize, rest: Vec<usize>, asked: bool },
-    /// Make a plan's executable on another lane.
-    Lane { plan: Arc<Plan>, lane: usize },
+    /// Make a plan's executable on another lane, of weights that stayed.
+    Lane { plan: Arc<Plan>, lane: usize, _kept: KeptWeights },
 }
 
 impl State {

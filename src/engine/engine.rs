@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::compile::{optimise, prove_rows, rebatch};
 use super::demand::Limits;
-use super::device::{Account, Adapter, Lane, LaneOptions, Mask, MemoryBudget, MemoryUse, Tenancy};
+use super::device::{
+    Account, Adapter, Lane, LaneOptions, Mask, MemoryBudget, MemoryUse, ShareWeights, Tenancy, Way, WeightUse,
+};
 use super::ir::{Given, Graph, Precision, Profile};
+use super::lane_count::LaneCount;
 use super::lanes::{Keeper, Lanes};
 use super::memory::{MemoryBound, MemoryShare, part};
 use super::plans::Plans;
@@ -22,8 +25,8 @@ use crate::error::{Error, Result};
 pub struct EngineOptions {
     /// `auto`, `software`, an index, or part of an adapter's name.
     pub device: String,
-    /// Queues to open on the adapter, at least 1.
-    pub lanes: usize,
+    /// Queues to open on the adapter.
+    pub lanes: LaneCount,
     /// Submissions in flight on each lane, at least 2.
     pub in_flight: usize,
     /// Features to do without: `subgroups`, `f16`, `int64`, `f64`, `matrices`.
@@ -44,13 +47,15 @@ pub struct EngineOptions {
     pub checked_kernels: bool,
     /// Work of a device that takes longer is taken to never end: the device is given up.
     pub hang_time: Duration,
+    /// When lanes have their weights in common.
+    pub share_weights: ShareWeights,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             device: "auto".into(),
-            lanes: 1,
+            lanes: LaneCount::Exactly(1),
             in_flight: 2,
             without: Vec::new(),
             with: Vec::new(),
@@ -61,6 +66,7 @@ impl Default for EngineOptions {
             cache: None,
             checked_kernels: false,
             hang_time: LaneOptions::default().hang_time,
+            share_weights: ShareWeights::Auto,
         }
     }
 }
@@ -141,8 +147,9 @@ impl Engine {
             fragments: profile.fragments.is_some(),
             hang_time: options.hang_time,
             ended: None,
+            sharing: None,
         };
-        let (lanes, keeper) = Lanes::open(&adapter, &profile, lane_options, options.lanes)?;
+        let (lanes, keeper) = Lanes::open(&adapter, &profile, lane_options, options.lanes, options.share_weights)?;
         let tuning = Arc::new(Tuning::open(options.tune, options.cache.as_deref(), &adapter));
         Ok(Arc::new(Self {
             adapter,
@@ -210,6 +217,16 @@ impl Engine {
     /// The queues in use, as they are now: one that loses its device is replaced.
     pub fn lanes(&self) -> Vec<Arc<Lane>> {
         self.lanes.all()
+    }
+
+    /// How the lanes have weights in common; `None`: each has copies.
+    pub fn sharing(&self) -> Option<Way> {
+        self.lanes.sharing()
+    }
+
+    /// The memory that weights take on the lanes as they are now.
+    pub fn weights(&self) -> WeightUse {
+        WeightUse::on(&self.lanes.all())
     }
 
     /// Lanes that were replaced so far.

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::device::{Adapter, Lane, LaneOptions, give_back_free_memory};
-use super::ir::Profile;
+use super::device::{Adapter, Lane, LaneOptions, ShareWeights, Sharing, Way, give_back_free_memory};
+use super::ir::{Profile, Program};
+use super::lane_count::{LaneCount, open_lanes, tried_max};
 use super::self_test::self_test;
+use super::sharing_test::test_sharing;
 use crate::error::{Error, Result};
 
 /// Devices whose work never ended after which no other is opened: the driver or the hardware is broken.
@@ -36,6 +38,7 @@ pub(super) struct Lanes {
     profile: Profile,
     options: LaneOptions,
     count: usize,
+    flexible: bool,
     /// Empty once the engine has ended.
     current: RwLock<Vec<Arc<Lane>>>,
     /// Told of every executable that is made on a lane, and ten times a second while one is lost.
@@ -55,7 +58,8 @@ impl fmt::Debug for Lanes {
 }
 
 impl Lanes {
-    /// Opens `count` lanes, tests the first, and replaces each that ends, until the handle given beside them is dropped.
+    /// Opens `count` lanes, tests the first, and replaces each that ends, until the handle given beside them is dropped. They
+    /// have weights in common as `share` says, where a test finds that it works.
     ///
     /// # Errors
     /// `UNAVAILABLE` when the driver gives no device, `INTERNAL` when it computes wrong.
@@ -63,18 +67,45 @@ impl Lanes {
         adapter: &Adapter,
         profile: &Profile,
         options: LaneOptions,
-        count: usize,
+        count: LaneCount,
+        share: ShareWeights,
     ) -> Result<(Arc<Self>, Keeper)> {
         let (bell, rung) = mpsc::channel();
-        let options = LaneOptions { ended: Some(bell.clone()), ..options };
-        let open = |index| Lane::open(adapter, index, &options).map(Arc::new);
-        let current = (0..count.max(1)).map(open).collect::<Result<Vec<_>>>()?;
+        let most = match count {
+            LaneCount::Exactly(count) => count.max(1),
+            LaneCount::Auto => tried_max(adapter),
+        };
+        let mut options =
+            LaneOptions { ended: Some(bell.clone()), sharing: Sharing::begin(adapter, share, most), ..options };
+        let open = |options: &LaneOptions| -> Result<Vec<Arc<Lane>>> {
+            let open = |index| Lane::open(adapter, index, options).map(Arc::new);
+            match count {
+                LaneCount::Exactly(_) => (0..most).map(open).collect(),
+                LaneCount::Auto => open_lanes(adapter, profile, options.cache.as_deref(), open),
+            }
+        };
+        let mut sharing = None;
+        if options.sharing.is_some() {
+            match open(&options).and_then(|lanes| test_sharing(&lanes, profile).map(|()| lanes)) {
+                Ok(lanes) => {
+                    let how = options.sharing.as_ref().map(|sharing| sharing.way().describe());
+                    tracing::info!(lanes = lanes.len(), how, "lanes have one copy of weights");
+                    sharing = Some(lanes);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "weights in common do not work here: each lane has its own");
+                    options.sharing = None;
+                }
+            }
+        }
+        let current = sharing.map_or_else(|| open(&options), Ok)?;
         self_test(&current[0], profile)?;
         let lanes = Arc::new(Self {
             adapter: adapter.clone(),
             profile: profile.clone(),
             options,
             count: current.len(),
+            flexible: count == LaneCount::Auto,
             current: RwLock::new(current),
             changed: watch::Sender::new(()),
             tenants: Mutex::default(),
@@ -91,6 +122,11 @@ impl Lanes {
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    /// Whether a model that does not fit on all of them may be put on fewer.
+    pub(super) fn are_flexible(&self) -> bool {
+        self.flexible
     }
 
     /// All of them, as they are now.
@@ -110,6 +146,11 @@ impl Lanes {
     /// The number of one that works, else of the first.
     pub(super) fn working(&self) -> usize {
         self.all().iter().position(|lane| !lane.is_lost()).unwrap_or(0)
+    }
+
+    /// How they have weights in common, if they do.
+    pub(super) fn sharing(&self) -> Option<Way> {
+        self.options.sharing.as_ref().map(|sharing| sharing.way())
     }
 
     /// Lanes that were replaced so far.
@@ -237,13 +278,17 @@ impl Lanes {
     }
 
     fn open_tested(&self, index: usize) -> Result<Arc<Lane>> {
-        let lane = Lane::open(&self.adapter, index, &self.options)?;
-        self_test(&lane, &self.profile).inspect_err(|_| {
+        let lane = Arc::new(Lane::open(&self.adapter, index, &self.options)?);
+        let sharing = || match &self.options.sharing {
+            Some(_) => test_sharing(std::slice::from_ref(&lane), &self.profile),
+            None => Ok(()),
+        };
+        self_test(&lane, &self.profile).and_then(|()| sharing()).inspect_err(|_| {
             if lane.is_hung() {
                 self.count_hung();
             }
         })?;
-        Ok(Arc::new(lane))
+        Ok(lane)
     }
 
     fn count_hung(&self) {
@@ -251,6 +296,14 @@ impl Lanes {
             tracing::error!(hung = MAX_HUNG, "devices hang: no other is opened");
         }
     }
+}
+
+/// Bytes of device memory that `program` needs on those of `lanes` that work, beyond what is there.
+pub(super) fn needed(lanes: &[Arc<Lane>], program: &Program) -> u64 {
+    let needs: Vec<_> = lanes.iter().filter(|lane| !lane.is_lost()).map(|lane| lane.needs(program)).collect();
+    // What lanes have in common, each of them lacks.
+    let common = needs.iter().map(|needs| needs.common).max().unwrap_or(0);
+    common + needs.iter().map(|needs| needs.own).sum::<u64>()
 }
 
 /// Ends the keeping, and the lanes, when it is dropped.

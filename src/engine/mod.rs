@@ -4,6 +4,8 @@ mod batches;
 mod demand;
 #[allow(clippy::module_inception)]
 mod engine;
+mod lane_count;
+mod lane_file;
 mod lanes;
 mod load_times;
 mod memory;
@@ -13,6 +15,7 @@ mod profiled;
 mod runner;
 mod self_test;
 mod session;
+mod sharing_test;
 mod tuning;
 mod tuning_file;
 
@@ -25,9 +28,12 @@ pub mod ir;
 pub mod kernels;
 pub mod ops;
 
-pub use device::{Account, AccountUse, MemoryUse, NoRoom, cache_folder, keep_driver_cache_in};
+pub use device::{
+    Account, AccountUse, MemoryUse, NoRoom, ShareWeights, Way, WeightUse, cache_folder, keep_driver_cache_in,
+};
 pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use ir::Precision;
+pub use lane_count::LaneCount;
 pub use load_times::LoadTimes;
 pub use memory::{MemoryBound, MemoryShare, MemoryTotal};
 pub use profiled::Profiled;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use super::device::{Executable, Lane};
+use super::device::{Executable, KeptWeights, Lane};
 use super::ir::{Given, Program};
 use super::plans::Plans;
 use crate::tensor::Shape;
@@ -23,6 +23,8 @@ pub(super) struct Berth {
 pub(super) struct Plan {
     pub(super) program: Arc<Program>,
     pub(super) berths: Vec<RwLock<Option<Berth>>>,
+    /// On how many lanes, from the first on, there is memory for it.
+    pub(super) width: usize,
     /// Plans for what follows the program, where something follows.
     pub(super) rest: Option<Arc<Plans>>,
     /// Host steps between segments keep state in the executable: one such run at a time.
@@ -43,14 +45,16 @@ impl Plan {
         (0..self.berths.len()).filter_map(|index| Some((index, self.berth(index)?)))
     }
 
-    /// It cannot run there any more, nor can what follows it.
-    pub(super) fn vacate(&self, index: usize) {
-        let Some(place) = self.berths.get(index) else { return };
+    /// It cannot run there any more, nor can what follows it. Gives the weights that it had there in common with other lanes.
+    pub(super) fn vacate(&self, index: usize) -> KeptWeights {
+        let Some(place) = self.berths.get(index) else { return KeptWeights::default() };
         let before = place.write().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = before.as_ref().map(|berth| berth.executable.kept_weights()).unwrap_or_default();
         drop(before);
         if let Some(rest) = &self.rest {
             rest.vacate(index);
         }
+        kept
     }
 
     /// It can run there from now on.

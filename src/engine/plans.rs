@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 use super::batches::{self, Measured};
 use super::compile::compile;
 use super::demand::{Limits, State, Task};
-use super::device::Lane;
+use super::device::{KeptWeights, Lane};
 use super::ir::{Choices, Given, Graph, Profile, Program};
-use super::lanes::{Lanes, Tenant};
+use super::lanes::{Lanes, Tenant, needed};
 use super::load_times::LoadTimes;
 use super::plan::{Berth, Key, Plan, with_rows};
 use super::tuning::Tuning;
@@ -129,11 +129,11 @@ impl Plans {
         self.state().ready.keys().any(same)
     }
 
-    /// Waits until the plan for these shapes is on every lane.
+    /// Waits until the plan for these shapes is on every lane that has memory for it.
     pub(super) fn wait_for_lanes(&self, shapes: &[Given], timeout: Duration) -> Result<()> {
         let waiting = |state: &mut State| {
             let plan = state.ready.get(shapes);
-            plan.is_none_or(|p| p.ready().count() < p.berths.len())
+            plan.is_none_or(|p| p.ready().count() < p.width)
         };
         let (_state, waited) =
             self.progress.wait_timeout_while(self.state(), timeout, waiting).unwrap_or_else(PoisonError::into_inner);
@@ -275,7 +275,7 @@ impl Plans {
         let choices = self.tuning.choices();
         let program = self.times.time("compiling", || compile(&self.graph, key, &self.profile, &choices))?;
         let program = Arc::new(program);
-        self.check_memory(&program)?;
+        let width = self.check_memory(&program)?;
         let rest = program.rest.as_ref().map(|rest| {
             let limits = self.limits.clone();
             let tuning = Arc::clone(&self.tuning);
@@ -284,6 +284,7 @@ impl Plans {
         Ok(Plan {
             program,
             berths: (0..self.lanes.count()).map(|_| RwLock::default()).collect(),
+            width,
             rest,
             exclusive: Mutex::default(),
             last_used: Mutex::new(Instant::now()),
@@ -301,27 +302,44 @@ impl Plans {
         Ok(())
     }
 
-    /// Counts weights, activations and buffers of `program` on every lane before anything is allocated.
-    fn check_memory(&self, program: &Program) -> Result<()> {
+    /// Counts weights, activations and buffers of `program` on every lane before anything is allocated. On how many lanes there
+    /// is memory for it: on all, unless fewer will do.
+    fn check_memory(&self, program: &Program) -> Result<usize> {
         let lanes = self.lanes.all();
-        let bytes = lanes.iter().filter(|lane| !lane.is_lost()).map(|lane| lane.needs(program)).sum();
-        let place = |e: Error| e.at(format_args!("model {} on {} lanes", self.limits.name, lanes.len()));
-        self.limits.tenancy.account().check(bytes).map_err(place)
+        let check = |width: usize| {
+            let place = |e: Error| e.at(format_args!("model {} on {width} lanes", self.limits.name));
+            self.limits.tenancy.account().check(needed(&lanes[..width], program)).map_err(place)
+        };
+        let Err(error) = check(lanes.len()) else { return Ok(lanes.len()) };
+        let fewer = (1..lanes.len()).rev().filter(|_| self.lanes.are_flexible()).find(|width| check(*width).is_ok());
+        let width = fewer.ok_or(error)?;
+        tracing::info!(
+            model = self.limits.name,
+            lanes = width,
+            of = lanes.len(),
+            "there is no memory for it on more lanes"
+        );
+        Ok(width)
     }
 
-    /// Lets go of everything on lane `index`; gives the plans that had it, with the size of their inputs.
-    pub(super) fn vacate(&self, index: usize) -> Vec<(usize, Arc<Plan>)> {
+    /// Lets go of everything on lane `index`; gives the plans that had it, with the size of their inputs and the weights that
+    /// stay.
+    pub(super) fn vacate(&self, index: usize) -> Vec<(usize, Arc<Plan>, KeptWeights)> {
         let plans: Vec<_> = self.state().ready.iter().map(|(key, plan)| (elements(key), Arc::clone(plan))).collect();
-        plans.iter().for_each(|(_, plan)| plan.vacate(index));
-        plans
+        let vacate = |(elements, plan): (usize, Arc<Plan>)| {
+            let kept = plan.vacate(index);
+            (elements, plan, kept)
+        };
+        plans.into_iter().map(vacate).collect()
     }
 
     fn publish(&self, key: &[Given], plan: &Arc<Plan>) {
         let mut state = self.state();
         state.evict();
         state.ready.insert(key.to_vec(), Arc::clone(plan));
-        let others = (0..self.lanes.count()).filter(|index| plan.berth(*index).is_none());
-        state.background.extend(others.map(|lane| Task::Lane { plan: Arc::clone(plan), lane }));
+        let others = (0..plan.width).filter(|index| plan.berth(*index).is_none());
+        let task = |lane| Task::Lane { plan: Arc::clone(plan), lane, _kept: KeptWeights::default() };
+        state.background.extend(others.map(task));
         drop(state);
         self.wake.notify_one();
     }
@@ -379,7 +397,7 @@ impl Plans {
 
     fn serve_task(&self, task: Task) {
         match task {
-            Task::Lane { plan, lane } => {
+            Task::Lane { plan, lane, _kept } => {
                 if plan.berth(lane).is_some() {
                     return;
                 }
@@ -408,10 +426,10 @@ impl Tenant for Plans {
     fn replaced(&self, index: usize) {
         // Memory that the lost device held must not count beside what takes its place.
         let mut plans = self.vacate(index);
-        plans.sort_by_key(|(elements, _)| *elements);
+        plans.sort_by_key(|(elements, ..)| *elements);
         let mut state = self.state();
-        for (_, plan) in plans.into_iter().rev() {
-            state.background.push_front(Task::Lane { plan, lane: index });
+        for (_, plan, kept) in plans.into_iter().rev().filter(|(_, plan, _)| index < plan.width) {
+            state.background.push_front(Task::Lane { plan, lane: index, _kept: kept });
         }
         drop(state);
         self.wake.notify_one();

@@ -55,16 +55,17 @@ fn check(lane: &Lane, profile: &Profile, case: &Case) -> Result<()> {
     let op = build(&OpSpec { domain: "", name: case.name, opset: 17, attributes: &attributes, inputs: 2, outputs: 1 })?;
     let (input, weight) = (pattern(case.input, 3)?, pattern(case.weight, 7)?);
     let expected = op.evaluate(&[Some(&input), Some(&weight)])?;
-    let graph = one_node(case, op, weight);
+    let graph = one_node(case.input, case.name, op, weight);
     let program = Arc::new(compile(&graph, &[Given::Shape(case.input.into())], profile, &Choices::new())?);
     let executable = lane.prepare(&program)?;
     let found = lane.run(&executable, vec![input])?.tensors;
     compare(&found[0], &expected[0])
 }
 
-fn one_node(case: &Case, op: Arc<dyn Op>, weight: Tensor) -> Graph {
+/// A graph of one operator, `name`, on an input of these extents and a constant.
+pub(super) fn one_node(input: &[usize], name: &str, op: Arc<dyn Op>, weight: Tensor) -> Graph {
     let spec = |name: &str, dims: Option<Vec<Dim>>| Spec::tensor(name, DType::F32, dims);
-    let dims = case.input.iter().map(|d| Dim::Fixed(*d)).collect();
+    let dims = input.iter().map(|d| Dim::Fixed(*d)).collect();
     let mut graph = Graph {
         values: Vec::new(),
         nodes: Vec::new(),
@@ -75,12 +76,12 @@ fn one_node(case: &Case, op: Arc<dyn Op>, weight: Tensor) -> Graph {
     let (x, w, y) = (graph.add_value("x", None), graph.add_value("w", Some(weight)), graph.add_value("y", None));
     graph.inputs.push(x);
     graph.outputs.push(y);
-    graph.nodes.push(Node { name: case.name.into(), op, inputs: vec![Some(x), Some(w)], outputs: vec![Some(y)] });
+    graph.nodes.push(Node { name: name.into(), op, inputs: vec![Some(x), Some(w)], outputs: vec![Some(y)] });
     graph
 }
 
 /// Small numbers that differ from element to element, sums of which are exact to the last bits.
-fn pattern(dims: &[usize], step: usize) -> Result<Tensor> {
+pub(super) fn pattern(dims: &[usize], step: usize) -> Result<Tensor> {
     let count = dims.iter().product();
     Tensor::from_vec(dims, (0..count).map(|i: usize| ((i * step) % 31) as f32 / 31.0 - 0.4).collect())
 }

@@ -13,7 +13,7 @@ use super::values::Values;
 use crate::api::config::metrics_path;
 use crate::api::{Admin, JsonLimits, RestOptions};
 use crate::batch::Policy;
-use crate::engine::{EngineOptions, MemoryBound, MemoryTotal, Precision, cache_folder};
+use crate::engine::{EngineOptions, LaneCount, MemoryBound, MemoryTotal, Precision, ShareWeights, cache_folder};
 use crate::error::{Error, Result};
 use crate::model::{CheckOptions, ManagerOptions, ModelConfig, ReadParameters, ShapeBounds, Transition, check_logging};
 
@@ -171,7 +171,7 @@ impl Values {
             rest_requests_max: wrong.one(self.number("rest_api_num_threads")),
             engine: EngineOptions {
                 device: self.text("device").to_owned(),
-                lanes: wrong.one(self.number::<usize>("lanes")).clamp(1, 64),
+                lanes: wrong.one(self.lanes()).unwrap_or(LaneCount::Exactly(1)),
                 in_flight: wrong.one(self.number::<usize>("in_flight")).clamp(2, 1024),
                 without: words("without").collect(),
                 with: words("with").collect(),
@@ -181,6 +181,7 @@ impl Values {
                 tune: wrong.one(self.text("tune").parse()),
                 cache: cache_folder(self.text("cache_dir")),
                 checked_kernels: self.switch("checked_kernels"),
+                share_weights: wrong.one(self.share_weights()),
                 hang_time: Duration::from_millis(wrong.one(self.number::<u32>("lane_hang_ms")).max(1).into()),
             },
             manager: self.manager(&mut wrong),
@@ -313,6 +314,14 @@ impl Values {
         Ok(MemoryBound { total, fraction: Some(fraction).filter(|f| *f > 0.0) })
     }
 
+    fn lanes(&self) -> Result<Option<LaneCount>> {
+        self.text("lanes").trim().parse().map(Some).map_err(|_| self.wrong("lanes", "auto, or a number from 1 to 64"))
+    }
+
+    fn share_weights(&self) -> Result<ShareWeights> {
+        self.text("share_weights").parse().map_err(|_| self.wrong("share_weights", "auto, on or off"))
+    }
+
     fn precision(&self) -> Result<Precision> {
         match self.one_of("mixed_precision", &["", "bfloat16"])? {
             1 if !self.is_given("precision") => Ok(Precision::F16),
@@ -340,13 +349,13 @@ mod tests {
         };
         let values = Values::collect(&args, variable).expect("known settings");
         let config = values.understand().expect("right values");
-        assert_eq!((config.port, config.engine.lanes, config.host.as_str()), (Some(3), 2, "::1"));
+        assert_eq!((config.port, config.engine.lanes, config.host.as_str()), (Some(3), LaneCount::Exactly(2), "::1"));
         assert_eq!(config.http_port, Some(8501));
         // What is printed is a file that says the same.
         std::fs::write(&path, values.to_toml()).expect("writable");
         let again = ServeArgs { file: Some(path.display().to_string()), ..ServeArgs::default() };
         let again = Values::collect(&again, |_| None).expect("known settings").understand().expect("right values");
-        assert_eq!((again.port, again.engine.lanes), (Some(3), 2));
+        assert_eq!((again.port, again.engine.lanes), (Some(3), LaneCount::Exactly(2)));
         // Variables spell switches as they like; files do not.
         let variable = |name: &str| (name == "CORACLE_ENABLE_BATCHING").then(|| "No".to_owned());
         let text = Values::collect(&ServeArgs::default(), variable).expect("a switch").to_toml();
@@ -357,7 +366,7 @@ mod tests {
     fn every_mistake_is_told_at_once_with_its_place() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("coracle.toml").display().to_string();
-        std::fs::write(&path, "prot = 1\n\nlanes = \"many\"\n").expect("writable");
+        std::fs::write(&path, "prot = 1\n\nin_flight = \"many\"\n").expect("writable");
         let mut args = ServeArgs { file: Some(path.clone()), ..ServeArgs::default() };
         args.foreign.insert("use_alts_credentials", "true".into());
         let variable = |name: &str| (name == "CORACLE_PORT").then(|| "none".to_owned());
@@ -367,7 +376,7 @@ mod tests {
             [
                 format!("{path}:1: there is no setting \"prot\""),
                 "CORACLE_PORT: port is \"none\", expected a number in range".to_owned(),
-                format!("{path}:3: lanes is \"many\", expected a number in range"),
+                format!("{path}:3: in_flight is \"many\", expected a number in range"),
                 "--use_alts_credentials: Google's ALTS is not supported".to_owned(),
             ]
         );

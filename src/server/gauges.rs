@@ -31,6 +31,8 @@ pub(super) struct Gauges {
     folder_unusable: Family<ModelLabels, Gauge>,
     device_memory: Gauge,
     device_memory_limit: Gauge,
+    weights: Gauge,
+    weight_copies: Gauge,
     model_memory: Family<ModelLabels, Gauge>,
     model_memory_reserved: Family<ModelLabels, Gauge>,
 }
@@ -60,7 +62,12 @@ impl Gauges {
         r.register_with_unit("lane_promised", "Device time of what is on its way to the lane", unit, promised);
         r.register_with_unit("lane_busy", "Time with work in flight", Unit::Seconds, self.lane_busy.clone());
         r.register("lane_backlog", "Jobs handed over and not done", self.lane_backlog.clone());
-        r.register_with_unit("lane_memory", "Device memory allocated", Unit::Bytes, self.lane_memory.clone());
+        r.register_with_unit(
+            "lane_memory",
+            "Device memory allocated for the lane alone",
+            Unit::Bytes,
+            self.lane_memory.clone(),
+        );
         r.register("lanes_replaced", "Devices opened in the place of lost ones", self.lanes_replaced.clone());
         r.register("lane_lost", "1 when the lane's device is lost", self.lane_lost.clone());
     }
@@ -73,6 +80,10 @@ impl Gauges {
         r.register_with_unit("device_memory", help, Unit::Bytes, self.device_memory.clone());
         let help = "Device memory that models may allocate; -1: any";
         r.register_with_unit("device_memory_limit", help, Unit::Bytes, self.device_memory_limit.clone());
+        let help = "Weights on the lanes, equal ones once";
+        r.register_with_unit("weights", help, Unit::Bytes, self.weights.clone());
+        let help = "Device memory that weights take, all copies together";
+        r.register_with_unit("weight_copies", help, Unit::Bytes, self.weight_copies.clone());
         let help = "Device memory in use by a model; what models share counts for each";
         r.register_with_unit("model_memory", help, Unit::Bytes, self.model_memory.clone());
         let help = "Device memory kept for a model, in use or not";
@@ -91,7 +102,10 @@ impl Gauges {
             self.lane_lost.get_or_create(&labels).set(i64::from(lane.is_lost()));
         }
         self.lanes_replaced.set(engine.map_or(0, |e| e.lanes_replaced() as i64));
-        let Some(memory) = engine.map(Engine::memory) else { return };
+        let Some(engine) = engine else { return };
+        let (memory, weights) = (engine.memory(), engine.weights());
+        self.weights.set(bytes(weights.distinct));
+        self.weight_copies.set(bytes(weights.taken));
         self.device_memory.set(bytes(memory.allocated));
         self.device_memory_limit.set(memory.limit.map_or(-1, bytes));
         self.model_memory.clear();

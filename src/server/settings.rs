@@ -182,8 +182,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Classify and Regress take signatures of their own method only",
     ),
     setting("device", Kind::Text, "auto", "auto, software, an index or part of a name from `coracle devices`"),
-    setting("lanes", Kind::Number, "1", "queues to open on the adapter, each with its own thread"),
+    setting(
+        "lanes",
+        Kind::Text,
+        "1",
+        "queues to open on the adapter, each with its own thread, or auto: as many as a measurement at the start finds to help",
+    ),
     setting("in_flight", Kind::Number, "2", "submissions in flight on each lane, at least 2"),
+    setting(
+        "share_weights",
+        Kind::Text,
+        "auto",
+        "one copy of weights for all lanes: auto (on software adapters, where a test at the start finds that it works), on \
+         (also where nobody has tried it yet: integrated GPUs through Vulkan), off (a copy on each lane)",
+    ),
     setting(
         "lane_hang_ms",
         Kind::Number,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::engine::{Engine, Merging};
+use crate::engine::{Engine, Merging, Way};
 use crate::model::{Board, DEFAULT_SIGNATURE, Manager, Servable, VersionChoice};
 
 /// The start-up summary, for a person.
@@ -17,10 +17,12 @@ pub(super) fn summary(
     let adapter = engine.adapter();
     let kind = if adapter.is_software() { "software" } else { "GPU" };
     let _ = writeln!(text, "  adapter  {} ({kind}, {:?})", adapter.name(), adapter.info().backend);
-    let bytes: u64 = engine.lanes().iter().map(|l| l.memory_bytes()).sum();
+    let (memory, weights) = (engine.memory(), engine.weights());
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1048576.0);
-    let limit = engine.memory().limit.map(|limit| format!(" (of {})", mib(limit))).unwrap_or_default();
-    let _ = writeln!(text, "  lanes    {}, {} of device memory{limit}", engine.lanes().len(), mib(bytes));
+    let limit = memory.limit.map(|limit| format!(" (of {})", mib(limit))).unwrap_or_default();
+    let _ = writeln!(text, "  lanes    {}, {} of device memory{limit}", engine.lanes().len(), mib(memory.allocated));
+    let how = engine.sharing().map_or("each lane has a copy", Way::describe);
+    let _ = writeln!(text, "  weights  {}, {:.1} copies: {how}", mib(weights.distinct), weights.copies());
     let shown = |port: Option<u16>| port.map_or("none".to_owned(), |port| port.to_string());
     let _ = writeln!(text, "  ports    gRPC {}, HTTP {}", shown(grpc), shown(http));
     for (name, status) in &board.models {

@@ -1,6 +1,9 @@
-//! Device memory: budgets, refusals with their numbers, and models that make room for others.
+//! Device memory: budgets, refusals with their numbers, models that make room for others, and weights that lanes share.
+
+use std::time::{Duration, Instant};
 
 use coracle::api::Client;
+use coracle::engine::device::Adapter;
 use coracle::error::Code;
 use coracle::tensor::Tensor;
 
@@ -101,4 +104,38 @@ async fn models_that_do_not_fit_together_take_turns() {
     assert_eq!(available, 2);
     let error = ask(&client, "nobody").await.expect_err("unknown all the same");
     assert_eq!(error.code(), Code::NotFound);
+}
+
+/// The weights of a model on two lanes of `adapter`, and the memory that they take, once both lanes have all of it.
+fn weights_on_two_lanes(adapter: &Adapter, share: &str) -> (f64, f64) {
+    let device = format!("--device={}", adapter.index());
+    let server = Server::start(&["digits"], &[&device, "--lanes=2", &format!("--share_weights={share}")]);
+    let lane = |number: usize| {
+        let (_, text) = server.page("/metrics");
+        let label = format!("lane=\"{number}\"}}");
+        let line = text.lines().find(|line| line.starts_with("coracle_lane_memory_bytes{") && line.contains(&label));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default()
+    };
+    let end = Instant::now() + Duration::from_secs(120);
+    while lane(1) == 0.0 || lane(0) != lane(1) {
+        assert!(Instant::now() < end, "lane 0 has {} bytes, lane 1 {}", lane(0), lane(1));
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let metric = |name| server.metric(name).expect("it is told");
+    assert_eq!(server.log().contains("lanes have one copy of weights"), share != "off");
+    (metric("coracle_weights_bytes"), metric("coracle_weight_copies_bytes"))
+}
+
+#[test]
+fn lanes_have_weights_once_unless_they_are_told_not_to() {
+    let Some(adapter) = Adapter::all().into_iter().find(|adapter| adapter.way_trusted().is_some()) else {
+        eprintln!("skipped: no adapter shares weights");
+        return;
+    };
+    let (weights, copies) = weights_on_two_lanes(&adapter, "off");
+    assert_eq!(copies, 2.0 * weights);
+    let (same, shared) = weights_on_two_lanes(&adapter, "auto");
+    assert_eq!(same, weights);
+    // Small ones each lane has for itself.
+    assert!(shared < 0.8 * copies, "{shared} bytes, without sharing {copies}");
 }

@@ -216,9 +216,9 @@ fn every_mistake_in_the_configuration_is_told_at_once() {
     let wrong = "model_config_list {\n config { name: 'a' }\n config { name: 'b:c' base_path: '/m' }\n}";
     let cases: [(&[&str], &str, &[&str]); 3] = [
         (
-            &["--lanes=no", "--use_alts_credentials"],
+            &["--in_flight=no", "--use_alts_credentials"],
             "",
-            &["--lanes: lanes is \"no\", expected a number", "Google's ALTS"],
+            &["--in_flight: in_flight is \"no\", expected a number", "Google's ALTS"],
         ),
         (
             &["--ready=some"],

@@ -196,26 +196,27 @@ impl Account {
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` naming the numbers; then nothing is taken.
-    pub(super) fn take(&self, bytes: u64) -> Result<Allocation> {
+    pub(super) fn take(self: &Arc<Self>, bytes: u64) -> Result<(Allocation, Use)> {
         let mut state = self.budget.state();
         state.check(self.budget.limit, self.id, bytes, 0)?;
         state.allocated += bytes;
         let key = state.number();
         self.count(&mut state, key, bytes);
-        Ok(Allocation { budget: Arc::clone(&self.budget), key, bytes })
+        let first = Use { account: Arc::clone(self), key };
+        Ok((Allocation { budget: Arc::clone(&self.budget), key, bytes }, first))
     }
 
     /// Counts one more use of what was taken.
     ///
     /// # Errors
     /// `RESOURCE_EXHAUSTED` when it is new to this account and over its cap.
-    pub(super) fn hold(&self, Allocation { key, bytes, .. }: &Allocation) -> Result<()> {
+    pub(super) fn hold(self: &Arc<Self>, Allocation { key, bytes, .. }: &Allocation) -> Result<Use> {
         let mut state = self.budget.state();
         if state.books.get(&self.id).is_some_and(|books| !books.buffers.contains_key(key)) {
             state.check(self.budget.limit, self.id, *bytes, *bytes)?;
         }
         self.count(&mut state, *key, *bytes);
-        Ok(())
+        Ok(Use { account: Arc::clone(self), key: *key })
     }
 
     fn count(&self, state: &mut State, key: u64, bytes: u64) {
@@ -226,7 +227,7 @@ impl Account {
     }
 
     /// Counts one use less, after what it was of may have been given back.
-    pub(super) fn let_go(&self, key: u64) {
+    fn let_go(&self, key: u64) {
         let mut state = self.budget.state();
         let Some(books) = state.books.get_mut(&self.id) else { return };
         let Some((uses, bytes)) = books.buffers.get_mut(&key) else { return };
@@ -270,12 +271,25 @@ impl Tenancy {
     }
 }
 
+/// A use that an account counts; it ends when dropped.
+#[derive(Debug)]
+pub(super) struct Use {
+    account: Arc<Account>,
+    key: u64,
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.account.let_go(self.key);
+    }
+}
+
 /// Bytes allocated, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Allocation {
     budget: Arc<MemoryBudget>,
     /// What accounts know it by.
-    pub(super) key: u64,
+    key: u64,
     bytes: u64,
 }
 
@@ -331,12 +345,13 @@ mod tests {
              per_process_gpu_memory_fraction)"
         );
         // Held twice, counted once; what others have allocated counts against the cap too.
-        a.hold(&own).expect("known");
+        let again = a.hold(&own.0).expect("known");
         let more = a.take(20).expect("within the cap");
-        assert!(refused(a.hold(&rest)).contains("70 of the 70"));
-        a.let_go(own.key);
+        assert!(refused(a.hold(&rest.0)).contains("70 of the 70"));
+        drop(again);
         assert_eq!(budget.in_use().accounts[0].held, 70);
-        a.let_go(own.key);
+        let (own, first) = own;
+        drop(first);
         assert_eq!(budget.in_use().accounts[0].held, 20);
         drop((own, rest, more, a));
         assert_eq!(budget.in_use().accounts.len(), 1);

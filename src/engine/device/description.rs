@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::adapter::{Adapter, Mask};
+use super::sharing::Way;
 use crate::engine::ir::Family;
 
 /// One adapter as `coracle devices` shows it.
@@ -42,6 +43,10 @@ pub struct Description {
     pub timestamps: bool,
     /// Queues of one opened device. More lanes open more devices.
     pub queues_per_device: u32,
+    /// How lanes can have one copy of weights in common; `None` where each has its own.
+    pub shared_weights: Option<&'static str>,
+    /// Whether they do so unasked.
+    pub shares_unasked: bool,
     /// The limits that models meet.
     pub limits: Limits,
 }
@@ -95,6 +100,8 @@ impl Adapter {
             cooperative_matrices: if matrices { cooperative_matrices(&self.raw) } else { Vec::new() },
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             queues_per_device: 1,
+            shared_weights: self.way_to_share().map(Way::describe),
+            shares_unasked: self.way_trusted().is_some(),
             limits: Limits {
                 max_buffer_bytes: limits.max_buffer_size,
                 max_binding_bytes: limits.max_storage_buffer_binding_size,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::budget::{Account, Tenancy};
 use super::gpu::{Gpu, Pipeline};
-use super::memory::{Memory, Share, rounded};
+use super::memory::{Memory, Needs, Share, rounded};
 use super::parallel::compile_all;
+use super::sharing::KeptWeights;
 use super::slot::Slot;
 use crate::engine::ir::{Binding, Buffer, BufferId, Dispatch, Kernel, Program};
 use crate::error::{Code, Error, Result};
@@ -82,9 +83,7 @@ impl Executable {
         for buffer in &program.buffers {
             buffers.push(match buffer {
                 Buffer::Scratch { pool, .. } => Arc::clone(&arena[*pool]),
-                Buffer::Constant { tensor, storage, form } => {
-                    Arc::new(memory.weight(gpu, account, tensor, *storage, form.as_ref())?)
-                }
+                Buffer::Constant { .. } => Arc::new(memory.weight(gpu, account, buffer)?),
                 Buffer::Table(words) => {
                     let bytes: &[u8] = bytemuck::cast_slice(words);
                     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
@@ -119,11 +118,22 @@ impl Executable {
         Ok(executable)
     }
 
-    /// Bytes that [`Executable::prepare`] would allocate, nearly: what runs beside the first need comes to it.
-    pub(super) fn needs(gpu: &Gpu, memory: &Memory, program: &Program) -> u64 {
+    /// What [`Executable::prepare`] would allocate, nearly: what runs beside the first need comes to it.
+    pub(super) fn needs(gpu: &Gpu, memory: &Memory, program: &Program) -> Needs {
         let ports = program.segments.iter().flat_map(|s| s.uploads.iter().chain(&s.downloads));
         let staged: u64 = ports.map(|port| port.storage.size(port.shape.elements()) as u64).sum();
-        memory.missing(program) + rounded(staged) + rounded(uniform_words(gpu, program).0.len() as u64)
+        let missing = memory.missing(gpu, program);
+        let parameters = uniform_words(gpu, program).0.len() as u64;
+        Needs { own: missing.own + rounded(staged) + rounded(parameters), ..missing }
+    }
+
+    /// What of its weights stays when the device is lost: they can be bound again on the one that takes its place.
+    pub fn kept_weights(&self) -> KeptWeights {
+        let common = self.buffers.iter().filter_map(|share| share.common());
+        let kept = common.filter(|common| common.outlives_devices());
+        // They are held already: another use is within every bound.
+        let held = kept.map(|common| (Arc::clone(common), self.account().hold(&common.allocation).ok()));
+        KeptWeights::new(held.collect())
     }
 
     /// The device's buffer `id`, shared by all slots.

@@ -5,15 +5,20 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use super::adapter::Adapter;
 use super::layouts::Layouts;
 use super::pipelines::Pipelines;
+use super::sharing::Sharing;
+use super::shelf::Shelf;
 use crate::engine::ir::Kernel;
 use crate::error::{Error, Result};
 
 /// Compiled kernels from which on those that no executable holds are let go.
 const MAX_PIPELINES: usize = 4096;
+/// How long an upload is waited for.
+const FINISH_MAX: Duration = Duration::from_secs(120);
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -33,6 +38,10 @@ pub(super) struct GpuOptions<'a> {
     pub(super) fragments: bool,
     /// Told when it stops working.
     pub(super) ended: Option<mpsc::Sender<()>>,
+    /// Which of the adapter's lanes it is for.
+    pub(super) index: usize,
+    /// What it has in common with others.
+    pub(super) sharing: Option<&'a Sharing>,
 }
 
 /// A device and its queue.
@@ -47,6 +56,8 @@ pub(super) struct Gpu {
     checked: bool,
     /// Host and device share their memory: kernels may use buffers that are mapped at other times.
     pub(super) unified: bool,
+    /// Weights that it has in common with others.
+    pub(super) shelf: Option<Arc<Shelf>>,
 }
 
 /// What the driver told us outside any call.
@@ -107,9 +118,15 @@ impl Gpu {
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             trace: wgpu::Trace::Off,
         };
-        let (device, queue) = pollster::block_on(adapter.raw.request_device(&descriptor)).map_err(|e| {
-            Error::unavailable(format!("adapter {:?} gives no device: {e}", adapter.name())).with_source(e)
-        })?;
+        let (device, queue, shelf) = match options.sharing {
+            Some(sharing) => sharing
+                .open(adapter, &descriptor, options.index)
+                .map(|(device, queue, shelf)| (device, queue, Some(shelf))),
+            None => pollster::block_on(adapter.raw.request_device(&descriptor))
+                .map(|(device, queue)| (device, queue, None))
+                .map_err(|e| Error::unavailable(e.to_string()).with_source(e)),
+        }
+        .map_err(|e| e.at(format_args!("adapter {:?} gives no device", adapter.name())))?;
         let fate = Arc::new(Fate { ended: options.ended.clone(), ..Fate::default() });
         let (lost, uncaptured) = (Arc::clone(&fate), Arc::clone(&fate));
         device.set_device_lost_callback(move |reason, message| {
@@ -130,7 +147,22 @@ impl Gpu {
             fate,
             checked: options.checked,
             unified,
+            shelf,
         })
+    }
+
+    /// Waits until what was written is on the device.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when it is lost.
+    pub(super) fn finish(&self) -> Result<()> {
+        let index = self.queue.submit([]);
+        let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(FINISH_MAX) };
+        match self.device.poll(wait) {
+            _ if self.is_lost() => Err(self.loss()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::unavailable(format!("waiting for an upload failed: {error}"))),
+        }
     }
 
     /// Whether nothing more will come from this device.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -15,8 +14,10 @@ use super::executable::Executable;
 use super::faults::Faults;
 use super::gpu::{Gpu, GpuOptions};
 use super::job::{Caller, Job, SegmentOutput};
-use super::memory::Memory;
+use super::lane_options::LaneOptions;
+use super::memory::{Memory, Needs};
 use super::promise::{Promise, Promises};
+use super::shelf::WeightKey;
 use super::submission::Submitter;
 use crate::engine::ir::{Kernel, Program};
 use crate::error::{Error, Result};
@@ -24,36 +25,6 @@ use crate::tensor::{Shape, Tensor};
 
 /// Jobs that may wait for one lane.
 const MAX_QUEUED: usize = 4096;
-
-/// How a lane works.
-#[derive(Clone, Debug)]
-pub struct LaneOptions {
-    /// Submissions in flight, at least 2: one runs while the next is encoded.
-    pub in_flight: usize,
-    /// Keep bounds checks and loop bounds in kernels.
-    pub checked: bool,
-    /// Where compiled kernels are kept between runs of the process, where the backend can.
-    pub cache: Option<PathBuf>,
-    /// Let kernels multiply fragments, an experimental feature, where the adapter has them.
-    pub fragments: bool,
-    /// Work that takes longer is taken to never end: the lane gives its device up.
-    pub hang_time: Duration,
-    /// Told when the device stops working.
-    pub ended: Option<mpsc::Sender<()>>,
-}
-
-impl Default for LaneOptions {
-    fn default() -> Self {
-        Self {
-            in_flight: 2,
-            checked: false,
-            cache: None,
-            fragments: false,
-            hang_time: Duration::from_secs(120),
-            ended: None,
-        }
-    }
-}
 
 /// How long those who still use a lane that is let go are waited for.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -151,6 +122,8 @@ impl Lane {
             cache: options.cache.as_deref(),
             fragments: options.fragments,
             ended: options.ended.clone(),
+            index,
+            sharing: options.sharing.as_deref(),
         };
         let shared = Arc::new(Shared {
             gpu: Gpu::open(adapter, &how)?,
@@ -206,8 +179,8 @@ impl Lane {
         Executable::prepare(&self.shared.gpu, &self.shared.memory, tenancy, program).map(Arc::new)
     }
 
-    /// Bytes of device memory that preparing `program` would add to those allocated.
-    pub fn needs(&self, program: &Program) -> u64 {
+    /// Device memory that preparing `program` would add to what is allocated.
+    pub fn needs(&self, program: &Program) -> Needs {
         Executable::needs(&self.shared.gpu, &self.shared.memory, program)
     }
 
@@ -254,9 +227,14 @@ impl Lane {
         busy.total + if busy.flying > 0 { busy.since.elapsed() } else { Duration::ZERO }
     }
 
-    /// Device memory allocated, in bytes.
+    /// Device memory allocated for it alone, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.shared.memory.bytes()
+    }
+
+    /// The weights on it: by what each is known, its bytes, and those of the copy that it has in common with other lanes.
+    pub(super) fn weights(&self) -> Vec<(WeightKey, u64, Option<u64>)> {
+        self.shared.memory.weights()
     }
 
     /// Runs the dispatches of a segment once, in order, on whatever its buffers hold (zeros after [`Lane::warm`]), and says how

@@ -5,28 +5,63 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use xxhash_rust::xxh3::xxh3_128;
-
-use super::budget::{Account, Allocation};
+use super::budget::{Account, Allocation, Use};
 use super::gpu::Gpu;
+use super::host_block::HostBlock;
 use super::layouts::STORAGE_BYTES_MIN;
+use super::shelf::{Common, Contents, Place as ShelfPlace, WeightKey, weight_key};
 use super::transfer::to_device;
-use crate::engine::ir::{Buffer, Form, Program, Storage};
+use crate::engine::ir::{Buffer, Program};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Tensor};
 
 /// A buffer that is counted while it lives.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) raw: wgpu::Buffer,
-    counter: Arc<AtomicU64>,
-    allocation: Allocation,
+    place: Place,
+}
+
+/// Whose memory a buffer is in.
+#[derive(Debug)]
+enum Place {
+    /// The lane's alone, counted there.
+    Own { counter: Arc<AtomicU64>, allocation: Allocation },
+    /// That of several lanes.
+    Common(Arc<Common>),
+}
+
+impl Held {
+    fn allocation(&self) -> &Allocation {
+        match &self.place {
+            Place::Own { allocation, .. } => allocation,
+            Place::Common(common) => &common.allocation,
+        }
+    }
+
+    /// What it has in common with other lanes.
+    pub(super) fn common(&self) -> Option<&Arc<Common>> {
+        match &self.place {
+            Place::Own { .. } => None,
+            Place::Common(common) => Some(common),
+        }
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.counter.fetch_sub(self.raw.size(), Ordering::Relaxed);
+        if let Place::Own { counter, .. } = &self.place {
+            counter.fetch_sub(self.raw.size(), Ordering::Relaxed);
+        }
     }
+}
+
+/// Bytes that are needed and not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// On this lane.
+    pub own: u64,
+    /// Once for all lanes that have weights in common.
+    pub common: u64,
 }
 
 /// A buffer in use by a model, whose account counts it once however many of its executables use it.
@@ -37,19 +72,19 @@ pub(super) struct Share {
     _use: Use,
 }
 
-/// A use that an account counts; it ends when dropped.
-#[derive(Debug)]
-struct Use {
-    account: Arc<Account>,
-    key: u64,
-}
-
 impl Share {
+    /// The first use of a buffer over what lanes have in common.
+    fn over(gpu: &Gpu, common: Arc<Common>, account: &Arc<Account>, bytes: u64) -> Result<Self> {
+        let raw = common
+            .buffer(&gpu.device, bytes)
+            .map_err(|e| e.at("a weight that lanes have in common (each has its own with share_weights off)"))?;
+        Self::of(Arc::new(Held { raw, place: Place::Common(common) }), account)
+    }
+
     /// One more use.
     fn of(held: Arc<Held>, account: &Arc<Account>) -> Result<Self> {
-        account.hold(&held.allocation)?;
-        let key = held.allocation.key;
-        Ok(Self { held, _use: Use { account: Arc::clone(account), key } })
+        let another = account.hold(held.allocation())?;
+        Ok(Self { held, _use: another })
     }
 }
 
@@ -60,15 +95,6 @@ impl Deref for Share {
         &self.held
     }
 }
-
-impl Drop for Use {
-    fn drop(&mut self) {
-        self.account.let_go(self.key);
-    }
-}
-
-/// Equal contents lying equally are one weight.
-type WeightKey = (u128, DType, usize, Storage, Option<Form>);
 
 /// Everything allocated on one device.
 #[derive(Debug, Default)]
@@ -95,49 +121,66 @@ impl Memory {
         usage: wgpu::BufferUsages,
     ) -> Result<Share> {
         let bytes = rounded(bytes);
-        let allocation = account.take(bytes).map_err(|e| e.at(what))?;
-        let first = Use { account: Arc::clone(account), key: allocation.key };
+        let (allocation, first) = account.take(bytes).map_err(|e| e.at(what))?;
         let raw = gpu.buffer(what, bytes, usage)?;
         self.bytes.fetch_add(raw.size(), Ordering::Relaxed);
-        let held = Arc::new(Held { raw, counter: Arc::clone(&self.bytes), allocation });
+        let place = Place::Own { counter: Arc::clone(&self.bytes), allocation };
+        let held = Arc::new(Held { raw, place });
         Ok(Share { held, _use: first })
     }
 
-    /// The device's copy of `tensor`, laid out by `form`, uploaded if no live executable holds it.
-    pub(super) fn weight(
-        &self,
-        gpu: &Gpu,
-        account: &Arc<Account>,
-        tensor: &Tensor,
-        storage: Storage,
-        form: Option<&Form>,
-    ) -> Result<Share> {
-        let key = weight_key(tensor, storage, form);
+    /// The device's copy of a constant, uploaded or imported if no live executable holds it.
+    pub(super) fn weight(&self, gpu: &Gpu, account: &Arc<Account>, constant: &Buffer) -> Result<Share> {
+        let Buffer::Constant { tensor, storage, form } = constant else {
+            return Err(Error::internal("a buffer that is written is no weight"));
+        };
+        let key = weight_key(tensor, *storage, form.as_ref());
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = weights.get(&key).and_then(Weak::upgrade) {
             return Share::of(held, account);
         }
-        let mut scratch = Vec::new();
-        let formed = form.map(|form| form.apply(tensor)).transpose()?;
-        let contents = to_device(formed.as_ref().unwrap_or(tensor), storage, &mut scratch)?;
-        let bytes = contents.len().next_multiple_of(4).max(4) as u64;
+        let bytes = rounded(constant.constant_bytes() as u64);
         let limit = gpu.limits.max_storage_buffer_binding_size;
         if bytes > limit {
             return Err(Error::resource_exhausted(format!(
                 "a weight of {bytes} bytes is over the adapter's max_storage_buffer_binding_size of {limit}"
             )));
         }
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let share = self.allocate(gpu, account, "a weight", bytes, usage)?;
-        // Only an error of the device, which is told elsewhere, leaves nothing to write to.
-        if let Some(mut view) =
-            std::num::NonZeroU64::new(bytes).and_then(|b| gpu.queue.write_buffer_with(&share.raw, 0, b))
-        {
-            view.slice(..contents.len()).copy_from_slice(contents);
-        }
+        let shelf = gpu.shelf.as_ref().filter(|shelf| shelf.bytes_of(bytes).is_some());
+        let share = match shelf.and_then(|shelf| shelf.find(&key)) {
+            Some(common) => Share::over(gpu, common, account, bytes),
+            None => {
+                let mut scratch = Vec::new();
+                let formed = form.as_ref().map(|form| form.apply(tensor)).transpose()?;
+                let contents = to_device(formed.as_ref().unwrap_or(tensor), *storage, &mut scratch)?;
+                match shelf {
+                    Some(shelf) => {
+                        let make = |place| common_contents(gpu, place, bytes, contents);
+                        let (common, _first_use) = shelf.put(&key, account, bytes, make)?;
+                        Share::over(gpu, common, account, bytes)
+                    }
+                    None => self.upload(gpu, account, bytes, contents),
+                }
+            }
+        }?;
         weights.retain(|_, held| held.strong_count() > 0);
         weights.insert(key, Arc::downgrade(&share.held));
         Ok(share)
+    }
+    /// A buffer of the lane's own that holds `contents`.
+    fn upload(&self, gpu: &Gpu, account: &Arc<Account>, bytes: u64, contents: &[u8]) -> Result<Share> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let share = self.allocate(gpu, account, "a weight", bytes, usage)?;
+        write(gpu, &share.raw, contents);
+        Ok(share)
+    }
+
+    /// The weights that executables hold: by what each is known, its bytes, and those of the copy that it has in common with
+    /// other lanes.
+    pub(super) fn weights(&self) -> Vec<(WeightKey, u64, Option<u64>)> {
+        let weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = weights.iter().filter_map(|(key, held)| Some((key, held.upgrade()?)));
+        held.map(|(key, held)| (key.clone(), held.raw.size(), held.common().map(|common| common.bytes))).collect()
     }
 
     /// Buffers of at least these sizes, one a pool, shared by every executable of the lane: the queue runs submissions in
@@ -165,25 +208,31 @@ impl Memory {
         pools.iter().map(|bytes| self.allocate(gpu, account, "activations", *bytes, SCRATCH)).collect()
     }
 
-    /// Bytes of the buffers that an executable of `program` needs and that are not there, the parameters apart.
-    pub(super) fn missing(&self, program: &Program) -> u64 {
-        self.missing_weights(program) + self.missing_arena(program)
+    /// What the buffers of an executable of `program` need that is not there, the parameters apart.
+    pub(super) fn missing(&self, gpu: &Gpu, program: &Program) -> Needs {
+        let weights = self.missing_weights(gpu, program);
+        Needs { own: weights.own + self.missing_arena(program), ..weights }
     }
 
-    fn missing_weights(&self, program: &Program) -> u64 {
+    fn missing_weights(&self, gpu: &Gpu, program: &Program) -> Needs {
         let weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         let mut counted = HashSet::new();
-        let mut missing = 0;
+        let mut missing = Needs::default();
         for buffer in &program.buffers {
             match buffer {
                 Buffer::Constant { tensor, storage, form } => {
                     let key = weight_key(tensor, *storage, form.as_ref());
                     let is_there = weights.get(&key).is_some_and(|held| held.strong_count() > 0);
-                    if !is_there && counted.insert(key) {
-                        missing += rounded(buffer.constant_bytes() as u64);
+                    if is_there || !counted.insert(key.clone()) {
+                        continue;
+                    }
+                    let bytes = rounded(buffer.constant_bytes() as u64);
+                    match gpu.shelf.as_ref().and_then(|shelf| Some((shelf, shelf.bytes_of(bytes)?))) {
+                        Some((shelf, bytes)) => missing.common += if shelf.find(&key).is_some() { 0 } else { bytes },
+                        None => missing.own += bytes,
                     }
                 }
-                Buffer::Table(words) => missing += rounded(4 * words.len() as u64),
+                Buffer::Table(words) => missing.own += rounded(4 * words.len() as u64),
                 Buffer::Scratch { .. } => {}
             }
         }
@@ -206,8 +255,27 @@ pub(super) fn rounded(bytes: u64) -> u64 {
     bytes.max(1).next_multiple_of(STORAGE_BYTES_MIN)
 }
 
-fn weight_key(tensor: &Tensor, storage: Storage, form: Option<&Form>) -> WeightKey {
-    (xxh3_128(tensor.bytes()), tensor.dtype(), tensor.shape().elements(), storage, form.cloned())
+/// What lanes have in common of a weight, complete before any of them reads it.
+fn common_contents(gpu: &Gpu, place: ShelfPlace, bytes: u64, contents: &[u8]) -> Result<Contents> {
+    match place {
+        ShelfPlace::Host { alignment } => Ok(Contents::Host(Arc::new(HostBlock::new(contents, alignment)?))),
+        ShelfPlace::Device => {
+            let raw = gpu.buffer("a weight", bytes, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST)?;
+            write(gpu, &raw, contents);
+            gpu.finish()?;
+            Ok(Contents::Device(raw))
+        }
+    }
+}
+
+/// Has all of `buffer` written with the next submission: `contents`, then zeros.
+fn write(gpu: &Gpu, buffer: &wgpu::Buffer, contents: &[u8]) {
+    // Only an error of the device, which is told elsewhere, leaves nothing to write to.
+    let bytes = std::num::NonZeroU64::new(buffer.size());
+    if let Some(mut view) = bytes.and_then(|bytes| gpu.queue.write_buffer_with(buffer, 0, bytes)) {
+        view.slice(..contents.len()).copy_from_slice(contents);
+        view.slice(contents.len()..).fill(0);
+    }
 }
 
 const SCRATCH: wgpu::BufferUsages =

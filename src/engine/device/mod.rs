@@ -10,17 +10,25 @@ mod executable;
 mod faults;
 mod gpu;
 mod heap;
+mod host_block;
 mod job;
 mod lane;
+mod lane_options;
 mod layouts;
 mod memory;
 mod parallel;
 mod pipelines;
 mod profile;
 mod promise;
+mod sharing;
+mod shelf;
 mod slot;
 mod submission;
 mod transfer;
+#[cfg_attr(target_os = "macos", path = "no_vulkan.rs")]
+mod vulkan;
+#[cfg(not(target_os = "macos"))]
+mod vulkan_queues;
 
 pub use adapter::{Adapter, Mask};
 pub use budget::{Account, AccountUse, MemoryBudget, MemoryUse, NoRoom, Tenancy};
@@ -31,5 +39,8 @@ pub use executable::Executable;
 pub use faults::Faults;
 pub use heap::give_back_free_memory;
 pub use job::{Caller, Job, SegmentOutput, Times};
-pub use lane::{Lane, LaneOptions};
+pub use lane::Lane;
+pub use lane_options::LaneOptions;
+pub use memory::Needs;
 pub use promise::Promise;
+pub use sharing::{KeptWeights, ShareWeights, Sharing, Way, WeightUse};

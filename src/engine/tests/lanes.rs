@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::device::Adapter;
 use super::super::engine::{Engine, EngineOptions, LoadOptions};
+use super::super::lane_count::LaneCount;
 use super::super::session::{Demand, RunOutput, Session};
 use super::*;
 
@@ -21,7 +22,7 @@ fn engine(lanes: usize, hang_time: Duration) -> Option<(Arc<Engine>, Arc<Session
         eprintln!("skipped: no adapter");
         return None;
     }
-    let options = EngineOptions { lanes, hang_time, ..EngineOptions::default() };
+    let options = EngineOptions { lanes: LaneCount::Exactly(lanes), hang_time, ..EngineOptions::default() };
     let engine = Engine::start(&options).expect("an adapter that computes right");
     let graph = Sketch::new(vec![tensor("x", &[4, 6])]).node("Relu", &["x"], "y", &[]).0;
     let session = engine.load(graph, LoadOptions::default()).expect("it loads");

@@ -1,0 +1,40 @@
+//! How a lane works.
+
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use super::sharing::Sharing;
+
+/// How a lane works.
+#[derive(Clone, Debug)]
+pub struct LaneOptions {
+    /// Submissions in flight, at least 2: one runs while the next is encoded.
+    pub in_flight: usize,
+    /// Keep bounds checks and loop bounds in kernels.
+    pub checked: bool,
+    /// Where compiled kernels are kept between runs of the process, where the backend can.
+    pub cache: Option<PathBuf>,
+    /// Let kernels multiply fragments, an experimental feature, where the adapter has them.
+    pub fragments: bool,
+    /// Work that takes longer is taken to never end: the lane gives its device up.
+    pub hang_time: Duration,
+    /// Told when the device stops working.
+    pub ended: Option<mpsc::Sender<()>>,
+    /// What it has in common with the adapter's other lanes; `None`: nothing.
+    pub sharing: Option<Arc<Sharing>>,
+}
+
+impl Default for LaneOptions {
+    fn default() -> Self {
+        Self {
+            in_flight: 2,
+            checked: false,
+            cache: None,
+            fragments: false,
+            hang_time: Duration::from_secs(120),
+            ended: None,
+            sharing: None,
+        }
+    }
+}
