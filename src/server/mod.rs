@@ -18,6 +18,7 @@ mod memory;
 mod metered;
 mod model_file;
 mod open_files;
+mod replies;
 mod sealed;
 mod series;
 mod serve;

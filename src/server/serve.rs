@@ -106,7 +106,14 @@ async fn serve(mut config: Config) -> Result<Ended> {
         config.identities.warn_of_bare_port();
     }
     let limits = Arc::new(config.limits.clone());
-    let port = |name, tls| Port { name, limits: Arc::clone(&limits), tls, metrics: Arc::clone(&pages.metrics) };
+    let port = |name, tls| Port {
+        name,
+        limits: Arc::clone(&limits),
+        tls,
+        budget: Arc::clone(&pages.budget),
+        connection_fraction: config.connection_fraction,
+        metrics: Arc::clone(&pages.metrics),
+    };
     tokio::spawn(follow(std::mem::take(&mut config.sealed)));
     // Its pages answer while requests drain.
     let (http_stop, http_stopping) = watch::channel(false);
@@ -117,7 +124,10 @@ async fn serve(mut config: Config) -> Result<Ended> {
     }
     let (engine, manager, board) = tokio::select! {
         loaded = load(&config, &pages) => loaded?,
-        () = stop_signal.told() => return Err(Error::cancelled("told to stop while models were loading")),
+        () = stop_signal.told() => {
+            tracing::info!("told to stop while models are being loaded: that is given up");
+            return Ok(Ended::Told);
+        }
     };
     let listener = config.port.map(|port| listen(&config.host, port)).transpose()?;
     let grpc_port = listener.as_ref().map(|listener| Ok::<_, Error>(listener.local_addr()?.port())).transpose()?;

@@ -95,6 +95,8 @@ pub(super) enum Refused {
     Handshake,
     /// Its first request did not come in time.
     Slow,
+    /// Its replies were not taken in time.
+    Unread,
 }
 
 /// A connection, counted until it is dropped.
@@ -149,6 +151,7 @@ pub(super) struct Metrics {
     lane_memory: Family<LaneLabels, Gauge>,
     lane_lost: Family<LaneLabels, Gauge>,
     lanes_replaced: Gauge,
+    cache_unwritten: Gauge,
     model_available: Family<ServableLabels, Gauge>,
     folder_unusable: Family<ModelLabels, Gauge>,
     connections: Family<PortLabels, Gauge>,
@@ -205,6 +208,7 @@ impl Metrics {
             lane_memory: Family::default(),
             lane_lost: Family::default(),
             lanes_replaced: Gauge::default(),
+            cache_unwritten: Gauge::default(),
             model_available: Family::default(),
             folder_unusable: Family::default(),
             connections: Family::default(),
@@ -231,6 +235,7 @@ impl Metrics {
         let (unit, memory) = (Unit::Bytes, metrics.lane_memory.clone());
         r.register_with_unit("lane_memory", "Device memory allocated", unit, memory);
         r.register("lanes_replaced", "Devices opened in the place of lost ones", metrics.lanes_replaced.clone());
+        r.register("cache_unwritten", "Times that the cache folder could not be written", metrics.cache_unwritten.clone());
         r.register("lane_lost", "1 when the lane's device is lost", metrics.lane_lost.clone());
         r.register("model_available", "1 while the version answers requests", metrics.model_available.clone());
         r.register(
@@ -240,7 +245,7 @@ impl Metrics {
         );
         r.register("connections", "Connections that are open", metrics.connections.clone());
         let refused = metrics.connections_refused.clone();
-        r.register("connections_refused", "Connections closed without an answer, by why", refused);
+        r.register("connections_refused", "Connections that were not served, or not to the end, by why", refused);
         r.register("spans_dropped", "Spans that did not reach the collector", metrics.spans_dropped.clone());
         let log = metrics.request_log.clone();
         r.register("request_log", "Requests that were to be written down, by what became of that", log);
@@ -282,6 +287,7 @@ impl Metrics {
             Refused::Full => "full",
             Refused::Handshake => "handshake",
             Refused::Slow => "slow",
+            Refused::Unread => "unread",
         };
         self.connections_refused.get_or_create(&RefusedLabels { port, reason }).inc();
     }
@@ -319,6 +325,7 @@ impl Metrics {
             self.lane_memory.get_or_create(&labels).set(bytes);
             self.lane_lost.get_or_create(&labels).set(i64::from(lane.is_lost()));
         }
+        self.cache_unwritten.set(engine.map_or(0, |e| e.unkept() as i64));
         self.lanes_replaced.set(engine.map_or(0, |e| e.lanes_replaced() as i64));
         self.encode_memory(engine);
         self.waiting_requests.clear();

@@ -1,21 +1,26 @@
 //! A real server process, called by a real client over real sockets. Without an adapter every test says that it skipped.
 
+mod bad_models;
 mod cache;
 mod calls;
 mod concurrency;
 mod connections;
+#[cfg(target_os = "linux")]
+mod crowds;
 mod dtypes;
 mod errors;
 mod examples;
 mod faults;
 mod folders;
 mod gzip;
+mod h2;
 mod health;
 mod http;
 mod identity;
 mod lifecycle;
 mod memory;
 mod models;
+mod onnx;
 mod parameters;
 mod recorded;
 mod reload;
@@ -30,3 +35,4 @@ mod tensorflow;
 mod tls;
 mod tokens;
 mod traces;
+mod unread;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Names the folder of Mesa's own cache of compiled kernels.
 const MESA_VARIABLE: &str = "MESA_SHADER_CACHE_DIR";
@@ -44,7 +45,11 @@ pub fn keep_driver_cache_in(folder: &Path) {
     }
 }
 
-/// Writes `contents` beside `path` and renames, making folders as needed: whoever reads the file reads all of it.
+/// Drafts of this age belong to nobody any more: their process was killed while it wrote.
+const DRAFT_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// Writes `contents` beside `path` and renames, making folders as needed: whoever reads the file reads all of it. What processes
+/// that were killed meanwhile have left goes.
 ///
 /// # Errors
 /// Those of the file system.
@@ -53,6 +58,7 @@ pub fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
+    remove_drafts(path);
     let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
     let draft = path.with_extension(format!("{}-{number}.draft", std::process::id()));
     let written = std::fs::File::create(&draft).and_then(|mut file| {
@@ -65,6 +71,21 @@ pub fn replace(path: &Path, contents: &[u8]) -> std::io::Result<()> {
         drop(std::fs::remove_file(&draft));
     }
     replaced
+}
+
+/// Removes the old drafts of `path`; those that cannot be removed stay.
+fn remove_drafts(path: &Path) {
+    let Some((folder, stem)) = path.parent().zip(path.file_stem().and_then(|stem| stem.to_str())) else { return };
+    let is_draft = |name: &str| name.strip_prefix(stem).is_some_and(|n| n.starts_with('.') && n.ends_with(".draft"));
+    let is_old = |entry: &std::fs::DirEntry| {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|at| at.elapsed().unwrap_or_default());
+        age.is_ok_and(|age| age >= DRAFT_AGE_MAX)
+    };
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_draft) && is_old(&entry) {
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -95,5 +116,19 @@ mod tests {
         assert_eq!(std::fs::read(&path).expect("readable"), b"second");
         assert_eq!(std::fs::read_dir(folder.path().join("deep")).expect("readable").count(), 1);
         assert!(replace(&path.join("below a file"), b"third").is_err());
+    }
+
+    #[test]
+    fn drafts_of_the_dead_go_and_those_of_the_living_stay() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let names = ["file.12-0.draft", "file.13-0.draft", "files.12-0.draft", "file.12-0.json"];
+        for name in names {
+            std::fs::write(folder.path().join(name), b"a part").expect("writable");
+        }
+        let dead = std::fs::File::options().write(true).open(folder.path().join(names[0])).expect("it is there");
+        dead.set_modified(std::time::SystemTime::now() - DRAFT_AGE_MAX).expect("a time");
+        replace(&folder.path().join("file.json"), b"whole").expect("writable");
+        let is_there = |name: &str| folder.path().join(name).exists();
+        assert_eq!(names.map(is_there), [false, true, true, true]);
     }
 }

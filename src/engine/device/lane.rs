@@ -300,6 +300,11 @@ impl Lane {
         self.shared.gpu.lose("device lost: simulated");
     }
 
+    /// Behaves from now on as if the driver had no memory left (`true`), or as it does: fault injection.
+    pub fn simulate_shortage(&self, starves: bool) {
+        self.shared.gpu.starve(starves);
+    }
+
     /// What it is to pretend from now on: fault injection.
     pub fn faults(&self) -> &Faults {
         &self.shared.faults
