@@ -12,12 +12,16 @@ mod errors;
 mod examples;
 mod faults;
 mod folders;
+#[cfg(target_os = "linux")]
+mod full_disk;
 mod gzip;
 mod h2;
 mod health;
 mod http;
 mod identity;
+mod killed;
 mod lifecycle;
+mod lost_files;
 mod memory;
 mod models;
 mod onnx;
