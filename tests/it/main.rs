@@ -24,6 +24,7 @@ mod lifecycle;
 mod lost_files;
 mod memory;
 mod models;
+mod odd_requests;
 mod onnx;
 mod parameters;
 mod recorded;
