@@ -22,6 +22,9 @@ use super::metered::{Metered, Written};
 use super::replies::{Replies, Sending};
 use crate::api::{Budget, Held, Peer, random};
 
+/// Bytes of a stream's replies that HTTP/2 holds beside what the budget counts: a piece more at most.
+const SEND_BUFFER: usize = 64 << 10;
+
 /// How long a connection that should end may do nothing.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -34,6 +37,7 @@ pub(super) fn protocols(limits: &Limits) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_max)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(limits.keepalive)
         .keep_alive_timeout(limits.keepalive_timeout);
     builder

@@ -235,7 +235,11 @@ impl Metrics {
         let (unit, memory) = (Unit::Bytes, metrics.lane_memory.clone());
         r.register_with_unit("lane_memory", "Device memory allocated", unit, memory);
         r.register("lanes_replaced", "Devices opened in the place of lost ones", metrics.lanes_replaced.clone());
-        r.register("cache_unwritten", "Times that the cache folder could not be written", metrics.cache_unwritten.clone());
+        r.register(
+            "cache_unwritten",
+            "Times that the cache folder could not be written",
+            metrics.cache_unwritten.clone(),
+        );
         r.register("lane_lost", "1 when the lane's device is lost", metrics.lane_lost.clone());
         r.register("model_available", "1 while the version answers requests", metrics.model_available.clone());
         r.register(

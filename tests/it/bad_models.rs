@@ -45,9 +45,8 @@ fn cases() -> Vec<Case> {
     let chaos: Vec<u8> = (0..4096_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let circle = [node("Add", &["x", "b"], &["y"], &[]), node("Neg", &["y"], &["b"], &[])].concat();
     let many = node("Neg", &["x"], &["y"], &[]).repeat((1 << 19) + 1);
-    let shaped = |operator: &str, inputs: &[&str], shape: &[i64]| {
-        y_of(node(operator, inputs, &["y"], &[]), int64("s", shape))
-    };
+    let shaped =
+        |operator: &str, inputs: &[&str], shape: &[i64]| y_of(node(operator, inputs, &["y"], &[]), int64("s", shape));
     let range = [int64("a", &[0]), int64("e", &[1 << 50]), int64("d", &[1])].concat();
     let invalid = "INVALID_ARGUMENT";
     vec![
@@ -63,7 +62,12 @@ fn cases() -> Vec<Case> {
         ("above", plus(constant("w", FLOAT, &[1], &external("../w"))), invalid, &["\"../w\"", "without `..`"]),
         ("root", plus(constant("w", FLOAT, &[1], &external("/etc/hostname"))), invalid, &["\"/etc/hostname\""]),
         ("short", plus(constant("w", FLOAT, &[4], &external("w"))), invalid, &["has 3 bytes, 16 from 0 on are needed"]),
-        ("link", plus(constant("w", FLOAT, &[1], &external("l"))), "PERMISSION_DENIED", &["leads out of the model's folder"]),
+        (
+            "link",
+            plus(constant("w", FLOAT, &[1], &external("l"))),
+            "PERMISSION_DENIED",
+            &["leads out of the model's folder"],
+        ),
         ("deep", nested(200), "RESOURCE_EXHAUSTED", &["graphs are nested more than 28 deep"]),
         ("many", y_of(many, Vec::new()), "RESOURCE_EXHAUSTED", &["more than 524288 nodes"]),
         ("filled", shaped("ConstantOfShape", &["s"], &[1 << 40]), "RESOURCE_EXHAUSTED", &["my ConstantOfShape"]),
@@ -98,7 +102,8 @@ fn each_bad_file_is_refused_with_its_reason_and_costs_nobody_anything() {
         entries += &format!("config {{ name: '{name}' base_path: '{}' }}\n", folder.path().join(name).display());
     }
     std::fs::write(folder.path().join("w"), [0; 64]).expect("writable");
-    std::fs::write(folder.path().join("models.config"), format!("model_config_list {{ {entries} }}")).expect("writable");
+    std::fs::write(folder.path().join("models.config"), format!("model_config_list {{ {entries} }}"))
+        .expect("writable");
     let server = Server::launch(command, folder);
     let mut wrong = Vec::new();
     for (name, _, code, parts) in cases {
@@ -115,9 +120,8 @@ fn each_bad_file_is_refused_with_its_reason_and_costs_nobody_anything() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let answer = |name: &str| {
-        ask(&server.http, "POST", &format!("/v1/models/{name}:predict"), &[], br#"{"instances": [1.0]}"#)
-    };
+    let answer =
+        |name: &str| ask(&server.http, "POST", &format!("/v1/models/{name}:predict"), &[], br#"{"instances": [1.0]}"#);
     assert_eq!(answer("right").json(), json!({"predictions": [3.0]}));
     assert_eq!(answer("odd").json(), json!({"predictions": [3.0]}));
     assert_eq!(answer("nan").text(), r#"{"predictions":[NaN]}"#);

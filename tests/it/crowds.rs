@@ -107,7 +107,10 @@ async fn ten_thousand_connections_cost_callers_nothing_and_leave_nothing_behind(
     eprintln!("{most} connections, twice: {:?}; resident afterwards, in KiB: {resident:?}", start.elapsed());
     if let [first, second] = resident[..] {
         // Memory that the allocator keeps from the first crowd serves the second.
-        assert!(second < first + first / 10 + (8 << 10), "{first} KiB after the first crowd, {second} after the second");
+        assert!(
+            second < first + first / 10 + (8 << 10),
+            "{first} KiB after the first crowd, {second} after the second"
+        );
     }
     stop.store(true, Ordering::Release);
     for caller in callers {

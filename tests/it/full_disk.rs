@@ -96,7 +96,8 @@ async fn a_full_disk_costs_nobody_an_answer_and_leaves_nothing_half_written() {
         "--enable_batching=false",
     ];
     let (command, folder) = command(&[], &flags);
-    let logging = "logging_config { log_collector_config { filename_prefix: 'asked' } sampling_config { sampling_rate: 1 } }";
+    let logging =
+        "logging_config { log_collector_config { filename_prefix: 'asked' } sampling_config { sampling_rate: 1 } }";
     let base = model("digits");
     let config = format!("config {{ name: 'digits' base_path: '{}' {logging} }}", base.display());
     std::fs::write(folder.path().join("models.config"), format!("model_config_list {{ {config} }}")).expect("writable");

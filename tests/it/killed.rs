@@ -94,7 +94,8 @@ async fn what_is_killed_under_load_answers_rightly_after_the_next_start() {
             }
         })));
         let end = Instant::now() + START_MAX;
-        let count = "coracle_requests_total{model=\"digits\",version=\"1\",entrypoint=\"GRPC\",method=\"Predict\",code=\"OK\"}";
+        let count =
+            "coracle_requests_total{model=\"digits\",version=\"1\",entrypoint=\"GRPC\",method=\"Predict\",code=\"OK\"}";
         while server.metric(count) < Some(64.0) {
             assert!(Instant::now() < end, "{:?}", server.metric(count));
             tokio::time::sleep(Duration::from_millis(5)).await;

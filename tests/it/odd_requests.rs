@@ -93,8 +93,18 @@ async fn odd_messages_are_answered() {
         ("no type", OF, predict(0, &[shape(&[1])]), Code::InvalidArgument),
         ("an unknown type", OF, predict(99, &[shape(&[1])]), Code::InvalidArgument),
         ("2^62 rows of nothing", OF, predict(1, &[shape(&[1 << 62]), content(&[])]), Code::ResourceExhausted),
-        ("a product that wraps to 0", OF, predict(1, &[shape(&[1 << 32, 1 << 32]), content(&[])]), Code::InvalidArgument),
-        ("a product that wraps to 4", OF, predict(1, &[shape(&[(1 << 62) + 1, 4]), content(&[0; 4])]), Code::InvalidArgument),
+        (
+            "a product that wraps to 0",
+            OF,
+            predict(1, &[shape(&[1 << 32, 1 << 32]), content(&[])]),
+            Code::InvalidArgument,
+        ),
+        (
+            "a product that wraps to 4",
+            OF,
+            predict(1, &[shape(&[(1 << 62) + 1, 4]), content(&[0; 4])]),
+            Code::InvalidArgument,
+        ),
         ("less than nothing", OF, predict(1, &[shape(&[i64::MIN]), content(&[])]), Code::InvalidArgument),
         ("hundreds of extents", OF, predict(1, &[shape(&[1; 300]), one.clone()]), Code::InvalidArgument),
         ("an unknown method", "/tensorflow.serving.PredictionService/Guess", predict(1, &[]), Code::Unimplemented),
@@ -133,7 +143,8 @@ fn what_is_no_http_is_sent_away() {
     // None of these may be waited for until a time is over.
     let hour = ["--rest_api_timeout_in_ms=3600000", "--first_request_timeout_ms=3600000"];
     let server = Server::start(&["half_plus_two"], &hour);
-    let post = |headers: &str| format!("POST {PREDICT} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n\r\n");
+    let post =
+        |headers: &str| format!("POST {PREDICT} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n\r\n");
     let long = "x".repeat(1 << 20);
     let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
     let cases: [(&str, Vec<u8>, &str); 8] = [
@@ -194,7 +205,8 @@ fn a_body_in_crumbs_is_read() {
     let server = Server::start(&["half_plus_two"], &[]);
     let before = resident_kib(server.id());
     for _ in 0..3 {
-        let head = format!("POST {PREDICT} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let head =
+            format!("POST {PREDICT} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
         let body = br#"{"instances": [1]}"#;
         let blanks = std::iter::repeat_n(&b' ', CRUMBS);
         let crumbs = blanks.chain(body).flat_map(|byte| [b'1', b'\r', b'\n', *byte, b'\r', b'\n']);
@@ -218,7 +230,8 @@ async fn who_cancels_a_call_that_waits_is_not_run() {
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let parameters = folder.path().join("parameters");
-    std::fs::write(&parameters, "max_batch_size { value: 64 } batch_timeout_micros { value: 2000000 }").expect("writable");
+    std::fs::write(&parameters, "max_batch_size { value: 64 } batch_timeout_micros { value: 2000000 }")
+        .expect("writable");
     let server = Server::start(&["half_plus_two"], &[&format!("--batching_parameters_file={}", parameters.display())]);
     let client = Client::connect(&server.grpc, None).await.expect("it answers");
     let x = [("x".to_owned(), Tensor::from_vec([1], vec![1.0f32]).expect("one number"))];
