@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,10 +20,18 @@ pub(super) struct Replies {
     sending: Mutex<HashMap<u64, Progress>>,
 }
 
+/// What is being sent of a reply.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
-    begun: Instant,
+    /// `None` while there is nothing to send: streams of messages have pauses.
+    begun: Option<Instant>,
     bytes: u64,
+}
+
+impl Progress {
+    fn begin() -> Self {
+        Self { begun: Some(Instant::now()), bytes: 0 }
+    }
 }
 
 impl Replies {
@@ -32,7 +40,7 @@ impl Replies {
     pub(super) fn due(&self, patience: Duration) -> Option<Instant> {
         let end = |progress: &Progress| {
             let pieces = u32::try_from(progress.bytes / PIECE).unwrap_or(u32::MAX);
-            progress.begun.checked_add(patience.saturating_mul(pieces.saturating_add(1)))
+            progress.begun?.checked_add(patience.saturating_mul(pieces.saturating_add(1)))
         };
         self.sending().values().filter_map(end).min()
     }
@@ -53,7 +61,7 @@ impl<B> Sending<B> {
     /// `body`, one of `replies` from now on.
     pub(super) fn new(body: B, replies: &Arc<Replies>) -> Self {
         let number = replies.count.fetch_add(1, Ordering::Relaxed);
-        replies.sending().insert(number, Progress { begun: Instant::now(), bytes: 0 });
+        replies.sending().insert(number, Progress::begin());
         Self { body, replies: Arc::clone(replies), number }
     }
 }
@@ -72,12 +80,20 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Sending<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        let polled = Pin::new(&mut self.body).poll_frame(context);
         if let Some(progress) = self.replies.sending().get_mut(&self.number) {
-            progress.bytes += bytes as u64;
+            match &polled {
+                Poll::Pending => progress.begun = None,
+                Poll::Ready(frame) => {
+                    if progress.begun.is_none() {
+                        *progress = Progress::begin();
+                    }
+                    let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+                    progress.bytes += data.map_or(0, |data| data.len() as u64);
+                }
+            }
         }
-        Poll::Ready(frame)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -111,5 +127,19 @@ mod tests {
         assert_eq!(replies.due(patience), Some(first + 2 * patience));
         drop(large);
         assert_eq!(replies.due(patience), None);
+    }
+    #[tokio::test]
+    async fn streams_may_pause() {
+        use tokio_stream::StreamExt as _;
+
+        let (replies, patience) = (Arc::new(Replies::default()), Duration::from_secs(10));
+        let first = tokio_stream::once(Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"first"))));
+        let body = http_body_util::StreamBody::new(first.chain(tokio_stream::pending()));
+        let mut stream = Sending::new(body, &replies);
+        drop(stream.frame().await.expect("the first"));
+        assert!(replies.due(patience).is_some(), "it may not be taken");
+        let next = tokio::time::timeout(Duration::from_millis(1), stream.frame()).await;
+        assert!(next.is_err(), "there is no next");
+        assert_eq!(replies.due(patience), None, "who waits for it is not to blame");
     }
 }

@@ -47,7 +47,8 @@ fn cases() -> Vec<Case> {
     let many = node("Neg", &["x"], &["y"], &[]).repeat((1 << 19) + 1);
     let shaped =
         |operator: &str, inputs: &[&str], shape: &[i64]| y_of(node(operator, inputs, &["y"], &[]), int64("s", shape));
-    let range = [int64("a", &[0]), int64("e", &[1 << 50]), int64("d", &[1])].concat();
+    let scalar = |name: &str, value: i64| constant(name, INT64, &[], &raw(&value.to_le_bytes()));
+    let range = [scalar("a", 0), scalar("e", 1 << 50), scalar("d", 1)].concat();
     let invalid = "INVALID_ARGUMENT";
     vec![
         ("empty", Vec::new(), invalid, &["the model has no graph"]),
@@ -98,7 +99,7 @@ fn each_bad_file_is_refused_with_its_reason_and_costs_nobody_anything() {
         std::fs::write(version.join("model.onnx"), file).expect("writable");
         std::fs::write(version.join("w"), [0; 3]).expect("writable");
         #[cfg(unix)]
-        std::os::unix::fs::symlink("/etc/hostname", version.join("l")).expect("links can be made");
+        std::os::unix::fs::symlink(folder.path().join("w"), version.join("l")).expect("links can be made");
         entries += &format!("config {{ name: '{name}' base_path: '{}' }}\n", folder.path().join(name).display());
     }
     std::fs::write(folder.path().join("w"), [0; 64]).expect("writable");

@@ -165,10 +165,10 @@ fn what_is_no_http_is_sent_away() {
     assert_eq!(ask(&server.http, "POST", PREDICT, &[], br#"{"instances": [1]}"#).code, 200);
 }
 
-fn packed_zeros(bytes: usize) -> Vec<u8> {
+fn packed_blanks(bytes: usize) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let zeros = vec![b' '; 1 << 20];
-    (0..bytes >> 20).for_each(|_| encoder.write_all(&zeros).expect("in memory"));
+    let blanks = vec![b' '; 1 << 20];
+    (0..bytes >> 20).for_each(|_| encoder.write_all(&blanks).expect("in memory"));
     encoder.finish().expect("in memory")
 }
 
@@ -179,7 +179,7 @@ fn bodies_that_swell_stop_at_their_bound() {
         return;
     }
     let server = Server::start(&["half_plus_two"], &[&format!("--max_message_bytes={BOUND}")]);
-    let bomb = packed_zeros(1 << 30);
+    let bomb = packed_blanks(1 << 28);
     assert!(bomb.len() < 8 << 20, "{} bytes", bomb.len());
     let send = || ask(&server.http, "POST", PREDICT, &[("Content-Encoding", "gzip")], &bomb);
     let told = |answer: &Answer| answer.json()["error"].as_str().unwrap_or_default().to_owned();
@@ -187,7 +187,7 @@ fn bodies_that_swell_stop_at_their_bound() {
     assert_eq!(first.code, 413, "{}", told(&first));
     assert!(told(&first).contains("104857600 (max_message_bytes)"), "{}", told(&first));
     let before = resident_kib(server.id());
-    for _ in 0..4 {
+    for _ in 0..3 {
         assert_eq!(send().code, 413);
     }
     if let Some((before, after)) = before.zip(resident_kib(server.id())) {
