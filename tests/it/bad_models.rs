@@ -12,6 +12,7 @@ use crate::server::{Server, command, has_adapter};
 const PEAK_KIB_MAX: u64 = 1 << 20;
 const FLOAT: i64 = 1;
 const INT64: i64 = 7;
+const ELEMENTS: &str = "more than 4294967295 elements";
 
 /// What a name stands for: the model's file, and the code and parts of the message that it is refused with.
 type Case = (&'static str, Vec<u8>, &'static str, &'static [&'static str]);
@@ -49,7 +50,8 @@ fn cases() -> Vec<Case> {
         |operator: &str, inputs: &[&str], shape: &[i64]| y_of(node(operator, inputs, &["y"], &[]), int64("s", shape));
     let scalar = |name: &str, value: i64| constant(name, INT64, &[], &raw(&value.to_le_bytes()));
     let range = [scalar("a", 0), scalar("e", 1 << 50), scalar("d", 1)].concat();
-    let invalid = "INVALID_ARGUMENT";
+    let wide = model(&[node("Neg", &["x"], &["y"], &[]), input("x", &[1 << 40]), output("y", &[1 << 40])]);
+    let (invalid, full) = ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED");
     vec![
         ("empty", Vec::new(), invalid, &["the model has no graph"]),
         ("chaos", chaos, invalid, &["the file is not an ONNX model"]),
@@ -69,13 +71,24 @@ fn cases() -> Vec<Case> {
             "PERMISSION_DENIED",
             &["leads out of the model's folder"],
         ),
-        ("deep", nested(200), "RESOURCE_EXHAUSTED", &["graphs are nested more than 28 deep"]),
-        ("many", y_of(many, Vec::new()), "RESOURCE_EXHAUSTED", &["more than 524288 nodes"]),
-        ("filled", shaped("ConstantOfShape", &["s"], &[1 << 40]), "RESOURCE_EXHAUSTED", &["my ConstantOfShape"]),
-        ("overflowing", shaped("ConstantOfShape", &["s"], &[1 << 62, 1 << 62]), invalid, &["my ConstantOfShape"]),
-        ("expanded", shaped("Expand", &["x", "s"], &[1 << 40]), "RESOURCE_EXHAUSTED", &[]),
-        ("tiled", shaped("Tile", &["x", "s"], &[1 << 62]), "RESOURCE_EXHAUSTED", &[]),
-        ("ranged", y_of(node("Range", &["a", "e", "d"], &["y"], &[]), range), invalid, &["my Range"]),
+        ("deep", nested(200), full, &["graphs are nested more than 28 deep"]),
+        ("many", y_of(many, Vec::new()), full, &["more than 524288 nodes"]),
+        ("filled", shaped("ConstantOfShape", &["s"], &[1 << 40]), full, &["my ConstantOfShape", ELEMENTS]),
+        (
+            "overflowing",
+            shaped("ConstantOfShape", &["s"], &[1 << 62, 1 << 62]),
+            full,
+            &["my ConstantOfShape", ELEMENTS],
+        ),
+        ("expanded", shaped("Expand", &["x", "s"], &[1 << 40]), full, &["my Expand", ELEMENTS]),
+        ("tiled", shaped("Tile", &["x", "s"], &[1 << 62]), full, &["my Tile", ELEMENTS]),
+        (
+            "ranged",
+            y_of(node("Range", &["a", "e", "d"], &["y"], &[]), range),
+            invalid,
+            &["my Range", "1125899906842624"],
+        ),
+        ("wide", wide, full, &["my Neg", ELEMENTS]),
     ]
 }
 

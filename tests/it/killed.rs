@@ -26,7 +26,7 @@ fn state(folder: &Path) -> Vec<(std::ffi::OsString, u64)> {
 /// A start that is killed at the `number`th change in the cache folder, or when it is over.
 fn killed_at(number: usize, cache: &Path) {
     let flags = [&format!("--cache_dir={}", cache.display()), "--tune=load", "--enable_batching=false"];
-    let (mut command, folder) = command(&["digits"], &flags.map(String::as_str));
+    let (mut command, folder) = command(&["digits"], &flags);
     let mut process: Child = command.stderr(Stdio::null()).spawn().expect("the binary runs");
     let (mut before, mut changes, end) = (state(cache), 0, Instant::now() + START_MAX);
     // Looking never stops: what is waited for lasts for moments.

@@ -198,7 +198,7 @@ fn bodies_that_swell_stop_at_their_bound() {
 
 #[test]
 fn a_body_in_crumbs_is_read() {
-    const CRUMBS: usize = 100_000;
+    const CRUMBS: usize = 20_000;
     if !has_adapter() {
         return;
     }

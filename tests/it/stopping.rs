@@ -176,10 +176,8 @@ async fn what_waits_in_a_queue_is_answered_before_the_end() {
     }
     let end = Instant::now() + CHANGE_MAX;
     let calls = loop {
-        let calls = tokio::spawn(join_all((0..8).map(|_| {
-            let client = client.clone();
-            async move { is_answered(&client).await }
-        })));
+        let callers = std::iter::repeat_n(client.clone(), 8);
+        let calls = tokio::spawn(join_all(callers.map(|client| async move { is_answered(&client).await })));
         while waiting(&server) < 8 && !calls.is_finished() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
