@@ -97,7 +97,9 @@ impl Memory {
         let bytes = rounded(bytes);
         let allocation = account.take(bytes).map_err(|e| e.at(what))?;
         let first = Use { account: Arc::clone(account), key: allocation.key };
-        let raw = gpu.buffer(what, bytes, usage)?;
+        let raw = gpu.buffer(what, bytes, usage);
+        let raw = raw
+            .map_err(|e| if account.name().is_empty() { e } else { e.at(format_args!("model {}", account.name())) })?;
         self.bytes.fetch_add(raw.size(), Ordering::Relaxed);
         let held = Arc::new(Held { raw, counter: Arc::clone(&self.bytes), allocation });
         Ok(Share { held, _use: first })
