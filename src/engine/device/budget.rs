@@ -33,13 +33,6 @@ pub struct Account {
     name: String,
 }
 
-impl Account {
-    /// The model's name.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-}
-
 /// How much one account holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountUse {
