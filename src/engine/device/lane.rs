@@ -14,7 +14,7 @@ use super::completion::{Flight, complete};
 use super::executable::Executable;
 use super::faults::Faults;
 use super::gpu::{Gpu, GpuOptions};
-use super::job::{Caller, Job, SegmentOutput};
+use super::job::{Job, SegmentOutput, Waiting};
 use super::memory::Memory;
 use super::promise::{Promise, Promises};
 use super::submission::Submitter;
@@ -425,24 +425,6 @@ impl Drop for Lane {
             return;
         }
         wait_for(|| self.threads.iter().all(JoinHandle::is_finished));
-    }
-}
-
-/// A caller that waits.
-struct Waiting(mpsc::SyncSender<Result<SegmentOutput>>);
-
-impl Caller for Waiting {
-    fn refuse(&self) -> Option<Error> {
-        None
-    }
-
-    fn done(self: Box<Self>, result: Result<SegmentOutput>) {
-        // The receiver waits until this is called.
-        drop(self.0.send(result));
-    }
-
-    fn returned(self: Box<Self>, loss: Error) {
-        drop(self.0.send(Err(loss)));
     }
 }
 
