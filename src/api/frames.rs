@@ -39,7 +39,7 @@ const INFLATE_INLINE: usize = 32 << 10;
 /// Wraps services whose methods take one message.
 #[derive(Clone)]
 pub(super) struct Frames {
-    /// What requests share.
+    /// What requests share, where their connection has no part of it.
     pub(super) budget: Arc<Budget>,
     /// Bytes of one message, inflated.
     pub(super) max_message_bytes: usize,
@@ -152,8 +152,8 @@ impl Frames {
             self.access.permit(right, request.headers())?;
         }
         let place = self.in_flight.enter()?;
-        let ledger = Ledger::open(&self.budget);
         let (mut parts, body) = request.into_parts();
+        let ledger = Ledger::open(parts.extensions.get().unwrap_or(&self.budget));
         let (path, deadline) = (parts.uri.path(), deadline(&parts.headers, start));
         let foresee = |beginning: &[u8]| self.foresee(path, beginning, deadline, asked);
         let message = self.gather(&parts.headers, path, body, &ledger, foresee).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -123,8 +123,8 @@ pub struct Engine {
     accounts: Mutex<HashMap<String, Weak<Account>>>,
     precision: Precision,
     tuning: Arc<Tuning>,
-    /// Whether it was said that compiled kernels cannot be kept.
-    warned: AtomicBool,
+    /// How often compiled kernels could not be kept.
+    unkept: AtomicUsize,
     /// Ends the lanes with the engine.
     _keeper: Keeper,
 }
@@ -160,7 +160,7 @@ impl Engine {
             accounts: Mutex::default(),
             precision: options.precision,
             tuning,
-            warned: AtomicBool::new(false),
+            unkept: AtomicUsize::new(0),
             _keeper: keeper,
         }))
     }
@@ -304,11 +304,16 @@ impl Engine {
         Ok(Arc::new(session))
     }
 
+    /// How often what was learnt could not be written into the cache folder.
+    pub fn unkept(&self) -> usize {
+        self.unkept.load(Ordering::Relaxed) + self.tuning.unkept()
+    }
+
     /// Keeps compiled kernels for the next start. All lanes compile the same ones.
     fn keep_pipelines(&self) {
         let kept = self.lanes.get(0).and_then(|lane| Ok(lane.keep_pipelines()?));
         if let Err(error) = kept
-            && !self.warned.swap(true, Ordering::Relaxed)
+            && self.unkept.fetch_add(1, Ordering::Relaxed) == 0
         {
             tracing::warn!(%error, "compiled kernels cannot be kept: the next start compiles them again");
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,8 @@ pub(super) struct Tuning {
     choices: Mutex<Arc<Choices>>,
     /// Held while candidates are timed: two at a time would time each other.
     measuring: Mutex<()>,
-    warned: AtomicBool,
+    /// How often choices could not be kept.
+    unkept: AtomicUsize,
 }
 
 impl Tuning {
@@ -67,7 +68,7 @@ impl Tuning {
             file,
             choices: Mutex::default(),
             measuring: Mutex::default(),
-            warned: AtomicBool::new(false),
+            unkept: AtomicUsize::new(0),
         };
         tuning.read();
         tuning
@@ -90,6 +91,11 @@ impl Tuning {
     /// What is known now.
     pub(super) fn choices(&self) -> Arc<Choices> {
         Arc::clone(&self.choices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How often measured choices could not be kept.
+    pub(super) fn unkept(&self) -> usize {
+        self.unkept.load(Ordering::Relaxed)
     }
 
     /// Whether [`Tuning::measure`] does anything.
@@ -163,7 +169,7 @@ impl Tuning {
         }
         let Some(file) = &self.file else { return };
         if let Err(error) = tuning_file::add(file, &self.subject, winners)
-            && !self.warned.swap(true, Ordering::Relaxed)
+            && self.unkept.fetch_add(1, Ordering::Relaxed) == 0
         {
             tracing::warn!(file = %file.display(), %error, "measured choices cannot be kept: the next start measures again");
         }

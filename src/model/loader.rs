@@ -215,7 +215,8 @@ impl Loader for EngineLoader {
             ..LoadOptions::default()
         };
         let faces = faces(path, &graph.signature)?;
-        let session = self.engine.load(graph, settings.apply(options))?;
+        let loaded = self.engine.load(graph, settings.apply(options));
+        let session = loaded.map_err(|e| e.at(path.display()))?;
         let (total, parts) = (start.elapsed().as_millis(), session.load_times());
         tracing::info!(model = %id, total_ms = total, "loaded: importing {} ms, {parts}", imported.as_millis());
         // The nearer to whoever runs the server, the later it is said.

@@ -79,6 +79,8 @@ pub(super) struct Config {
     pub(super) shapes: ShapeBounds,
     pub(super) strict_paths: bool,
     pub(super) request_memory_bytes: u64,
+    /// The part of it that the requests of one connection may hold.
+    pub(super) connection_fraction: f64,
     pub(super) max_message_bytes: usize,
     pub(super) receive_timeout: Duration,
     pub(super) ready: Ready,
@@ -194,6 +196,9 @@ impl Values {
             },
             strict_paths: self.switch("strict_paths"),
             request_memory_bytes,
+            connection_fraction: Some(wrong.one(self.number::<f64>("connection_memory_fraction")))
+                .filter(|fraction| *fraction > 0.0)
+                .unwrap_or(1.0),
             max_message_bytes: wrong.one(self.number::<u32>("max_message_bytes")) as usize,
             receive_timeout: Duration::from_millis(wrong.one(self.number::<u32>("receive_timeout_ms")).into()),
             ready: if wrong.one(self.one_of("ready", &["any", "all"])) == 0 { Ready::Any } else { Ready::All },

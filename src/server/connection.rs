@@ -19,7 +19,11 @@ use tower::Service as _;
 
 use super::limits::Limits;
 use super::metered::{Metered, Written};
-use crate::api::{Held, Peer, random};
+use super::replies::{Replies, Sending};
+use crate::api::{Budget, Held, Peer, random};
+
+/// Bytes of a stream's replies that HTTP/2 holds beside what the budget counts: a piece more at most.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// How long a connection that should end may do nothing.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -33,6 +37,7 @@ pub(super) fn protocols(limits: &Limits) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_max)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(limits.keepalive)
         .keep_alive_timeout(limits.keepalive_timeout);
     builder
@@ -45,6 +50,8 @@ pub(super) enum Ending {
     Slow,
     /// No request came any more.
     Idle,
+    /// Replies are not taken.
+    Unread,
     /// It has lasted long enough.
     Old,
     /// The server stops.
@@ -59,6 +66,8 @@ struct Life {
     old_at: Option<Instant>,
     requests: AtomicU64,
     running: AtomicUsize,
+    replies: Arc<Replies>,
+    written: Written,
     /// When the last request was answered, in milliseconds from the start.
     quiet_since_ms: AtomicU64,
 }
@@ -76,7 +85,8 @@ impl Life {
     fn new(start: Instant, limits: &Limits, jitter: f64) -> Arc<Self> {
         let old_at = limits.age.and_then(|age| start.checked_add(age.mul_f64(0.9 + 0.2 * jitter)));
         let (requests, quiet_since_ms) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { start, old_at, requests, running: AtomicUsize::new(0), quiet_since_ms })
+        let (replies, written) = (Arc::default(), Written::new(start));
+        Arc::new(Self { start, old_at, requests, running: AtomicUsize::new(0), replies, written, quiet_since_ms })
     }
 
     fn enter(self: &Arc<Self>) -> Running {
@@ -87,6 +97,13 @@ impl Life {
 
     fn is_running(&self) -> bool {
         self.running.load(Ordering::Acquire) > 0
+    }
+
+    /// When replies, or what is left of them, will have waited too long to be taken.
+    fn unread_at(&self, limits: &Limits) -> Option<Instant> {
+        let patience = limits.send?;
+        let stuck = self.written.stuck_since().and_then(|since| since.checked_add(patience));
+        self.replies.due(patience).into_iter().chain(stuck).min()
     }
 
     fn verdict(&self, limits: &Limits, now: Instant) -> Verdict {
@@ -100,12 +117,18 @@ impl Life {
             (limits.idle.and_then(|idle| since.checked_add(idle)), Ending::Idle)
         };
         let is_past = |at: &Instant| *at <= now;
+        let unread_at = self.unread_at(limits);
+        if unread_at.as_ref().is_some_and(is_past) {
+            return Verdict::End(Ending::Unread);
+        }
         if self.old_at.as_ref().is_some_and(is_past) {
             Verdict::End(Ending::Old)
         } else if quiet_at.as_ref().is_some_and(is_past) {
             Verdict::End(ending)
         } else {
-            Verdict::Stay(quiet_at.into_iter().chain(self.old_at).min())
+            // Replies may come to wait at any time.
+            let unread_at = unread_at.or_else(|| limits.send.and_then(|patience| now.checked_add(patience)));
+            Verdict::Stay(quiet_at.into_iter().chain(self.old_at).chain(unread_at).min())
         }
     }
 }
@@ -122,25 +145,29 @@ impl Drop for Running {
 }
 
 /// Answers what comes over `io` with `app`, until the caller hangs up, a time is over, or the server stops; running requests may
-/// then finish. `None`: the caller ended it.
+/// then finish. Requests take their memory of `budget`. `None`: the caller ended it.
 pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     io: I,
     peer: Peer,
     app: Router,
     protocols: &Builder<TokioExecutor>,
     limits: &Limits,
+    budget: Arc<Budget>,
     mut stopping: watch::Receiver<bool>,
 ) -> Option<Ending> {
     let life = Life::new(Instant::now(), limits, random() as f64 / u64::MAX as f64);
     let entering = Arc::clone(&life);
     let answering = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(Arc::clone(&budget));
         let running = entering.enter();
         let answer = app.clone().call(request.map(Body::new));
-        async move { Ok::<_, Infallible>(answer.await?.map(|body| Held::new(body, running))) }
+        async move {
+            let replies = Arc::clone(&running.0.replies);
+            Ok::<_, Infallible>(answer.await?.map(|body| Sending::new(Held::new(body, running), &replies)))
+        }
     });
-    let written = Written::default();
-    let io = Metered { io, written: written.clone() };
+    let io = Metered { io, written: life.written.clone() };
     let mut connection = pin!(protocols.serve_connection(TokioIo::new(io), answering));
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let mut is_timed = true;
@@ -156,14 +183,21 @@ pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             },
         }
     };
+    if ending == Ending::Unread {
+        // Nothing that is said now would be read.
+        return Some(ending);
+    }
     connection.as_mut().graceful_shutdown();
     let last = limits.age_grace.filter(|_| ending == Ending::Old).and_then(|grace| Instant::now().checked_add(grace));
     loop {
-        let (before, soon) = (written.bytes(), Instant::now() + GOODBYE);
+        let (before, soon) = (life.written.bytes(), Instant::now() + GOODBYE);
         let until = last.map_or(soon, |last| last.min(soon));
         let ended = tokio::time::timeout_at(until.into(), connection.as_mut()).await.is_ok();
         // A request that came just now is answered all the same, and a caller may take a long reply slowly.
-        let is_busy = life.is_running() || written.bytes() > before;
+        let is_busy = life.is_running() || life.written.bytes() > before;
+        if life.unread_at(limits).is_some_and(|at| at <= Instant::now()) {
+            return Some(Ending::Unread);
+        }
         if ended || !is_busy || last.is_some_and(|last| last <= Instant::now()) {
             return Some(ending);
         }
@@ -186,6 +220,7 @@ mod tests {
             handshake: Duration::from_secs(1),
             first_request: Duration::from_secs(10),
             idle: Some(Duration::from_secs(100)),
+            send: Some(Duration::from_secs(5000)),
             age: Some(Duration::from_secs(1000)),
             age_grace: None,
             keepalive: None,
@@ -212,6 +247,22 @@ mod tests {
     }
 
     #[test]
+    fn connections_end_when_their_replies_are_not_taken() {
+        let (patience, start) = (Duration::from_secs(20), Instant::now());
+        let limits = Limits { send: Some(patience), age: None, ..limits() };
+        let life = Life::new(start, &limits, 0.5);
+        let running = life.enter();
+        let now = Instant::now();
+        assert_eq!(life.verdict(&limits, now), Verdict::Stay(Some(now + patience)), "a reply may begin at once");
+        let reply = Sending::new(Held::new(Body::empty(), running), &life.replies);
+        let due = life.replies.due(patience).expect("one is being sent");
+        assert_eq!(life.verdict(&limits, now), Verdict::Stay(Some(due)));
+        assert_eq!(life.verdict(&limits, due), Verdict::End(Ending::Unread));
+        drop(reply);
+        assert_eq!(life.verdict(&limits, now + patience), Verdict::Stay(Some(now + 2 * patience)));
+    }
+
+    #[test]
     fn ages_differ_by_a_tenth() {
         let (limits, start) = (limits(), Instant::now());
         let old = |jitter| Life::new(start, &limits, jitter).old_at.expect("there is a bound") - start;
@@ -220,7 +271,7 @@ mod tests {
 
     #[test]
     fn without_bounds_nothing_is_looked_at() {
-        let limits = Limits { idle: None, age: None, ..limits() };
+        let limits = Limits { idle: None, age: None, send: None, ..limits() };
         let life = Life::new(Instant::now(), &limits, 0.5);
         drop(life.enter());
         assert_eq!(life.verdict(&limits, Instant::now() + Duration::from_secs(1 << 20)), Verdict::Stay(None));

@@ -17,7 +17,7 @@ use super::connection::{Ending, protocols, serve, stopped};
 use super::limits::Limits;
 use super::telemetry::{Metrics, Refused};
 use super::tls::{Tls, has_certificate};
-use crate::api::{Peer, Seldom};
+use crate::api::{Budget, Peer, Seldom};
 use crate::error::{Error, Result};
 
 /// How long accepting rests after the system could not give a connection: files may be closed meanwhile.
@@ -31,6 +31,10 @@ pub(super) struct Port {
     pub(super) limits: Arc<Limits>,
     /// `None`: in the clear.
     pub(super) tls: Option<Arc<Tls>>,
+    /// What the requests of all connections share.
+    pub(super) budget: Arc<Budget>,
+    /// The part of it that those of one may hold.
+    pub(super) connection_fraction: f64,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -117,6 +121,7 @@ async fn accept<L: Listen>(listener: L, app: Router, port: Port, mut stopping: w
 static NO_CONNECTION: Seldom<&str> = Seldom::new();
 static FULL: Seldom<&str> = Seldom::new();
 static HANDSHAKE: Seldom<&str> = Seldom::new();
+static UNREAD: Seldom<&str> = Seldom::new();
 
 /// Whether a failure concerns only the connection that would have come.
 fn is_the_callers(error: &std::io::Error) -> bool {
@@ -133,15 +138,16 @@ impl Port {
         protocols: &Builder<TokioExecutor>,
         stopping: watch::Receiver<bool>,
     ) {
+        let budget = self.budget.part(self.connection_fraction);
         let ending = match &self.tls {
-            None => serve(io, peer, app, protocols, &self.limits, stopping).await,
+            None => serve(io, peer, app, protocols, &self.limits, budget, stopping).await,
             Some(tls) => {
                 let shaken = tokio::time::timeout(self.limits.handshake, tls.accept(io)).await;
                 let shaken = shaken.unwrap_or_else(|_| Err(std::io::Error::other("it took too long")));
                 match shaken {
                     Ok(io) => {
                         let peer = Peer { has_certificate: has_certificate(&io), ..peer };
-                        serve(io, peer, app, protocols, &self.limits, stopping).await
+                        serve(io, peer, app, protocols, &self.limits, budget, stopping).await
                     }
                     Err(error) => {
                         self.metrics.turned_away(self.name, Refused::Handshake);
@@ -153,8 +159,15 @@ impl Port {
                 }
             }
         };
-        if ending == Some(Ending::Slow) {
-            self.metrics.turned_away(self.name, Refused::Slow);
+        match ending {
+            Some(Ending::Slow) => self.metrics.turned_away(self.name, Refused::Slow),
+            Some(Ending::Unread) => {
+                self.metrics.turned_away(self.name, Refused::Unread);
+                if let Some(left_out) = UNREAD.pass(self.name) {
+                    tracing::info!(port = self.name, left_out, "a client does not take its replies (send_timeout_ms)");
+                }
+            }
+            _ => {}
         }
     }
 }

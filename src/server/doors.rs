@@ -110,7 +110,14 @@ impl<'a> Doors<'a> {
     }
 
     fn port(&self, name: &'static str, tls: Option<Arc<Tls>>) -> Port {
-        Port { name, limits: Arc::clone(&self.limits), tls, metrics: Arc::clone(&self.pages.metrics) }
+        Port {
+            name,
+            limits: Arc::clone(&self.limits),
+            tls,
+            budget: Arc::clone(&self.pages.budget),
+            connection_fraction: self.config.connection_fraction,
+            metrics: Arc::clone(&self.pages.metrics),
+        }
     }
 
     /// Listens at a port, and gives which: 0 is any.

@@ -1,4 +1,4 @@
-//! Faults on demand, to test what callers see: lanes that lose their devices, hang, or compute wrong.
+//! Faults on demand, to test what callers see: lanes that lose their devices, hang, have no memory left, or compute wrong.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::routing::post;
 use super::http::Pages;
 use crate::engine::Engine;
 
-/// `/faults/lanes/N/lose`, `hang` and `corrupt`.
+/// `/faults/lanes/N/lose`, `hang`, `corrupt`, `starve` and `feed`, which ends the last.
 pub(super) fn routes() -> Router<Arc<Pages>> {
     Router::new().route("/faults/lanes/{lane}/{fault}", post(inject))
 }
@@ -24,7 +24,12 @@ async fn inject(State(pages): State<Arc<Pages>>, Path((lane, fault)): Path<(usiz
         "lose" => lane.simulate_loss(),
         "hang" => lane.faults().hang(),
         "corrupt" => lane.faults().corrupt(),
-        _ => return (StatusCode::NOT_FOUND, format!("no fault {fault:?}, expected lose, hang or corrupt\n")),
+        "starve" => lane.simulate_shortage(true),
+        "feed" => lane.simulate_shortage(false),
+        _ => {
+            let what = format!("no fault {fault:?}, expected lose, hang, corrupt, starve or feed\n");
+            return (StatusCode::NOT_FOUND, what);
+        }
     }
     tracing::warn!(lane = lane.index(), fault, "a fault was injected");
     (StatusCode::OK, "done\n".to_owned())

@@ -27,6 +27,7 @@ pub(super) struct Gauges {
     lane_memory: Family<LaneLabels, Gauge>,
     lane_lost: Family<LaneLabels, Gauge>,
     lanes_replaced: Gauge,
+    cache_unwritten: Gauge,
     model_available: Family<ServableLabels, Gauge>,
     folder_unusable: Family<ModelLabels, Gauge>,
     device_memory: Gauge,
@@ -69,6 +70,8 @@ impl Gauges {
             self.lane_memory.clone(),
         );
         r.register("lanes_replaced", "Devices opened in the place of lost ones", self.lanes_replaced.clone());
+        let help = "Times that the cache folder could not be written";
+        r.register("cache_unwritten", help, self.cache_unwritten.clone());
         r.register("lane_lost", "1 when the lane's device is lost", self.lane_lost.clone());
     }
 
@@ -101,6 +104,7 @@ impl Gauges {
             self.lane_memory.get_or_create(&labels).set(bytes(lane.memory_bytes()));
             self.lane_lost.get_or_create(&labels).set(i64::from(lane.is_lost()));
         }
+        self.cache_unwritten.set(engine.map_or(0, |e| e.unkept() as i64));
         self.lanes_replaced.set(engine.map_or(0, |e| e.lanes_replaced() as i64));
         let Some(engine) = engine else { return };
         let (memory, weights) = (engine.memory(), engine.weights());

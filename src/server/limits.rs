@@ -16,6 +16,8 @@ pub(super) struct Limits {
     pub(super) first_request: Duration,
     /// Longest without a request being answered; `None`: any time.
     pub(super) idle: Option<Duration>,
+    /// Longest that a reply takes to be taken, and each further part of it; `None`: any time.
+    pub(super) send: Option<Duration>,
     /// When a connection has lasted long enough; `None`: never.
     pub(super) age: Option<Duration>,
     /// How long requests then may still run; `None`: any time.
@@ -72,6 +74,7 @@ impl Values {
             handshake: Duration::from_millis(at_least_one("handshake_timeout_ms")?),
             first_request: Duration::from_millis(at_least_one("first_request_timeout_ms")?),
             idle: bound("max_connection_idle_ms")?,
+            send: bound("send_timeout_ms")?,
             age: bound("max_connection_age_ms")?,
             age_grace: bound("max_connection_age_grace_ms")?,
             keepalive: bound("keepalive_time_ms")?,

@@ -1,25 +1,57 @@
-//! A connection that counts what is written to it: replies may be on their way long after they were handed over.
+//! A connection that counts what is written to it, and knows since when it takes nothing: replies may be on their way long after
+//! they were handed over.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes written so far. Clones are of one connection.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Written(Arc<AtomicU64>);
+/// What was written so far. Clones are of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Written(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    start: Instant,
+    bytes: AtomicU64,
+    /// When it took nothing any more, in milliseconds from the start; [`NEVER`]: it takes what comes.
+    stuck_at_ms: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
 
 impl Written {
+    /// Nothing yet.
+    pub(super) fn new(start: Instant) -> Self {
+        Self(Arc::new(Counts { start, bytes: AtomicU64::new(0), stuck_at_ms: AtomicU64::new(NEVER) }))
+    }
+
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Since when bytes wait that the connection does not take.
+    pub(super) fn stuck_since(&self) -> Option<Instant> {
+        let at = Some(self.0.stuck_at_ms.load(Ordering::Relaxed)).filter(|at| *at != NEVER)?;
+        Some(self.0.start + Duration::from_millis(at))
     }
 
     fn count(&self, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        match written {
+            Poll::Ready(Ok(bytes)) => {
+                self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                self.0.stuck_at_ms.store(NEVER, Ordering::Relaxed);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(NEVER - 1);
+                // The first time counts.
+                let _ = self.0.stuck_at_ms.compare_exchange(NEVER, now, Ordering::Relaxed, Ordering::Relaxed);
+            }
         }
         written
     }

@@ -24,6 +24,7 @@ mod metered;
 mod model_file;
 mod open_files;
 mod post;
+mod replies;
 mod runtime_metrics;
 mod sealed;
 mod series;

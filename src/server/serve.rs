@@ -95,7 +95,10 @@ async fn serve(mut config: Config) -> Result<Ended> {
     let (rest, http) = doors.http()?;
     let (engine, manager, board) = tokio::select! {
         loaded = load(&config, &pages) => loaded?,
-        () = stop_signal.told() => return Err(Error::cancelled("told to stop while models were loading")),
+        () = stop_signal.told() => {
+            tracing::info!("told to stop while models are being loaded: that is given up");
+            return Ok(Ended::Told);
+        }
     };
     let (phase, phases) = watch::channel(Phase::Serving);
     let grpc = doors.grpc(&manager, phases)?;

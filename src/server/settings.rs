@@ -111,6 +111,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "30000",
         "milliseconds that a gRPC message may take to come, and each further 256 KiB of it",
     ),
+    setting(
+        "send_timeout_ms",
+        Kind::Number,
+        "30000",
+        "milliseconds that a client may take to take a reply, and each further 256 KiB of it; then its connection is closed; \
+         0: any time",
+    ),
     setting("keepalive_time_ms", Kind::Number, "60000", "milliseconds between pings over HTTP/2; 0: there are none"),
     setting("keepalive_timeout_ms", Kind::Number, "20000", "milliseconds that an answer to a ping may take"),
     setting("max_concurrent_streams", Kind::Number, "1000", "requests at a time on one connection of HTTP/2"),
@@ -225,7 +232,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "fault_injection",
         Kind::Switch,
         "false",
-        "let anybody break lanes by POST to /faults/lanes/N/lose, /hang and /corrupt: for tests only",
+        "let anybody break lanes by POST to /faults/lanes/N/lose, /hang, /corrupt, /starve and /feed: for tests only",
     ),
     setting(
         "without",
@@ -265,6 +272,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Number,
         "0",
         "memory that all requests together may hold; 0: the lesser of 4 GiB and a quarter of the machine's or cgroup's",
+    ),
+    setting(
+        "connection_memory_fraction",
+        Kind::Fraction,
+        "0.5",
+        "the part of it that the requests of one connection may hold; 0: all",
     ),
     setting(
         "per_process_gpu_memory_fraction",

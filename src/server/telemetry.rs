@@ -34,6 +34,8 @@ pub(super) enum Refused {
     Handshake,
     /// Its first request did not come in time.
     Slow,
+    /// Its replies were not taken in time.
+    Unread,
 }
 
 /// A connection, counted until it is dropped.
@@ -99,7 +101,7 @@ impl Metrics {
             Series::new(r, "checked", None, "Answers computed again on the host, by outcome", Counter::default);
         let (connections, connections_refused) = (Family::default(), Family::default());
         r.register("connections", "Connections that are open", Family::clone(&connections));
-        let help = "Connections closed without an answer, by why";
+        let help = "Connections that were not served, or not to the end, by why";
         r.register("connections_refused", help, Family::clone(&connections_refused));
         let (spans_dropped, request_log) = (Counter::default(), Family::default());
         r.register("spans_dropped", "Spans that did not reach the collector", Counter::clone(&spans_dropped));
@@ -147,6 +149,7 @@ impl Metrics {
             Refused::Full => "full",
             Refused::Handshake => "handshake",
             Refused::Slow => "slow",
+            Refused::Unread => "unread",
         };
         self.connections_refused.get_or_create(&RefusedLabels { port, reason }).inc();
     }

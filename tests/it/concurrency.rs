@@ -52,7 +52,7 @@ async fn sixty_four_callers_get_what_they_get_alone() {
 }
 
 /// Kilobytes of a process' memory in use, where the system tells.
-fn resident_kib(process: u32) -> Option<u64> {
+pub(crate) fn resident_kib(process: u32) -> Option<u64> {
     let text = std::fs::read_to_string(Path::new("/proc").join(process.to_string()).join("status")).ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
     line.trim().trim_end_matches("kB").trim().parse().ok()

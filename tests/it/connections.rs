@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use coracle::api::Client;
 use coracle::tensor::Tensor;
 
+use crate::h2::{PING, Raw};
 use crate::server::{Server, has_adapter};
 
 /// Longest that a change may take to be seen.
@@ -140,4 +141,53 @@ async fn old_and_idle_connections_end_and_requests_go_on() {
     assert_eq!(predict(&client).await, 2.5);
     assert!(is_answered(&mut page) && is_closed(page.into_inner()));
     assert_eq!(predict(&client).await, 2.5, "over a connection of its own choice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_message_that_stops_coming_is_given_up_and_costs_others_nothing() {
+    const PREDICT: &str = "/tensorflow.serving.PredictionService/Predict";
+    if !has_adapter() {
+        return;
+    }
+    let server = Server::start(&["half_plus_two"], &["--receive_timeout_ms=1000"]);
+    let client = Client::connect(&server.grpc, None).await.expect("it answers");
+    // Heads without bodies, and bodies that stop in their header and behind it.
+    let slow: Vec<Raw> = [&[][..], &[0, 0, 0], &[0, 0, 0, 0, 100, 1, 2, 3]]
+        .into_iter()
+        .map(|beginning| {
+            let mut raw = Raw::over(connect(&server.grpc), &[]);
+            for stream in [1, 3, 5] {
+                raw.head(stream, PREDICT);
+                raw.data(stream, beginning);
+            }
+            raw
+        })
+        .collect();
+    let late = "coracle_requests_total{model=\"_unknown\",version=\"-1\",entrypoint=\"GRPC\",method=\"Predict\",code=\"DEADLINE_EXCEEDED\"}";
+    let end = Instant::now() + CHANGE_MAX;
+    while server.metric(late) != Some(9.0) {
+        assert_eq!(predict(&client).await, 2.5);
+        assert!(Instant::now() < end, "{:?} of 9 were given up", server.metric(late));
+    }
+    assert_eq!(server.metric("coracle_request_memory_bytes"), Some(0.0));
+    drop(slow);
+}
+
+#[test]
+fn who_does_not_answer_pings_is_gone() {
+    if !has_adapter() {
+        return;
+    }
+    let flags = ["--keepalive_time_ms=200", "--keepalive_timeout_ms=1000", "--first_request_timeout_ms=3600000"];
+    let server = Server::start(&["half_plus_two"], &flags);
+    for address in [&server.grpc, &server.http] {
+        let mut raw = Raw::over(connect(address), &[]);
+        // Its other end may have vanished: it says nothing any more.
+        let mut kinds = Vec::new();
+        while let Some((kind, ..)) = raw.next() {
+            kinds.push(kind);
+        }
+        assert!(kinds.contains(&PING), "{kinds:?}");
+        assert!(is_closed(raw.0));
+    }
 }

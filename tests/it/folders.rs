@@ -1,6 +1,7 @@
 //! What happens in a model's folder while it is served, and which versions and labels a configuration chooses.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use coracle::api::wire::serving::model_service_client::ModelServiceClient;
@@ -18,23 +19,23 @@ use crate::health::channel;
 use crate::server::{Server, command, has_adapter, model};
 
 /// Longest that a change may take to be seen.
-const CHANGE_MAX: Duration = Duration::from_secs(60);
-const AVAILABLE: i32 = 30;
-const END: i32 = 50;
+pub(crate) const CHANGE_MAX: Duration = Duration::from_secs(60);
+pub(crate) const AVAILABLE: i32 = 30;
+pub(crate) const END: i32 = 50;
 
-struct Asking {
+pub(crate) struct Asking {
     predictions: PredictionServiceClient<Channel>,
     models: ModelServiceClient<Channel>,
 }
 
 impl Asking {
-    async fn of(server: &Server) -> Self {
+    pub(crate) async fn of(server: &Server) -> Self {
         let channel = channel(server).await;
         Self { predictions: PredictionServiceClient::new(channel.clone()), models: ModelServiceClient::new(channel) }
     }
 
     /// The version that answers, or the text of what refuses.
-    async fn answering(&mut self, version_choice: Option<VersionChoice>) -> Result<i64, String> {
+    pub(crate) async fn answering(&mut self, version_choice: Option<VersionChoice>) -> Result<i64, String> {
         let dim = vec![Dim { size: 1, name: String::new() }];
         let tensor_shape = Some(TensorShapeProto { dim, unknown_rank: false });
         let x = TensorProto { dtype: 1, tensor_shape, float_val: vec![1.0], ..TensorProto::default() };
@@ -55,7 +56,7 @@ impl Asking {
     }
 
     /// Versions and their states, highest first, and what is said of the first.
-    async fn states(&mut self) -> (Vec<(i64, i32)>, String) {
+    pub(crate) async fn states(&mut self) -> (Vec<(i64, i32)>, String) {
         let model_spec = Some(ModelSpec { name: "m".into(), ..ModelSpec::default() });
         let reply = self.models.get_model_status(GetModelStatusRequest { model_spec }).await;
         let versions = reply.map(|reply| reply.into_inner().model_version_status).unwrap_or_default();
@@ -63,7 +64,7 @@ impl Asking {
         (versions.iter().map(|v| (v.version, v.state)).collect(), told)
     }
 
-    async fn becomes(&mut self, expected: &[(i64, i32)]) {
+    pub(crate) async fn becomes(&mut self, expected: &[(i64, i32)]) {
         let end = Instant::now() + CHANGE_MAX;
         loop {
             let (found, told) = self.states().await;
@@ -75,7 +76,7 @@ impl Asking {
         }
     }
 
-    async fn serves(&mut self, version: i64) {
+    pub(crate) async fn serves(&mut self, version: i64) {
         let end = Instant::now() + CHANGE_MAX;
         while self.answering(None).await != Ok(version) {
             assert!(Instant::now() < end, "version {version} was not seen within {CHANGE_MAX:?}");
@@ -106,7 +107,7 @@ impl Asking {
 }
 
 /// Puts a version below `base`, all of it at once: this file, with what is in it.
-fn add(base: &Path, version: &str, file: &str, content: &[u8]) {
+pub(crate) fn add(base: &Path, version: &str, file: &str, content: &[u8]) {
     let draft = base.with_file_name("draft");
     std::fs::create_dir_all(&draft).expect("writable");
     std::fs::write(draft.join(file), content).expect("writable");
@@ -114,12 +115,12 @@ fn add(base: &Path, version: &str, file: &str, content: &[u8]) {
     std::fs::rename(&draft, base.join(version)).expect("writable");
 }
 
-fn right() -> Vec<u8> {
+pub(crate) fn right() -> Vec<u8> {
     std::fs::read(model("half_plus_two").join("1/model.onnx")).expect("readable")
 }
 
-/// A server of the model `m`, with these versions and this in its configuration.
-fn serve(versions: &[&str], more: &str, flags: &[&str]) -> (Server, PathBuf) {
+/// The command of a server of the model `m`, with these versions and this in its configuration, with its folder, and the model's.
+pub(crate) fn prepare(versions: &[&str], more: &str, flags: &[&str]) -> ((Command, tempfile::TempDir), PathBuf) {
     let flags = [&["--version_settle_ms=0"], flags].concat();
     let (command, folder) = command(&[], &flags);
     let base = folder.path().join("models").join("m");
@@ -129,6 +130,12 @@ fn serve(versions: &[&str], more: &str, flags: &[&str]) -> (Server, PathBuf) {
         base.display()
     );
     std::fs::write(folder.path().join("models.config"), text).expect("writable");
+    ((command, folder), base)
+}
+
+/// Such a server, and the model's folder.
+pub(crate) fn serve(versions: &[&str], more: &str, flags: &[&str]) -> (Server, PathBuf) {
+    let ((command, folder), base) = prepare(versions, more, flags);
     (Server::launch(command, folder), base)
 }
 

@@ -7,6 +7,7 @@ use coracle::engine::device::Adapter;
 use coracle::error::Code;
 use coracle::tensor::Tensor;
 
+use crate::calls::join_all;
 use crate::server::{Server, command, has_adapter, model};
 
 /// A server with copies of one model under these names, each with these GPU options.
@@ -138,4 +139,60 @@ fn lanes_have_weights_once_unless_they_are_told_not_to() {
     assert_eq!(same, weights);
     // Small ones each lane has for itself.
     assert!(shared < 0.8 * copies, "{shared} bytes, without sharing {copies}");
+}
+
+/// What the model `shapes` answers to an image of this height and width: its shape.
+async fn shape(client: &Client, height: usize, width: usize) -> Result<Vec<usize>, coracle::error::Error> {
+    let image = Tensor::from_vec([1, 3, height, width], vec![0.5f32; 3 * height * width])?;
+    let reply = client.predict("shapes", "", &[("image".to_owned(), image)], &[]).await?;
+    Ok(reply.outputs[0].1.shape().dims().to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_memory_left_what_is_new_is_refused_and_what_is_known_runs_on() {
+    if !has_adapter() {
+        return;
+    }
+    let server = Server::start(&["shapes", "half_plus_two"], &["--fault_injection", "--lanes=1"]);
+    let client = Client::connect(&server.grpc, None).await.expect("the server answers");
+    let known = shape(&client, 16, 16).await.expect("there is memory");
+    let inject = |fault: &str| {
+        let path = format!("/faults/lanes/0/{fault}");
+        assert_eq!(crate::http::ask(&server.http, "POST", &path, &[], b"").code, 200);
+    };
+    inject("starve");
+    let error = shape(&client, 24, 40).await.expect_err("a new shape needs memory");
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+    assert!(error.message().contains("out of device memory") && error.message().contains("shapes"), "{error}");
+    // More at once than there are buffers for: they take turns.
+    let calls = (0..16).map(|_| {
+        let client = client.clone();
+        async move { shape(&client, 16, 16).await }
+    });
+    for answer in join_all(calls).await {
+        assert_eq!(answer.expect("it was compiled before"), known);
+    }
+    assert_eq!(ask(&client, "half_plus_two").await.expect("another model"), 2.5);
+    assert_eq!(server.page("/readyz").0, 200);
+    inject("feed");
+    shape(&client, 24, 40).await.expect("there is memory again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_the_budget_cannot_hold_is_refused_with_the_numbers() {
+    if !has_adapter() {
+        return;
+    }
+    let server = Server::start(&["shapes", "half_plus_two"], &["--device_memory_bytes=33554432"]);
+    let client = Client::connect(&server.grpc, None).await.expect("the server answers");
+    shape(&client, 16, 16).await.expect("it fits");
+    let held = server.metric("coracle_device_memory_bytes").expect("it is told");
+    for _ in 0..3 {
+        let error = shape(&client, 2048, 2048).await.expect_err("48 MiB of input alone");
+        assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+        assert!(error.message().contains("33554432"), "{error}");
+    }
+    assert_eq!(server.metric("coracle_device_memory_bytes"), Some(held), "nothing stays of what was refused");
+    shape(&client, 16, 16).await.expect("it fits");
+    assert_eq!(ask(&client, "half_plus_two").await.expect("another model"), 2.5);
 }

@@ -29,6 +29,11 @@ pub(super) async fn gather(
     most: usize,
     ledger: &Arc<Ledger>,
 ) -> Result<Bytes, Refusal> {
+    // What says that it is too large is believed.
+    let claimed = usize::try_from(http_body::Body::size_hint(body).lower()).unwrap_or(usize::MAX);
+    if claimed > most {
+        return Err(Refusal::TooLarge(too_large(claimed, most)));
+    }
     let mut buffer = BytesMut::new();
     let mut only: Option<Bytes> = None;
     while let Some(frame) = body.frame().await {

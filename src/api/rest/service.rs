@@ -226,9 +226,10 @@ impl Rest {
         let mut response = if *request.method() == Method::OPTIONS {
             preflight(request.headers()).response().map(Body::new)
         } else {
-            let ledger = Ledger::open(&self.budget);
             let mut counted = Counted::default();
             let (parts, mut body) = request.into_parts();
+            // That of its connection, if it has one.
+            let ledger = Ledger::open(parts.extensions.get().unwrap_or(&self.budget));
             let answering = async {
                 let outcome = tokio::select! {
                     outcome = self.respond(parts, &mut body, &ledger, start, &mut counted) => outcome,

@@ -79,9 +79,15 @@ pub fn decode_inputs(message: &[u8], ledger: &Ledger) -> Result<Vec<(String, Ten
     inputs.collect()
 }
 
-/// `None` for negative extents and for products that overflow. No shape, and an unknown rank, mean a scalar.
+/// Axes of a tensor at most, as in TensorFlow.
+const RANK_MAX: usize = 254;
+
+/// `None` for negative extents, for too many, and for products that overflow. No shape, and an unknown rank, mean a scalar.
 fn shape(proto: Option<&TensorShapeProto>) -> Option<Shape> {
     let dims = proto.map(|p| p.dim.as_slice()).unwrap_or_default();
+    if dims.len() > RANK_MAX {
+        return None;
+    }
     let dims = dims.iter().map(|d| usize::try_from(d.size).ok()).collect::<Option<Vec<_>>>()?;
     // Zero extents do not hide an overflow of the others.
     dims.iter().filter(|d| **d > 0).try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= isize::MAX as usize)?;

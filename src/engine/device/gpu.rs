@@ -53,6 +53,8 @@ pub(super) struct Gpu {
     layouts: Layouts,
     kept: Option<Pipelines>,
     fate: Arc<Fate>,
+    /// Pretends that no memory is left.
+    starves: AtomicBool,
     checked: bool,
     /// Host and device share their memory: kernels may use buffers that are mapped at other times.
     pub(super) unified: bool,
@@ -145,6 +147,7 @@ impl Gpu {
             layouts: Layouts::default(),
             kept,
             fate,
+            starves: AtomicBool::new(false),
             checked: options.checked,
             unified,
             shelf,
@@ -185,6 +188,11 @@ impl Gpu {
     pub(super) fn hang(&self, reason: &str) {
         self.fate.hung.store(true, Ordering::Release);
         self.fate.record(reason.to_owned());
+    }
+
+    /// Behaves from now on as if the driver had no memory left, or as it does: fault injection.
+    pub(super) fn starve(&self, starves: bool) {
+        self.starves.store(starves, Ordering::Release);
     }
 
     /// Whether work that was given to it never ends: then nothing that the driver may still use can be let go.
@@ -275,6 +283,9 @@ impl Gpu {
                 "{what} needs a buffer of {bytes} bytes, the adapter's max_buffer_size is {}",
                 self.limits.max_buffer_size
             )));
+        }
+        if self.starves.load(Ordering::Acquire) {
+            return Err(Error::resource_exhausted(format!("{what}: out of device memory: {bytes} bytes, simulated")));
         }
         let mapped_at_creation = usage.contains(wgpu::BufferUsages::MAP_WRITE);
         let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation };

@@ -1,7 +1,7 @@
 //! What a lane is given to do, and what it gives back.
 
 use std::ops::AddAssign;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use super::executable::Executable;
@@ -66,5 +66,23 @@ impl AddAssign for Times {
         self.submit += other.submit;
         self.device += other.device;
         self.read_back += other.read_back;
+    }
+}
+
+/// A caller that waits.
+pub(super) struct Waiting(pub(super) mpsc::SyncSender<Result<SegmentOutput>>);
+
+impl Caller for Waiting {
+    fn refuse(&self) -> Option<Error> {
+        None
+    }
+
+    fn done(self: Box<Self>, result: Result<SegmentOutput>) {
+        // The receiver waits until this is called.
+        drop(self.0.send(result));
+    }
+
+    fn returned(self: Box<Self>, loss: Error) {
+        drop(self.0.send(Err(loss)));
     }
 }

@@ -13,7 +13,7 @@ use super::completion::{Flight, complete};
 use super::executable::Executable;
 use super::faults::Faults;
 use super::gpu::{Gpu, GpuOptions};
-use super::job::{Caller, Job, SegmentOutput};
+use super::job::{Job, SegmentOutput, Waiting};
 use super::lane_options::LaneOptions;
 use super::memory::{Memory, Needs};
 use super::promise::{Promise, Promises};
@@ -278,6 +278,11 @@ impl Lane {
         self.shared.gpu.lose("device lost: simulated");
     }
 
+    /// Behaves from now on as if the driver had no memory left (`true`), or as it does: fault injection.
+    pub fn simulate_shortage(&self, starves: bool) {
+        self.shared.gpu.starve(starves);
+    }
+
     /// What it is to pretend from now on: fault injection.
     pub fn faults(&self) -> &Faults {
         &self.shared.faults
@@ -398,24 +403,6 @@ impl Drop for Lane {
             return;
         }
         wait_for(|| self.threads.iter().all(JoinHandle::is_finished));
-    }
-}
-
-/// A caller that waits.
-struct Waiting(mpsc::SyncSender<Result<SegmentOutput>>);
-
-impl Caller for Waiting {
-    fn refuse(&self) -> Option<Error> {
-        None
-    }
-
-    fn done(self: Box<Self>, result: Result<SegmentOutput>) {
-        // The receiver waits until this is called.
-        drop(self.0.send(result));
-    }
-
-    fn returned(self: Box<Self>, loss: Error) {
-        drop(self.0.send(Err(loss)));
     }
 }
 

@@ -122,7 +122,9 @@ impl Memory {
     ) -> Result<Share> {
         let bytes = rounded(bytes);
         let (allocation, first) = account.take(bytes).map_err(|e| e.at(what))?;
-        let raw = gpu.buffer(what, bytes, usage)?;
+        let raw = gpu.buffer(what, bytes, usage);
+        let raw = raw
+            .map_err(|e| if account.name().is_empty() { e } else { e.at(format_args!("model {}", account.name())) })?;
         self.bytes.fetch_add(raw.size(), Ordering::Relaxed);
         let place = Place::Own { counter: Arc::clone(&self.bytes), allocation };
         let held = Arc::new(Held { raw, place });

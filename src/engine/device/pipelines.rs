@@ -49,13 +49,17 @@ impl Pipelines {
     /// Writes the file anew if there is more to keep than before.
     pub(super) fn keep(&self) -> std::io::Result<()> {
         let Some(data) = self.raw.get_data() else { return Ok(()) };
-        if data.len() > BYTES_MAX || data.len() <= self.kept.swap(data.len(), Ordering::Relaxed) {
+        if data.len() > BYTES_MAX {
+            return Ok(());
+        }
+        let before = self.kept.swap(data.len(), Ordering::Relaxed);
+        if data.len() <= before {
             return Ok(());
         }
         let mut contents = MAGIC.to_vec();
         contents.extend_from_slice(&xxh3_128(&data).to_le_bytes());
         contents.extend_from_slice(&data);
-        replace(&self.path, &contents)
+        replace(&self.path, &contents).inspect_err(|_| self.kept.store(before, Ordering::Relaxed))
     }
 }
 

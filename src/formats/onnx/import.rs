@@ -13,7 +13,7 @@ use super::nodes::{Context, FlatNode, GraphBuilder};
 use super::opset::{self, Versions};
 use super::proto::{GraphProto, ModelProto};
 use super::weights::Weights;
-use super::{functions, order, signature, sparse};
+use super::{functions, order, scan, signature, sparse};
 use crate::engine::ir::Graph;
 use crate::error::{Code, Error, Result};
 use crate::tensor::Spec;
@@ -62,6 +62,7 @@ fn read(path: &Path) -> Result<Bytes> {
 }
 
 fn load(bytes: Bytes, folder: &Path, options: ImportOptions) -> Result<Graph> {
+    scan::check(&bytes)?;
     let model = ModelProto::decode(bytes)
         .map_err(|e| Error::invalid_argument("the file is not an ONNX model").with_source(e))?;
     let mut proto = model.graph.ok_or_else(|| Error::invalid_argument("the model has no graph"))?;

@@ -6,6 +6,12 @@ pub(super) const MAX_FILE_BYTES: u64 = i32::MAX as u64;
 /// Nodes after local functions are inlined.
 pub(super) const MAX_NODES: usize = 1 << 19;
 
+/// Texts, lists of numbers and messages of a model file, each of which takes up to some hundred bytes in memory.
+pub(super) const MAX_PARTS: usize = 16 * MAX_NODES;
+
+/// Graphs inside each other. Decoding bounds messages inside each other to 100: this is less.
+pub(super) const MAX_GRAPH_DEPTH: usize = 28;
+
 /// Calls of local functions inside each other.
 pub(super) const MAX_CALL_DEPTH: usize = 32;
 

@@ -13,6 +13,7 @@ mod opset;
 mod order;
 mod packed;
 mod proto;
+mod scan;
 mod signature;
 mod sparse;
 mod subgraph;

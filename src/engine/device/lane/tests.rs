@@ -1,4 +1,5 @@
 use super::super::adapter::Mask;
+use super::super::job::Caller;
 use super::*;
 use crate::engine::ir::{Buffer, BufferId, Chain, Dispatch, Link, OutputPlace, Port, Segment, Slot, Storage};
 use crate::engine::kernels::{self, map};
