@@ -127,7 +127,9 @@ fn lost_lanes_import_what_is_there() {
                 while engine.memory().allocated > memory.allocated && before.elapsed() < PATIENCE {
                     std::thread::yield_now();
                 }
-                assert_eq!(engine.memory().allocated, memory.allocated);
+                // It may be less: a second slot is made where a run comes before the last one has given its own back.
+                let now = engine.memory().allocated;
+                assert!(now <= memory.allocated, "{now} bytes, before {}", memory.allocated);
             }
             assert_eq!(engine.lanes_replaced(), 3 * lanes);
         }
