@@ -113,7 +113,10 @@ fn each_bad_file_is_refused_with_its_reason_and_costs_nobody_anything() {
         std::fs::write(version.join("w"), [0; 3]).expect("writable");
         #[cfg(unix)]
         std::os::unix::fs::symlink(folder.path().join("w"), version.join("l")).expect("links can be made");
-        entries += &format!("config {{ name: '{name}' base_path: '{}' }}\n", folder.path().join(name).display());
+        entries += &format!(
+            "config {{ name: '{name}' base_path: '{}' model_platform: 'tensorflow' }}\n",
+            folder.path().join(name).display()
+        );
     }
     std::fs::write(folder.path().join("w"), [0; 64]).expect("writable");
     std::fs::write(folder.path().join("models.config"), format!("model_config_list {{ {entries} }}"))

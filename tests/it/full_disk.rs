@@ -99,7 +99,8 @@ async fn a_full_disk_costs_nobody_an_answer_and_leaves_nothing_half_written() {
     let logging =
         "logging_config { log_collector_config { filename_prefix: 'asked' } sampling_config { sampling_rate: 1 } }";
     let base = model("digits");
-    let config = format!("config {{ name: 'digits' base_path: '{}' {logging} }}", base.display());
+    let config =
+        format!("config {{ name: 'digits' base_path: '{}' model_platform: 'tensorflow' {logging} }}", base.display());
     std::fs::write(folder.path().join("models.config"), format!("model_config_list {{ {config} }}")).expect("writable");
     let server = Server::launch(command, folder);
     let client = Client::connect(&server.grpc, None).await.expect("it answers");

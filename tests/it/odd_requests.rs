@@ -282,7 +282,10 @@ async fn a_model_without_inputs_answers_requests_without_any() {
     let file = model(&[node("Constant", &[], &["c"], &value), node("Neg", &["c"], &["y"], &[]), output("y", &[2])]);
     std::fs::write(version.join("model.onnx"), file).expect("writable");
     let base = folder.path().join("silent");
-    let config = format!("model_config_list {{ config {{ name: 'silent' base_path: '{}' }} }}", base.display());
+    let config = format!(
+        "model_config_list {{ config {{ name: 'silent' base_path: '{}' model_platform: 'tensorflow' }} }}",
+        base.display()
+    );
     std::fs::write(folder.path().join("models.config"), config).expect("writable");
     let server = Server::launch(command, folder);
     let client = Client::connect(&server.grpc, None).await.expect("it answers");

@@ -127,7 +127,10 @@ async fn many_callers_of_any_length_get_their_own_answers() {
     std::fs::write(base.join("1/coracle.toml"), "padded_extents = [8, 16]").expect("writable");
     let parameters = folder.path().join("parameters");
     std::fs::write(&parameters, "max_batch_size { value: 8 } pad_variable_length_inputs: true").expect("writable");
-    let config = format!("model_config_list {{ config {{ name: 'tokens' base_path: '{}' }} }}", base.display());
+    let config = format!(
+        "model_config_list {{ config {{ name: 'tokens' base_path: '{}' model_platform: 'tensorflow' }} }}",
+        base.display()
+    );
     let flag = format!("--batching_parameters_file={}", parameters.display());
     let (command, folder_of_server) = command(&[], &[&flag, "--lanes=2"]);
     std::fs::write(folder_of_server.path().join("models.config"), config).expect("writable");

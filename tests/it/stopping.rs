@@ -117,7 +117,10 @@ fn loading() -> (std::process::Child, tempfile::TempDir) {
     std::fs::copy(model("control_flow").join("1/model.onnx"), version.join("model.onnx")).expect("readable");
     std::fs::write(version.join("assets.extra/tf_serving_warmup_requests"), endless()).expect("writable");
     let base = folder.path().join("endless");
-    let config = format!("model_config_list {{ config {{ name: 'endless' base_path: '{}' }} }}", base.display());
+    let config = format!(
+        "model_config_list {{ config {{ name: 'endless' base_path: '{}' model_platform: 'tensorflow' }} }}",
+        base.display()
+    );
     std::fs::write(folder.path().join("models.config"), config).expect("writable");
     let log = std::fs::File::create(folder.path().join("log")).expect("writable");
     let process = command.stderr(Stdio::from(log)).spawn().expect("the binary runs");

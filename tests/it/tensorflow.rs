@@ -18,9 +18,11 @@ fn linked() -> (Command, tempfile::TempDir) {
 }
 
 /// A port that was free a moment ago.
+/// Below those that systems give to clients: other tests have thousands of them.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    listener.local_addr().expect("it has an address").port()
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..32_000).find(is_free).expect("there is a port")
 }
 
 #[tokio::test]
