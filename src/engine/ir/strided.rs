@@ -62,12 +62,13 @@ impl Strided {
 
     /// This map behind `inner`, whose elements are counted in this one: where they lie in the end. `None` where no strides say it.
     pub fn of(&self, inner: &Self) -> Option<Self> {
+        // Where there is nothing, nothing has a place.
+        if inner.offset >= self.elements() {
+            return None;
+        }
         let units = self.units();
         let mut digits: Vec<usize> =
             units.iter().zip(&self.axes).map(|(unit, (extent, _))| inner.offset / unit % extent).collect();
-        if inner.offset >= self.elements().max(1) {
-            return None;
-        }
         let offset = self.place(inner.offset);
         let mut axes = Vec::with_capacity(inner.axes.len());
         for (extent, stride) in &inner.axes {
@@ -136,6 +137,14 @@ mod tests {
     }
 
     const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+
+    #[test]
+    fn nothing_has_a_place_in_what_is_empty() {
+        for axes in [vec![(0, 1)], vec![(3, 0), (0, 1)], vec![(0, 4), (4, 1)]] {
+            assert_eq!(Strided::new(0, axes).of(&Strided::whole(0)), None);
+        }
+        assert!(Strided::whole(1).of(&Strided::whole(1)).is_some());
+    }
 
     #[test]
     fn heads_are_strides() {
