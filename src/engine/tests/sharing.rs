@@ -123,13 +123,15 @@ fn lost_lanes_import_what_is_there() {
                 wait(&session);
                 assert_eq!(engine.weights(), weights);
                 let before = Instant::now();
+                // A second slot is made where a run comes before the last one has given its own back; another copy of the weights
+                // would be more than that.
+                let most = memory.allocated + weights.distinct / 2;
                 // What the lost device held goes when its last holder does.
-                while engine.memory().allocated > memory.allocated && before.elapsed() < PATIENCE {
+                while engine.memory().allocated > most && before.elapsed() < PATIENCE {
                     std::thread::yield_now();
                 }
-                // It may be less: a second slot is made where a run comes before the last one has given its own back.
                 let now = engine.memory().allocated;
-                assert!(now <= memory.allocated, "{now} bytes, before {}", memory.allocated);
+                assert!(now <= most, "{now} bytes, before {}", memory.allocated);
             }
             assert_eq!(engine.lanes_replaced(), 3 * lanes);
         }
