@@ -137,11 +137,11 @@ impl Op for MelWeightMatrix {
         let mut weights = vec![0.0; bins * bands];
         for band in 0..bands {
             let (lower, centre, upper) = (edge(band), edge(band + 1), edge(band + 2));
-            for bin in (lower..=centre).filter(|b| *b < bins) {
+            for bin in lower..centre.saturating_add(1).min(bins) {
                 let rise = if centre == lower { 1.0 } else { (bin - lower) as f64 / (centre - lower) as f64 };
                 weights[bin * bands + band] = rise;
             }
-            for bin in (centre..upper).filter(|b| *b < bins) {
+            for bin in centre..upper.min(bins) {
                 weights[bin * bands + band] = (upper - bin) as f64 / (upper - centre) as f64;
             }
         }
@@ -167,6 +167,15 @@ pub(super) fn known_scalar(inputs: &[Option<&Fact>], i: usize) -> Result<Option<
 mod tests {
     use super::*;
     use crate::engine::ir::Attributes;
+
+    #[test]
+    fn bands_beyond_the_last_bin_take_no_time() {
+        let op = MelWeightMatrix { dtype: DType::F32 };
+        let (bands, length, rate) = (Tensor::scalar(2i64), Tensor::scalar(8i64), Tensor::scalar(1i64));
+        let (low, high) = (Tensor::scalar(0.0f32), Tensor::scalar(1e30f32));
+        let y = op.evaluate(&[&bands, &length, &rate, &low, &high].map(Some)).expect("ten numbers");
+        assert_eq!(y[0].shape().dims(), [5, 2]);
+    }
 
     #[test]
     fn a_periodic_window_is_one_short_of_symmetric() {
