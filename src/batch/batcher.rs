@@ -245,10 +245,13 @@ impl Batcher {
         let join = self.cut(&mut held, &Priced::new(&key, elements), whole.clone(), entry.rows, now);
         entry.is_cut = join != Join::Alone && held.cut_to.is_some();
         if entry.payload.deadline.is_some() || self.policy.latency_target.is_some() {
-            // Sizes that were cut come back as soon as they prove to be fast enough.
-            let outlooks = [&join, &whole].map(|join| self.outlook(&held, join, &entry));
-            let outlook = outlooks.into_iter().min_by_key(|outlook| outlook.wait + outlook.run);
-            outlook.map_or(Ok(()), |outlook| self.admit(outlook, entry.payload.deadline))?;
+            let mut outlook = self.outlook(&held, &join, &entry);
+            if entry.is_cut {
+                // Sizes that were cut come back as soon as they prove to be fast enough.
+                let uncut = self.outlook(&held, &whole, &entry);
+                outlook = std::cmp::min_by_key(outlook, uncut, |outlook| outlook.wait + outlook.run);
+            }
+            self.admit(outlook, entry.payload.deadline)?;
         }
         if held.queue.push(key.clone(), join.clone(), entry.clone()).is_err() {
             // Those that nobody waits for any more do not count against the bound.

@@ -49,8 +49,16 @@ impl<K: PartialEq + Clone> Prices<K> {
 
     /// Of all that is known the nearest to what is asked, where `distance` says how far that is; those that are not alike have none.
     pub(super) fn nearest(&self, distance: impl Fn(&K) -> Option<u32>) -> Option<(&K, u32)> {
-        let near = self.keys.iter().filter_map(|(key, _)| Some((key, distance(key)?)));
-        near.min_by_key(|(_, distance)| *distance)
+        let mut nearest = None;
+        // What is asked for is mostly what ran last.
+        for (key, _) in self.keys.iter().rev() {
+            match distance(key) {
+                Some(0) => return Some((key, 0)),
+                Some(far) if nearest.is_none_or(|(_, least)| far < least) => nearest = Some((key, far)),
+                _ => {}
+            }
+        }
+        nearest
     }
 
     /// What a batch of `size` costs: as measured, else in proportion to the next smaller one that was (which is an upper bound:
