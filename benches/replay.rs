@@ -1,4 +1,4 @@
-//! What replaying a batch costs the host: `cargo bench --bench replay -- [MODEL.onnx] [BATCH]`. Without a model, a residual
+//! What replaying a batch costs the host: `cargo bench --bench replay -- [--replay=MODE] [MODEL.onnx] [BATCH]`. Without a model, a residual
 //! network with as many dispatches as ResNet-50 and little arithmetic.
 
 #![allow(clippy::print_stdout, reason = "a benchmark speaks through stdout")]
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coracle::engine::compile::{compile, optimise};
-use coracle::engine::device::{Adapter, Lane, LaneOptions, Mask, Times};
+use coracle::engine::device::{Adapter, Lane, LaneOptions, Mask, Replay, Times};
 use coracle::engine::ir::{Choices, Given, Graph};
 use coracle::formats::onnx;
 use coracle::tensor::{DType, Shape, Tensor};
@@ -82,7 +82,10 @@ fn main() {
     counting::prepare();
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let Ok(adapter) = Adapter::pick("auto") else { return println!("skipped: no adapter") };
-    let lane = Lane::open(&adapter, 0, &LaneOptions::default()).expect("the adapter gives a device");
+    let replay = std::env::args().find_map(|word| Some(word.strip_prefix("--replay=")?.parse().expect("a mode")));
+    let options = LaneOptions { replay: replay.unwrap_or(Replay::Auto), ..LaneOptions::default() };
+    let lane = Lane::open(&adapter, 0, &options).expect("the adapter gives a device");
+    let how = if lane.replays_recordings() { "recorded" } else { "encoded" };
     let profile = adapter.profile(&Mask::default());
     let batch = words.get(1).map_or(1, |word| word.parse().expect("BATCH is a number"));
     let (graph, inputs) = match words.first() {
@@ -108,7 +111,7 @@ fn main() {
         times.push(rounds.run());
     }
     let after = processor_time();
-    println!("{}, {dispatches} dispatches, {} runs; microseconds a batch:", adapter.name(), times.len());
+    println!("{}, {how}, {dispatches} dispatches, {} runs; microseconds a batch:", adapter.name(), times.len());
     let [upload, encode, read_back] =
         [median(&times, |t| t.upload), median(&times, |t| t.encode), median(&times, |t| t.read_back)];
     println!("  inputs, {moved} bytes          {upload:9.1}   (a plain copy of them takes {:.1})", copying(moved));

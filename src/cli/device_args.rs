@@ -2,7 +2,9 @@
 
 use clap::Args;
 
-use crate::engine::{EngineOptions, LaneCount, Precision, ShareWeights, Tune, cache_folder, keep_driver_cache_in};
+use crate::engine::{
+    EngineOptions, LaneCount, Precision, Replay, ShareWeights, Tune, cache_folder, keep_driver_cache_in,
+};
 
 /// Which adapter to use and what to do without.
 #[derive(Clone, Debug, Args)]
@@ -36,6 +38,10 @@ pub struct DeviceArgs {
     /// has tried it yet), off (a copy on each lane).
     #[arg(long, default_value = "auto", value_name = "MODE")]
     pub share_weights: ShareWeights,
+    /// How batches are replayed: recorded (once into a command buffer of Vulkan's), encoded (anew for each, through wgpu), auto
+    /// (recorded where a test finds that it works).
+    #[arg(long, default_value = "auto", value_name = "MODE")]
+    pub replay: Replay,
     /// Keep the driver's checks of indices and loops in kernels: slower, for hunting faults.
     #[arg(long)]
     pub checked_kernels: bool,
@@ -63,6 +69,7 @@ impl DeviceArgs {
             cache: cache_folder(&self.cache_dir),
             checked_kernels: self.checked_kernels,
             share_weights: self.share_weights,
+            replay: self.replay,
             ..EngineOptions::default()
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::compile::{optimise, prove_rows, rebatch};
 use super::demand::Limits;
 use super::device::{
-    Account, Adapter, Lane, LaneOptions, Mask, MemoryBudget, MemoryUse, ShareWeights, Tenancy, Way, WeightUse,
+    Account, Adapter, Lane, LaneOptions, Mask, MemoryBudget, MemoryUse, Replay, ShareWeights, Tenancy, Way, WeightUse,
 };
 use super::ir::{Given, Graph, Precision, Profile};
 use super::lane_count::LaneCount;
@@ -49,6 +49,8 @@ pub struct EngineOptions {
     pub hang_time: Duration,
     /// When lanes have their weights in common.
     pub share_weights: ShareWeights,
+    /// How batches are replayed.
+    pub replay: Replay,
 }
 
 impl Default for EngineOptions {
@@ -67,6 +69,7 @@ impl Default for EngineOptions {
             checked_kernels: false,
             hang_time: LaneOptions::default().hang_time,
             share_weights: ShareWeights::Auto,
+            replay: Replay::Auto,
         }
     }
 }
@@ -148,6 +151,7 @@ impl Engine {
             hang_time: options.hang_time,
             ended: None,
             sharing: None,
+            replay: options.replay,
         };
         let (lanes, keeper) = Lanes::open(&adapter, &profile, lane_options, options.lanes, options.share_weights)?;
         let tuning = Arc::new(Tuning::open(options.tune, options.cache.as_deref(), &adapter));

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::device::{Adapter, Lane, LaneOptions, ShareWeights, Sharing, Way, give_back_free_memory};
 use super::ir::{Profile, Program};
 use super::lane_count::{LaneCount, open_lanes, tried_max};
+use super::replay_choice::choose;
 use super::self_test::self_test;
 use super::sharing_test::test_sharing;
 use crate::error::{Error, Result};
@@ -59,7 +60,7 @@ impl fmt::Debug for Lanes {
 
 impl Lanes {
     /// Opens `count` lanes, tests the first, and replaces each that ends, until the handle given beside them is dropped. They
-    /// have weights in common as `share` says, where a test finds that it works.
+    /// have weights in common as `share` says and replay batches as the options say, where a test finds that it works.
     ///
     /// # Errors
     /// `UNAVAILABLE` when the driver gives no device, `INTERNAL` when it computes wrong.
@@ -71,35 +72,10 @@ impl Lanes {
         share: ShareWeights,
     ) -> Result<(Arc<Self>, Keeper)> {
         let (bell, rung) = mpsc::channel();
-        let most = match count {
-            LaneCount::Exactly(count) => count.max(1),
-            LaneCount::Auto => tried_max(adapter),
-        };
-        let mut options =
-            LaneOptions { ended: Some(bell.clone()), sharing: Sharing::begin(adapter, share, most), ..options };
-        let open = |options: &LaneOptions| -> Result<Vec<Arc<Lane>>> {
-            let open = |index| Lane::open(adapter, index, options).map(Arc::new);
-            match count {
-                LaneCount::Exactly(_) => (0..most).map(open).collect(),
-                LaneCount::Auto => open_lanes(adapter, profile, options.cache.as_deref(), open),
-            }
-        };
-        let mut sharing = None;
-        if options.sharing.is_some() {
-            match open(&options).and_then(|lanes| test_sharing(&lanes, profile).map(|()| lanes)) {
-                Ok(lanes) => {
-                    let how = options.sharing.as_ref().map(|sharing| sharing.way().describe());
-                    tracing::info!(lanes = lanes.len(), how, "lanes have one copy of weights");
-                    sharing = Some(lanes);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "weights in common do not work here: each lane has its own");
-                    options.sharing = None;
-                }
-            }
-        }
-        let current = sharing.map_or_else(|| open(&options), Ok)?;
-        self_test(&current[0], profile)?;
+        let options = LaneOptions { ended: Some(bell.clone()), ..options };
+        let ((current, options), _) = choose(options.replay, adapter.records(), |replay| {
+            open_all(adapter, profile, LaneOptions { replay, ..options.clone() }, (count, share))
+        })?;
         let lanes = Arc::new(Self {
             adapter: adapter.clone(),
             profile: profile.clone(),
@@ -296,6 +272,44 @@ impl Lanes {
             tracing::error!(hung = MAX_HUNG, "devices hang: no other is opened");
         }
     }
+}
+
+/// Lanes on `adapter`, the first of them tested, and the options that they were opened with.
+fn open_all(
+    adapter: &Adapter,
+    profile: &Profile,
+    options: LaneOptions,
+    (count, share): (LaneCount, ShareWeights),
+) -> Result<(Vec<Arc<Lane>>, LaneOptions)> {
+    let most = match count {
+        LaneCount::Exactly(count) => count.max(1),
+        LaneCount::Auto => tried_max(adapter),
+    };
+    let mut options = LaneOptions { sharing: Sharing::begin(adapter, share, most), ..options };
+    let open = |options: &LaneOptions| -> Result<Vec<Arc<Lane>>> {
+        let open = |index| Lane::open(adapter, index, options).map(Arc::new);
+        match count {
+            LaneCount::Exactly(_) => (0..most).map(open).collect(),
+            LaneCount::Auto => open_lanes(adapter, profile, options.cache.as_deref(), open),
+        }
+    };
+    let mut sharing = None;
+    if options.sharing.is_some() {
+        match open(&options).and_then(|lanes| test_sharing(&lanes, profile).map(|()| lanes)) {
+            Ok(lanes) => {
+                let how = options.sharing.as_ref().map(|sharing| sharing.way().describe());
+                tracing::info!(lanes = lanes.len(), how, "lanes have one copy of weights");
+                sharing = Some(lanes);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "weights in common do not work here: each lane has its own");
+                options.sharing = None;
+            }
+        }
+    }
+    let lanes = sharing.map_or_else(|| open(&options), Ok)?;
+    self_test(&lanes[0], profile)?;
+    Ok((lanes, options))
 }
 
 /// Bytes of device memory that `program` needs on those of `lanes` that work, beyond what is there.

@@ -12,6 +12,7 @@ mod memory;
 mod plan;
 mod plans;
 mod profiled;
+mod replay_choice;
 mod runner;
 mod self_test;
 mod session;
@@ -29,7 +30,7 @@ pub mod kernels;
 pub mod ops;
 
 pub use device::{
-    Account, AccountUse, MemoryUse, NoRoom, ShareWeights, Way, WeightUse, cache_folder, keep_driver_cache_in,
+    Account, AccountUse, MemoryUse, NoRoom, Replay, ShareWeights, Way, WeightUse, cache_folder, keep_driver_cache_in,
 };
 pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use ir::Precision;

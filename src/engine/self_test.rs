@@ -34,6 +34,9 @@ const CASES: [Case; 2] = [
     },
 ];
 
+/// So many products in a row: each must wait for the one before, and buffers serve again.
+const CHAIN: usize = 5;
+
 /// Runs the kernels that models spend their time in and compares them with the host.
 ///
 /// # Errors
@@ -43,6 +46,7 @@ pub(super) fn self_test(lane: &Lane, profile: &Profile) -> Result<()> {
     for case in CASES {
         check(lane, profile, &case).map_err(|e| e.at(format!("self-test of {}", case.name)))?;
     }
+    check_chain(lane, profile).map_err(|e| e.at("self-test of what waits for what"))?;
     tracing::debug!(lane = lane.index(), elapsed = ?start.elapsed(), "the adapter computes right");
     Ok(())
 }
@@ -55,11 +59,38 @@ fn check(lane: &Lane, profile: &Profile, case: &Case) -> Result<()> {
     let op = build(&OpSpec { domain: "", name: case.name, opset: 17, attributes: &attributes, inputs: 2, outputs: 1 })?;
     let (input, weight) = (pattern(case.input, 3)?, pattern(case.weight, 7)?);
     let expected = op.evaluate(&[Some(&input), Some(&weight)])?;
-    let graph = one_node(case.input, case.name, op, weight);
-    let program = Arc::new(compile(&graph, &[Given::Shape(case.input.into())], profile, &Choices::new())?);
+    run(lane, profile, &one_node(case.input, case.name, op, weight), input, &expected[0])
+}
+
+fn check_chain(lane: &Lane, profile: &Profile) -> Result<()> {
+    let attributes = Attributes::new();
+    let spec = OpSpec { domain: "", name: "MatMul", opset: 17, attributes: &attributes, inputs: 2, outputs: 1 };
+    let op = build(&spec)?;
+    let (input, weight) = (pattern(&[19, 40], 3)?, pattern(&[40, 40], 7)?);
+    let mut graph = one_node(&[19, 40], "MatMul", Arc::clone(&op), weight.clone());
+    let mut expected = op.evaluate(&[Some(&input), Some(&weight)])?;
+    for _ in 1..CHAIN {
+        let (y, w) = (graph.add_value("y", None), graph.nodes[0].inputs[1]);
+        let node = Node {
+            name: "MatMul".into(),
+            op: Arc::clone(&op),
+            inputs: vec![Some(graph.outputs[0]), w],
+            outputs: vec![Some(y)],
+        };
+        graph.nodes.push(node);
+        graph.outputs[0] = y;
+        expected = op.evaluate(&[Some(&expected[0]), Some(&weight)])?;
+    }
+    run(lane, profile, &graph, input, &expected[0])
+}
+
+/// Runs `graph` on `input` and compares.
+fn run(lane: &Lane, profile: &Profile, graph: &Graph, input: Tensor, expected: &Tensor) -> Result<()> {
+    let given = [Given::Shape(input.shape().clone())];
+    let program = Arc::new(compile(graph, &given, profile, &Choices::new())?);
     let executable = lane.prepare(&program)?;
     let found = lane.run(&executable, vec![input])?.tensors;
-    compare(&found[0], &expected[0])
+    compare(&found[0], expected)
 }
 
 /// A graph of one operator, `name`, on an input of these extents and a constant.
@@ -100,7 +131,7 @@ fn compare(found: &Tensor, expected: &Tensor) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::device::{Adapter, LaneOptions, Mask};
+    use super::super::device::{Adapter, LaneOptions, Mask, Replay};
     use super::*;
 
     #[test]
@@ -110,8 +141,11 @@ mod tests {
             eprintln!("skipped: no adapter");
         }
         for adapter in adapters {
-            let lane = Lane::open(&adapter, 0, &LaneOptions::default()).expect("an adapter gives a device");
-            self_test(&lane, &adapter.profile(&Mask::default())).expect("right results");
+            for replay in [Replay::Auto, Replay::Encoded] {
+                let options = LaneOptions { replay, ..LaneOptions::default() };
+                let lane = Lane::open(&adapter, 0, &options).expect("an adapter gives a device");
+                self_test(&lane, &adapter.profile(&Mask::default())).expect("right results");
+            }
         }
     }
 

@@ -13,7 +13,9 @@ use super::values::Values;
 use crate::api::config::metrics_path;
 use crate::api::{Admin, JsonLimits, RestOptions};
 use crate::batch::Policy;
-use crate::engine::{EngineOptions, LaneCount, MemoryBound, MemoryTotal, Precision, ShareWeights, cache_folder};
+use crate::engine::{
+    EngineOptions, LaneCount, MemoryBound, MemoryTotal, Precision, Replay, ShareWeights, cache_folder,
+};
 use crate::error::{Error, Result};
 use crate::model::{CheckOptions, ManagerOptions, ModelConfig, ReadParameters, ShapeBounds, Transition, check_logging};
 
@@ -184,6 +186,7 @@ impl Values {
                 cache: cache_folder(self.text("cache_dir")),
                 checked_kernels: self.switch("checked_kernels"),
                 share_weights: wrong.one(self.share_weights()),
+                replay: wrong.one(self.replay()),
                 hang_time: Duration::from_millis(wrong.one(self.number::<u32>("lane_hang_ms")).max(1).into()),
             },
             manager: self.manager(&mut wrong),
@@ -321,6 +324,10 @@ impl Values {
 
     fn lanes(&self) -> Result<Option<LaneCount>> {
         self.text("lanes").trim().parse().map(Some).map_err(|_| self.wrong("lanes", "auto, or a number from 1 to 64"))
+    }
+
+    fn replay(&self) -> Result<Replay> {
+        self.text("replay").parse().map_err(|_| self.wrong("replay", "auto, recorded or encoded"))
     }
 
     fn share_weights(&self) -> Result<ShareWeights> {

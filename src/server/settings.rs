@@ -204,6 +204,13 @@ pub(super) const SETTINGS: &[Setting] = &[
          (also where nobody has tried it yet: integrated GPUs through Vulkan), off (a copy on each lane)",
     ),
     setting(
+        "replay",
+        Kind::Text,
+        "auto",
+        "how batches are replayed: recorded (once into a command buffer of Vulkan's, which each executes), encoded (anew for \
+         each, through wgpu), auto (recorded where the test at the start finds that it works)",
+    ),
+    setting(
         "lane_hang_ms",
         Kind::Number,
         "120000",

@@ -11,7 +11,7 @@ mod nets;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use coracle::engine::device::{Adapter, Lane, LaneOptions, Mask};
+use coracle::engine::device::{Adapter, Lane, LaneOptions, Mask, Replay};
 use coracle::engine::ir::{Precision, Profile};
 use libtest_mimic::{Arguments, Trial};
 
@@ -46,9 +46,21 @@ fn profiles(adapter: &Adapter) -> Vec<(&'static str, Profile)> {
 }
 
 fn trials(adapter: &Adapter) -> Vec<Trial> {
-    let options = LaneOptions { fragments: true, ..LaneOptions::default() };
-    let lane = Arc::new(Lane::open(adapter, 0, &options).expect("an adapter gives a device"));
+    let open = |replay| {
+        let options = LaneOptions { fragments: true, replay, ..LaneOptions::default() };
+        Arc::new(Lane::open(adapter, 0, &options).expect("an adapter gives a device"))
+    };
+    let lane = open(Replay::Auto);
     let mut trials = Vec::new();
+    if lane.replays_recordings() {
+        // The kernels are the same: whole networks show that they are given the same.
+        let (encoding, profile) = (open(Replay::Encoded), adapter.profile(&Mask::default()));
+        for net in nets::NETS {
+            let name = format!("[{} encoded] nets/{}", adapter.label(), net.name);
+            let (lane, profile) = (Arc::clone(&encoding), profile.clone());
+            trials.push(Trial::test(name, move || net.check(&lane, &profile).map_err(Into::into)));
+        }
+    }
     for attention in blocks::ATTENTIONS {
         let (name, lane) = (format!("[{}] attention_blocks/{}", adapter.label(), attention.name), Arc::clone(&lane));
         trials.push(Trial::test(name, move || attention.check(&lane).map_err(Into::into)));

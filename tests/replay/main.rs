@@ -9,7 +9,7 @@ mod rounds;
 use std::sync::Arc;
 
 use coracle::engine::compile::compile;
-use coracle::engine::device::{Adapter, Lane, LaneOptions, Mask};
+use coracle::engine::device::{Adapter, Lane, LaneOptions, Mask, Replay};
 use coracle::engine::ir::{Choices, Given};
 
 use counting::Owner;
@@ -23,8 +23,9 @@ const WARM_RUNS: usize = 4;
 /// Runs that are watched.
 const RUNS: usize = 4;
 
-fn check(adapter: &Adapter) {
-    let lane = Lane::open(adapter, 0, &LaneOptions::default()).expect("an adapter gives a device");
+fn check(adapter: &Adapter, replay: Replay) {
+    let options = LaneOptions { replay, ..LaneOptions::default() };
+    let lane = Lane::open(adapter, 0, &options).expect("an adapter gives a device");
     let input = residual::input();
     let given = [Given::of(&input)];
     let program = compile(&residual::graph(), &given, &adapter.profile(&Mask::default()), &Choices::default())
@@ -48,7 +49,9 @@ fn main() {
         println!("skipped: no adapter");
     }
     for adapter in adapters {
-        check(&adapter);
-        println!("{}: a replay allocates nothing of ours", adapter.name());
+        for replay in [Replay::Auto, Replay::Encoded] {
+            check(&adapter, replay);
+            println!("{}, {replay:?}: a replay allocates nothing of ours", adapter.name());
+        }
     }
 }

@@ -168,6 +168,11 @@ impl Adapter {
         self.info.device_type == wgpu::DeviceType::Cpu
     }
 
+    /// Whether batches can be recorded on it.
+    pub fn records(&self) -> bool {
+        cfg!(not(target_os = "macos")) && self.info.backend == wgpu::Backend::Vulkan
+    }
+
     /// What a subgroup multiplies as one, the largest where there are several.
     pub fn fragments(&self) -> Option<Fragments> {
         let wanted =

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::job::{Job, SegmentOutput, Times};
 use super::lane::Shared;
 use super::slot::Slot;
+use super::vulkan::Recording;
 use crate::error::{Error, Result};
 
 /// A submission under way.
@@ -17,8 +18,8 @@ pub(super) struct Flight {
 
 /// What to do when it is done.
 pub(super) enum Landing {
-    /// Tell that a kernel was run.
-    Touch(mpsc::SyncSender<Result<()>>),
+    /// Tell that a kernel was run, by this recording if by one.
+    Touch { done: mpsc::SyncSender<Result<()>>, recording: Option<Recording> },
     /// Read back and answer.
     Run { job: Job, slot: Arc<Slot>, times: Times },
 }
@@ -29,8 +30,13 @@ pub(super) fn complete(shared: &Shared, flight: Flight, free: Instant) -> Instan
     let done = Instant::now();
     shared.landed();
     match flight.landing {
-        // The one who asked may have stopped waiting.
-        Landing::Touch(answer) => drop(answer.send(fate)),
+        Landing::Touch { done, recording } => {
+            if let (Ok(()), Some(recording)) = (&fate, &recording) {
+                recording.landed();
+            }
+            // The one who asked may have stopped waiting.
+            drop(done.send(fate));
+        }
         Landing::Run { mut job, slot, mut times } => {
             // The queue runs submissions in order: until the one before had landed, this one waited.
             times.device = done.duration_since(flight.submitted.max(free));

@@ -1,15 +1,18 @@
 //! A program prepared on a device: everything that a run needs but its inputs.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::budget::{Account, Tenancy};
 use super::gpu::{Gpu, Pipeline};
-use super::memory::{Memory, Needs, Share, rounded};
+use super::memory::{Memory, Needs, Share, rounded, write};
 use super::parallel::compile_all;
+use super::replay::{Script, Step};
 use super::sharing::KeptWeights;
 use super::slot::Slot;
+use super::vulkan::Compiled;
 use crate::engine::ir::{Binding, Buffer, BufferId, Dispatch, Kernel, Program};
 use crate::error::{Code, Error, Result};
 
@@ -39,12 +42,23 @@ pub(super) struct PreparedSegment {
 #[derive(Debug)]
 pub(super) struct PreparedDispatch {
     pub(super) kernel: Kernel,
-    pub(super) pipeline: Arc<Pipeline>,
-    /// Of the arena's buffers; slots have others where mapped ones take their place.
-    pub(super) bind_group: wgpu::BindGroup,
+    pub(super) replay: PreparedReplay,
     pub(super) groups: [u32; 3],
     /// Where its parameters start in [`Uniforms::places`].
     first_uniform: usize,
+}
+
+/// What a dispatch is replayed with.
+#[derive(Debug)]
+pub(super) enum PreparedReplay {
+    /// Encoded for each run.
+    Encoded {
+        pipeline: Arc<Pipeline>,
+        /// Of the arena's buffers; slots have others where mapped ones take their place.
+        bind_group: wgpu::BindGroup,
+    },
+    /// Recorded by each slot.
+    Recorded(Arc<Compiled>),
 }
 
 impl Executable {
@@ -88,7 +102,7 @@ impl Executable {
                     let bytes: &[u8] = bytemuck::cast_slice(words);
                     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
                     let held = memory.allocate(gpu, account, "a table", bytes.len() as u64, usage)?;
-                    gpu.queue.write_buffer(&held.raw, 0, bytes);
+                    write(gpu, &held.raw, bytes);
                     Arc::new(held)
                 }
             });
@@ -154,19 +168,20 @@ impl Executable {
     }
 
     fn prepare_dispatch(&self, gpu: &Gpu, dispatch: &Dispatch, uniform: &mut usize) -> Result<PreparedDispatch> {
-        let (pipeline, first_uniform) = (gpu.pipeline(&dispatch.kernel)?, *uniform);
+        let first_uniform = *uniform;
         *uniform += dispatch.uniforms.len();
-        let bind_group = self.bind(gpu, dispatch, &pipeline, first_uniform, &HashMap::new())?;
-        Ok(PreparedDispatch {
-            kernel: dispatch.kernel.clone(),
-            pipeline,
-            bind_group,
-            groups: dispatch.groups,
-            first_uniform,
-        })
+        let replay = match &gpu.recorder {
+            Some(recorder) => PreparedReplay::Recorded(recorder.compiled(&dispatch.kernel)?),
+            None => {
+                let pipeline = gpu.pipeline(&dispatch.kernel)?;
+                let bind_group = self.bind(gpu, dispatch, &pipeline, first_uniform, &HashMap::new())?;
+                PreparedReplay::Encoded { pipeline, bind_group }
+            }
+        };
+        Ok(PreparedDispatch { kernel: dispatch.kernel.clone(), replay, groups: dispatch.groups, first_uniform })
     }
 
-    /// The bind group of `dispatch` with those of its buffers replaced that are in `own`; `None` if none is.
+    /// The bind group of `dispatch` with those of its buffers replaced that are in `own`; `None` if none is, or it is recorded.
     pub(super) fn rebind(
         &self,
         gpu: &Gpu,
@@ -174,8 +189,32 @@ impl Executable {
         prepared: &PreparedDispatch,
         own: &HashMap<BufferId, wgpu::Buffer>,
     ) -> Result<Option<wgpu::BindGroup>> {
-        let touched = dispatch.buffers.iter().any(|id| own.contains_key(id));
-        touched.then(|| self.bind(gpu, dispatch, &prepared.pipeline, prepared.first_uniform, own)).transpose()
+        match &prepared.replay {
+            PreparedReplay::Encoded { pipeline, .. } if dispatch.buffers.iter().any(|id| own.contains_key(id)) => {
+                self.bind(gpu, dispatch, pipeline, prepared.first_uniform, own).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The script of those `dispatches` of segment `index` that are recorded: all of them or none. Buffers in `own` take the
+    /// place of others.
+    pub(super) fn script<'a>(
+        &'a self,
+        index: usize,
+        dispatches: Range<usize>,
+        own: &'a HashMap<BufferId, wgpu::Buffer>,
+    ) -> Result<Script<'a>> {
+        let prepared = &self.segment(index)?.dispatches[dispatches.clone()];
+        let mut script = Script::default();
+        for (dispatch, prepared) in self.program.segments[index].dispatches[dispatches].iter().zip(prepared) {
+            if let PreparedReplay::Recorded(kernel) = &prepared.replay {
+                let bindings = self.bindings(dispatch, prepared.first_uniform, own)?;
+                let bindings = bindings.into_iter().zip(dispatch.kernel.bindings.iter().copied()).collect();
+                script.steps.push(Step { kernel: Arc::clone(kernel), bindings, groups: prepared.groups });
+            }
+        }
+        Ok(script)
     }
 
     fn bind(
@@ -183,31 +222,46 @@ impl Executable {
         gpu: &Gpu,
         dispatch: &Dispatch,
         pipeline: &Pipeline,
-        mut uniform: usize,
+        first_uniform: usize,
         own: &HashMap<BufferId, wgpu::Buffer>,
     ) -> Result<wgpu::BindGroup> {
+        let entry = |(index, binding)| {
+            let resource = wgpu::BindingResource::Buffer(binding);
+            wgpu::BindGroupEntry { binding: index as u32, resource }
+        };
+        let bindings = self.bindings(dispatch, first_uniform, own)?;
+        let entries: Vec<_> = bindings.into_iter().enumerate().map(entry).collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
+        let what = format!("{} for {:?}", dispatch.kernel.name, dispatch.label);
+        gpu.guarded(&what, || gpu.device.create_bind_group(&descriptor))
+    }
+
+    /// What each binding of a dispatch is bound to.
+    fn bindings<'a>(
+        &'a self,
+        dispatch: &Dispatch,
+        mut uniform: usize,
+        own: &'a HashMap<BufferId, wgpu::Buffer>,
+    ) -> Result<Vec<wgpu::BufferBinding<'a>>> {
         let mut storage = dispatch.buffers.iter();
         let short = || Error::internal(format!("kernel {} is bound to too few buffers", dispatch.kernel.name));
-        let mut entries = Vec::with_capacity(dispatch.kernel.bindings.len());
-        for (index, binding) in dispatch.kernel.bindings.iter().enumerate() {
-            let resource = match binding {
+        let mut bound = Vec::with_capacity(dispatch.kernel.bindings.len());
+        for binding in &dispatch.kernel.bindings {
+            bound.push(match binding {
                 Binding::Uniform => {
                     let uniforms = self.uniforms.as_ref().ok_or_else(short)?;
                     let (offset, bytes) = *uniforms.places.get(uniform).ok_or_else(short)?;
                     uniform += 1;
-                    let size = std::num::NonZeroU64::new(bytes);
-                    wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &uniforms.held.raw, offset, size })
+                    wgpu::BufferBinding { buffer: &uniforms.held.raw, offset, size: std::num::NonZeroU64::new(bytes) }
                 }
                 Binding::Read | Binding::ReadWrite => {
                     let id = storage.next().ok_or_else(short)?;
-                    own.get(id).unwrap_or_else(|| self.buffer(*id)).as_entire_binding()
+                    let buffer = own.get(id).unwrap_or_else(|| self.buffer(*id));
+                    wgpu::BufferBinding { buffer, offset: 0, size: None }
                 }
-            };
-            entries.push(wgpu::BindGroupEntry { binding: index as u32, resource });
+            });
         }
-        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
-        let what = format!("{} for {:?}", dispatch.kernel.name, dispatch.label);
-        gpu.guarded(&what, || gpu.device.create_bind_group(&descriptor))
+        Ok(bound)
     }
 }
 
@@ -241,7 +295,7 @@ impl Uniforms {
         }
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let held = memory.allocate(gpu, account, "parameters", bytes.len() as u64, usage)?;
-        gpu.queue.write_buffer(&held.raw, 0, &bytes);
+        write(gpu, &held.raw, &bytes);
         Ok(Some(Self { held, places }))
     }
 }

@@ -8,15 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::adapter::Adapter;
+use super::fate::Fate;
 use super::layouts::Layouts;
 use super::pipelines::Pipelines;
+use super::replay::Replay;
 use super::sharing::Sharing;
 use super::shelf::Shelf;
+use super::vulkan::{Recorder, RecorderOptions};
 use crate::engine::ir::Kernel;
 use crate::error::{Error, Result};
 
 /// Compiled kernels from which on those that no executable holds are let go.
-const MAX_PIPELINES: usize = 4096;
+pub(super) const MAX_PIPELINES: usize = 4096;
 /// How long an upload is waited for.
 const FINISH_MAX: Duration = Duration::from_secs(120);
 
@@ -42,6 +45,8 @@ pub(super) struct GpuOptions<'a> {
     pub(super) index: usize,
     /// What it has in common with others.
     pub(super) sharing: Option<&'a Sharing>,
+    /// How batches are replayed.
+    pub(super) replay: Replay,
 }
 
 /// A device and its queue.
@@ -60,28 +65,8 @@ pub(super) struct Gpu {
     pub(super) unified: bool,
     /// Weights that it has in common with others.
     pub(super) shelf: Option<Arc<Shelf>>,
-}
-
-/// What the driver told us outside any call.
-#[derive(Debug, Default)]
-struct Fate {
-    lost: AtomicBool,
-    /// Work that was given to it never ends.
-    hung: AtomicBool,
-    reason: Mutex<Option<String>>,
-    ended: Option<mpsc::Sender<()>>,
-}
-
-impl Fate {
-    fn record(&self, reason: String) {
-        tracing::error!(reason, "a device stopped working");
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
-        self.lost.store(true, Ordering::Release);
-        if let Some(ended) = &self.ended {
-            // Nobody listens once the engine has ended.
-            let _ = ended.send(());
-        }
-    }
+    /// What batches are recorded with; they are encoded where there is none.
+    pub(super) recorder: Option<Recorder>,
 }
 
 impl fmt::Debug for Gpu {
@@ -129,16 +114,19 @@ impl Gpu {
                 .map_err(|e| Error::unavailable(e.to_string()).with_source(e)),
         }
         .map_err(|e| e.at(format_args!("adapter {:?} gives no device", adapter.name())))?;
-        let fate = Arc::new(Fate { ended: options.ended.clone(), ..Fate::default() });
+        let fate = Arc::new(Fate::new(options.ended.clone()));
         let (lost, uncaptured) = (Arc::clone(&fate), Arc::clone(&fate));
         device.set_device_lost_callback(move |reason, message| {
             // Dropping the device is no loss.
             if reason != wgpu::DeviceLostReason::Destroyed {
-                lost.record(format!("device lost: {message}"));
+                lost.record_gone(format!("device lost: {message}"));
             }
         });
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.record(error.to_string())));
-        let kept = options.cache.and_then(|folder| Pipelines::open(&device, adapter, folder));
+        let recorder = recorder(adapter, &device, &fate, options)?;
+        // wgpu compiles nothing for recordings.
+        let folder = options.cache.filter(|_| recorder.is_none());
+        let kept = folder.and_then(|folder| Pipelines::open(&device, adapter, folder));
         Ok(Self {
             device,
             queue,
@@ -151,6 +139,7 @@ impl Gpu {
             checked: options.checked,
             unified,
             shelf,
+            recorder,
         })
     }
 
@@ -170,13 +159,12 @@ impl Gpu {
 
     /// Whether nothing more will come from this device.
     pub(super) fn is_lost(&self) -> bool {
-        self.fate.lost.load(Ordering::Acquire)
+        self.fate.is_lost()
     }
 
     /// Why it is lost, as an error for those whose work was on it.
     pub(super) fn loss(&self) -> Error {
-        let reason = self.fate.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Error::unavailable(reason.unwrap_or_else(|| "the device is lost".into()))
+        Error::unavailable(self.fate.reason())
     }
 
     /// Marks the device as lost.
@@ -186,8 +174,7 @@ impl Gpu {
 
     /// Marks the device as one whose work never ends.
     pub(super) fn hang(&self, reason: &str) {
-        self.fate.hung.store(true, Ordering::Release);
-        self.fate.record(reason.to_owned());
+        self.fate.record_hang(reason.to_owned());
     }
 
     /// Behaves from now on as if the driver had no memory left, or as it does: fault injection.
@@ -197,7 +184,7 @@ impl Gpu {
 
     /// Whether work that was given to it never ends: then nothing that the driver may still use can be let go.
     pub(super) fn is_hung(&self) -> bool {
-        self.fate.hung.load(Ordering::Acquire)
+        self.fate.is_hung()
     }
 
     /// Runs `make`, turning what the driver refuses in it into an error that names `what`.
@@ -261,19 +248,32 @@ impl Gpu {
         Pipeline { raw, layout: layout.group }
     }
 
+    /// Compiles `kernel` for how batches are replayed, unless that is done.
+    pub(super) fn make_ready(&self, kernel: &Kernel) -> Result<()> {
+        match &self.recorder {
+            Some(recorder) => recorder.compiled(kernel).map(drop),
+            None => self.pipeline(kernel).map(drop),
+        }
+    }
+
     /// Whether `kernel` is compiled.
-    pub(super) fn has_pipeline(&self, kernel: &Kernel) -> bool {
-        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).contains_key(kernel)
+    pub(super) fn is_ready(&self, kernel: &Kernel) -> bool {
+        match &self.recorder {
+            Some(recorder) => recorder.has(kernel),
+            None => self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).contains_key(kernel),
+        }
     }
 
     /// Keeps compiled kernels for the next run of the process, where there is a place for them.
     pub(super) fn keep_pipelines(&self) -> std::io::Result<()> {
+        self.recorder.as_ref().map_or(Ok(()), Recorder::keep)?;
         self.kept.as_ref().map_or(Ok(()), Pipelines::keep)
     }
 
     /// Compiled kernels held.
     pub(super) fn pipeline_count(&self) -> usize {
-        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).len()
+        let recorded = self.recorder.as_ref().map_or(0, Recorder::count);
+        recorded + self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// A buffer, mapped if it can be written through a mapping, or `RESOURCE_EXHAUSTED` naming `what` and the limit.
@@ -290,5 +290,35 @@ impl Gpu {
         let mapped_at_creation = usage.contains(wgpu::BufferUsages::MAP_WRITE);
         let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation };
         self.guarded(what, || self.device.create_buffer(&descriptor))
+    }
+
+    /// Has `buffer` hold zeros before what is submitted next, where that is not left to wgpu: it does not know that recordings
+    /// use a buffer, and would clear what they have written when it first sees it.
+    pub(super) fn clear_for_recordings(&self, buffer: &wgpu::Buffer) {
+        if self.recorder.is_some() {
+            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.clear_buffer(buffer, 0, None);
+            self.queue.submit([encoder.finish()]);
+        }
+    }
+}
+
+/// What batches are recorded with, if they are.
+fn recorder(
+    adapter: &Adapter,
+    device: &wgpu::Device,
+    fate: &Arc<Fate>,
+    options: &GpuOptions<'_>,
+) -> Result<Option<Recorder>> {
+    let how = RecorderOptions { adapter, device, fate, checked: options.checked, cache: options.cache };
+    match options.replay {
+        Replay::Encoded => Ok(None),
+        Replay::Auto => Recorder::open(&how),
+        Replay::Recorded => Recorder::open(&how)?.map(Some).ok_or_else(|| {
+            Error::failed_precondition(format!(
+                "adapter {:?} is not one of Vulkan 1.1: batches cannot be recorded on it",
+                adapter.name()
+            ))
+        }),
     }
 }

@@ -124,6 +124,7 @@ impl Lane {
             ended: options.ended.clone(),
             index,
             sharing: options.sharing.as_deref(),
+            replay: options.replay,
         };
         let shared = Arc::new(Shared {
             gpu: Gpu::open(adapter, &how)?,
@@ -203,6 +204,11 @@ impl Lane {
     /// Jobs handed over and not done.
     pub fn backlog(&self) -> usize {
         self.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Whether batches are replayed from recordings rather than encoded.
+    pub fn replays_recordings(&self) -> bool {
+        self.shared.gpu.recorder.is_some()
     }
 
     /// Whether kernels are being compiled or executables tried on it: what can run on another lane should.

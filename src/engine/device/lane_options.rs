@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use super::replay::Replay;
 use super::sharing::Sharing;
 
 /// How a lane works.
@@ -23,6 +24,8 @@ pub struct LaneOptions {
     pub ended: Option<mpsc::Sender<()>>,
     /// What it has in common with the adapter's other lanes; `None`: nothing.
     pub sharing: Option<Arc<Sharing>>,
+    /// How batches are replayed; [`Replay::Auto`] records them wherever that is possible.
+    pub replay: Replay,
 }
 
 impl Default for LaneOptions {
@@ -35,6 +38,7 @@ impl Default for LaneOptions {
             hang_time: Duration::from_secs(120),
             ended: None,
             sharing: None,
+            replay: Replay::Auto,
         }
     }
 }

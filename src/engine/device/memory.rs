@@ -194,7 +194,7 @@ impl Memory {
             if let Some(held) = there {
                 return Share::of(held, account);
             }
-            let share = self.allocate(gpu, account, "activations", *bytes, SCRATCH)?;
+            let share = self.activations(gpu, account, *bytes)?;
             let place = Arc::downgrade(&share.held);
             match arena.get_mut(index) {
                 Some(held) => *held = place,
@@ -207,7 +207,13 @@ impl Memory {
 
     /// As [`Memory::arena`], for one executable alone.
     pub(super) fn private_arena(&self, gpu: &Gpu, account: &Arc<Account>, pools: &[u64]) -> Result<Vec<Share>> {
-        pools.iter().map(|bytes| self.allocate(gpu, account, "activations", *bytes, SCRATCH)).collect()
+        pools.iter().map(|bytes| self.activations(gpu, account, *bytes)).collect()
+    }
+
+    fn activations(&self, gpu: &Gpu, account: &Arc<Account>, bytes: u64) -> Result<Share> {
+        let share = self.allocate(gpu, account, "activations", bytes, SCRATCH)?;
+        gpu.clear_for_recordings(&share.raw);
+        Ok(share)
     }
 
     /// What the buffers of an executable of `program` need that is not there, the parameters apart.
@@ -271,7 +277,7 @@ fn common_contents(gpu: &Gpu, place: ShelfPlace, bytes: u64, contents: &[u8]) ->
 }
 
 /// Has all of `buffer` written with the next submission: `contents`, then zeros.
-fn write(gpu: &Gpu, buffer: &wgpu::Buffer, contents: &[u8]) {
+pub(super) fn write(gpu: &Gpu, buffer: &wgpu::Buffer, contents: &[u8]) {
     // Only an error of the device, which is told elsewhere, leaves nothing to write to.
     let bytes = std::num::NonZeroU64::new(buffer.size());
     if let Some(mut view) = bytes.and_then(|bytes| gpu.queue.write_buffer_with(buffer, 0, bytes)) {

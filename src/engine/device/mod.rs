@@ -7,6 +7,7 @@ mod ceilings;
 mod completion;
 mod description;
 mod executable;
+mod fate;
 mod faults;
 mod gpu;
 mod heap;
@@ -17,18 +18,27 @@ mod lane_options;
 mod layouts;
 mod memory;
 mod parallel;
+mod pipeline_file;
 mod pipelines;
 mod profile;
 mod promise;
+mod replay;
 mod sharing;
 mod shelf;
+mod single;
 mod slot;
+#[cfg(not(target_os = "macos"))]
+mod spirv;
 mod submission;
 mod transfer;
 #[cfg_attr(target_os = "macos", path = "no_vulkan.rs")]
 mod vulkan;
 #[cfg(not(target_os = "macos"))]
+mod vulkan_kernels;
+#[cfg(not(target_os = "macos"))]
 mod vulkan_queues;
+#[cfg(not(target_os = "macos"))]
+mod vulkan_recording;
 
 pub use adapter::{Adapter, Mask};
 pub use budget::{Account, AccountUse, MemoryBudget, MemoryUse, NoRoom, Tenancy};
@@ -43,4 +53,5 @@ pub use lane::Lane;
 pub use lane_options::LaneOptions;
 pub use memory::Needs;
 pub use promise::Promise;
+pub use replay::Replay;
 pub use sharing::{KeptWeights, ShareWeights, Sharing, Way, WeightUse};

@@ -1,9 +1,14 @@
-//! Where Vulkan is not: nothing is imported.
+//! Where Vulkan is not: nothing is imported, nothing recorded.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 
+use super::adapter::Adapter;
+use super::fate::Fate;
 use super::host_block::HostBlock;
+use super::replay::Script;
+use crate::engine::ir::Kernel;
 use crate::error::{Error, Result};
 
 /// There is none.
@@ -45,4 +50,79 @@ impl QueueFamily {
 /// Refused: no device shares its memory.
 pub(super) fn alias(_: &wgpu::Device, _: &wgpu::Buffer) -> Result<wgpu::Buffer> {
     Err(Error::unimplemented("devices have several queues through Vulkan alone"))
+}
+
+/// Never made.
+pub(super) type Compiled = Infallible;
+
+/// How a [`Recorder`] would be opened.
+pub(super) struct RecorderOptions<'a> {
+    pub(super) adapter: &'a Adapter,
+    pub(super) device: &'a wgpu::Device,
+    pub(super) fate: &'a Arc<Fate>,
+    pub(super) checked: bool,
+    pub(super) cache: Option<&'a Path>,
+}
+
+/// Never opened.
+#[derive(Debug)]
+pub(super) struct Recorder(Infallible);
+
+impl Recorder {
+    /// There is none.
+    pub(super) fn open(options: &RecorderOptions<'_>) -> Result<Option<Self>> {
+        let RecorderOptions { adapter: _, device: _, fate: _, checked: _, cache: _ } = options;
+        Ok(None)
+    }
+
+    /// Never called.
+    pub(super) fn compiled(&self, _: &Kernel) -> Result<Arc<Compiled>> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub(super) fn has(&self, _: &Kernel) -> bool {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub(super) fn count(&self) -> usize {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub(super) fn keep(&self) -> std::io::Result<()> {
+        match self.0 {}
+    }
+}
+
+/// Never made.
+#[derive(Debug)]
+pub(super) struct Recording(Infallible);
+
+impl Recording {
+    /// Never called.
+    pub(super) fn new(recorder: &Recorder, _: &Script<'_>) -> Result<Self> {
+        match recorder.0 {}
+    }
+
+    /// Never called.
+    pub(super) fn execute(&self, _: &mut wgpu::CommandEncoder) {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub(super) fn took_off(&self, _: &wgpu::SubmissionIndex) {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub(super) fn landed(&self) {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub(super) fn stamps(&self) -> Result<Vec<u64>> {
+        match self.0 {}
+    }
 }

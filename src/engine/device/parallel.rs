@@ -16,7 +16,7 @@ const THREADS_MAX: usize = 8;
 pub(super) fn compile_all(gpu: &Gpu, program: &Program) -> Result<()> {
     let mut seen = HashSet::new();
     let kernels = program.segments.iter().flat_map(|s| &s.dispatches).map(|d| &d.kernel);
-    let missing: Vec<&Kernel> = kernels.filter(|kernel| seen.insert(*kernel) && !gpu.has_pipeline(kernel)).collect();
+    let missing: Vec<&Kernel> = kernels.filter(|kernel| seen.insert(*kernel) && !gpu.is_ready(kernel)).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX).min(missing.len());
     if threads < 2 {
         // They are compiled one by one when they are bound.
@@ -27,7 +27,7 @@ pub(super) fn compile_all(gpu: &Gpu, program: &Program) -> Result<()> {
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(kernel) = next else { return Ok(()) };
-            gpu.pipeline(kernel)?;
+            gpu.make_ready(kernel)?;
         }
     };
     std::thread::scope(|scope| {

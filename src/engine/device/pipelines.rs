@@ -1,25 +1,15 @@
-//! Compiled kernels kept in a file between runs, where wgpu can hand them out: on Vulkan.
+//! wgpu's compiled kernels kept in a file between runs, where wgpu can hand them out: on Vulkan.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use xxhash_rust::xxh3::xxh3_128;
+use std::path::Path;
 
 use super::adapter::Adapter;
-use super::cache::replace;
-
-/// What a file starts with; behind it stand the hash of the data and the data.
-const MAGIC: &[u8; 8] = b"coracle1";
-/// Larger files are neither read nor written.
-const BYTES_MAX: usize = 256 << 20;
+use super::pipeline_file::PipelineFile;
 
 /// A device's cache of compiled kernels and where it is kept.
 #[derive(Debug)]
 pub(super) struct Pipelines {
     raw: wgpu::PipelineCache,
-    path: PathBuf,
-    /// Bytes when it was last written.
-    kept: AtomicUsize,
+    file: PipelineFile,
 }
 
 impl Pipelines {
@@ -29,16 +19,13 @@ impl Pipelines {
         if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
-        let key = wgpu::util::pipeline_cache_key(adapter.info())?;
-        let driver = xxh3_128(adapter.identity().as_bytes());
-        let path = folder.join(format!("{key}_{driver:032x}.bin"));
-        let data = read(&path);
+        let (file, data) = PipelineFile::open(adapter, folder, "")?;
         let descriptor =
             wgpu::PipelineCacheDescriptor { label: Some("coracle"), data: data.as_deref(), fallback: true };
         // SAFETY: the data was written by `keep` below from what such a cache gave, for this adapter and driver: the file's
         // name says so, and its hash that nothing was changed or cut off since.
         let raw = unsafe { device.create_pipeline_cache(&descriptor) };
-        Some(Self { raw, path, kept: AtomicUsize::new(data.map_or(0, |d| d.len())) })
+        Some(Self { raw, file })
     }
 
     /// What pipelines are made with.
@@ -48,58 +35,6 @@ impl Pipelines {
 
     /// Writes the file anew if there is more to keep than before.
     pub(super) fn keep(&self) -> std::io::Result<()> {
-        let Some(data) = self.raw.get_data() else { return Ok(()) };
-        if data.len() > BYTES_MAX {
-            return Ok(());
-        }
-        let before = self.kept.swap(data.len(), Ordering::Relaxed);
-        if data.len() <= before {
-            return Ok(());
-        }
-        let mut contents = MAGIC.to_vec();
-        contents.extend_from_slice(&xxh3_128(&data).to_le_bytes());
-        contents.extend_from_slice(&data);
-        replace(&self.path, &contents).inspect_err(|_| self.kept.store(before, Ordering::Relaxed))
-    }
-}
-
-/// The data of a file that is whole.
-fn read(path: &Path) -> Option<Vec<u8>> {
-    if std::fs::metadata(path).ok()?.len() > (BYTES_MAX + 64) as u64 {
-        return None;
-    }
-    let contents = std::fs::read(path).ok()?;
-    let data = verified(&contents);
-    if data.is_none() {
-        tracing::warn!(path = %path.display(), "a cache of compiled kernels is damaged and starts anew");
-    }
-    data.map(<[u8]>::to_vec)
-}
-
-/// What stands behind a header whose hash is right.
-fn verified(contents: &[u8]) -> Option<&[u8]> {
-    let (magic, rest) = contents.split_at_checked(MAGIC.len())?;
-    let (hash, data) = rest.split_at_checked(16)?;
-    (magic == MAGIC && hash == xxh3_128(data).to_le_bytes()).then_some(data)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn damaged_files_are_not_handed_to_the_driver() {
-        let mut whole = MAGIC.to_vec();
-        whole.extend_from_slice(&xxh3_128(b"compiled").to_le_bytes());
-        whole.extend_from_slice(b"compiled");
-        assert_eq!(verified(&whole), Some(b"compiled".as_slice()));
-        for length in 0..whole.len() {
-            assert_eq!(verified(&whole[..length]), None);
-        }
-        for position in 0..whole.len() {
-            let mut changed = whole.clone();
-            changed[position] ^= 1;
-            assert_eq!(verified(&changed), None);
-        }
+        self.raw.get_data().map_or(Ok(()), |data| self.file.keep(&data))
     }
 }

@@ -1,9 +1,13 @@
 //! How long each dispatch of a segment takes, by the device's own clock where that can be believed.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::executable::{PreparedDispatch, PreparedSegment};
+use super::executable::{Executable, PreparedDispatch, PreparedReplay};
 use super::gpu::Gpu;
+use super::single::{Alone, Single};
+use super::vulkan::{Recorder, Recording};
 use crate::error::{Error, Result};
 
 /// Dispatches timed in one submission, two timestamps each: a set of queries holds 4096.
@@ -15,35 +19,73 @@ const STAMPED_MAX: f64 = 1.05;
 /// And no less than this one: drivers that never write them give nothing at all.
 const STAMPED_MIN: f64 = 0.02;
 
-/// Runs the dispatches of `segment` once, in order, on whatever its buffers hold, and says how long each took.
-pub(super) fn profile(gpu: &Gpu, segment: &PreparedSegment) -> Result<Vec<Duration>> {
+/// Runs the dispatches of segment `index` once, in order, on whatever its buffers hold, and says how long each took.
+pub(super) fn profile(gpu: &Gpu, executable: &Executable, index: usize) -> Result<Vec<Duration>> {
     wait(gpu)?;
+    let dispatches = &executable.segment(index)?.dispatches;
     if gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
         let start = Instant::now();
-        let mut times = Vec::with_capacity(segment.dispatches.len());
-        for dispatches in segment.dispatches.chunks(DISPATCHES_MAX) {
-            times.extend(stamped(gpu, dispatches)?);
+        let mut times = Vec::with_capacity(dispatches.len());
+        for first in (0..dispatches.len()).step_by(DISPATCHES_MAX) {
+            let range = first..dispatches.len().min(first + DISPATCHES_MAX);
+            times.extend(match &gpu.recorder {
+                Some(recorder) => stamped_recording(gpu, recorder, executable, (index, range))?,
+                None => stamped(gpu, &dispatches[range])?,
+            });
         }
         let share = times.iter().sum::<Duration>().as_secs_f64() / start.elapsed().as_secs_f64();
         if (STAMPED_MIN..=STAMPED_MAX).contains(&share) {
             return Ok(times);
         }
     }
-    let mut empty = (0..EMPTY_RUNS).map(|_| alone(gpu, None)).collect::<Result<Vec<_>>>()?;
+    let mut empty = (0..EMPTY_RUNS).map(|_| nothing(gpu)).collect::<Result<Vec<_>>>()?;
     empty.sort();
     let overhead = empty[EMPTY_RUNS / 2];
-    segment.dispatches.iter().map(|dispatch| Ok(alone(gpu, Some(dispatch))?.saturating_sub(overhead))).collect()
+    let alone = |dispatch| Ok(alone(gpu, executable, &Single { segment: index, dispatch, groups: None })?);
+    (0..dispatches.len()).map(|dispatch| alone(dispatch).map(|time| time.saturating_sub(overhead))).collect()
 }
 
-/// The host's time of one submission that holds at most one dispatch.
-fn alone(gpu: &Gpu, dispatch: Option<&PreparedDispatch>) -> Result<Duration> {
+/// The host's time of one submission that holds nothing.
+fn nothing(gpu: &Gpu) -> Result<Duration> {
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    encode(&mut encoder, dispatch, None);
+    drop(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
     let commands = encoder.finish();
     let start = Instant::now();
     gpu.queue.submit([commands]);
     wait(gpu)?;
     Ok(start.elapsed())
+}
+
+/// The host's time of one submission that holds one dispatch.
+fn alone(gpu: &Gpu, executable: &Executable, single: &Single) -> Result<Duration> {
+    let commands = Alone::new(gpu, executable, single)?;
+    let start = Instant::now();
+    let (_, recording) = commands.submit(gpu);
+    wait(gpu)?;
+    let taken = start.elapsed();
+    if let Some(recording) = recording {
+        recording.landed();
+    }
+    Ok(taken)
+}
+
+/// The device's time of each of those dispatches of a segment, which are recorded.
+fn stamped_recording(
+    gpu: &Gpu,
+    recorder: &Recorder,
+    executable: &Executable,
+    (index, dispatches): (usize, Range<usize>),
+) -> Result<Vec<Duration>> {
+    let own = HashMap::new();
+    let mut script = executable.script(index, dispatches, &own)?;
+    script.stamped = true;
+    let recording = Recording::new(recorder, &script)?;
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    recording.execute(&mut encoder);
+    recording.took_off(&gpu.queue.submit([encoder.finish()]));
+    wait(gpu)?;
+    recording.landed();
+    Ok(spans(gpu, &recording.stamps()?))
 }
 
 /// The device's time of each dispatch, each in a pass of its own: that is where every adapter can write timestamps.
@@ -67,7 +109,7 @@ fn stamped(gpu: &Gpu, dispatches: &[PreparedDispatch]) -> Result<Vec<Duration>> 
             beginning_of_pass_write_index: Some(2 * index),
             end_of_pass_write_index: Some(2 * index + 1),
         };
-        encode(&mut encoder, Some(dispatch), Some(stamps));
+        encode(&mut encoder, dispatch, stamps);
     }
     encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
     encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, Some(bytes));
@@ -75,21 +117,26 @@ fn stamped(gpu: &Gpu, dispatches: &[PreparedDispatch]) -> Result<Vec<Duration>> 
     gpu.queue.submit([encoder.finish()]);
     wait(gpu)?;
     let view = staging.get_mapped_range(..).map_err(|e| Error::unavailable(format!("reading timestamps: {e}")))?;
+    Ok(spans(gpu, bytemuck::cast_slice(&view)))
+}
+
+/// What lies between the two timestamps of each pair.
+fn spans(gpu: &Gpu, stamps: &[u64]) -> Vec<Duration> {
     let period = f64::from(gpu.queue.get_timestamp_period());
-    let stamps: &[u64] = bytemuck::cast_slice(&view);
     let span = |pair: &[u64]| Duration::from_nanos((pair[1].saturating_sub(pair[0]) as f64 * period) as u64);
-    Ok(stamps.chunks_exact(2).map(span).collect())
+    stamps.chunks_exact(2).map(span).collect()
 }
 
 fn encode(
     encoder: &mut wgpu::CommandEncoder,
-    dispatch: Option<&PreparedDispatch>,
-    stamps: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    dispatch: &PreparedDispatch,
+    stamps: wgpu::ComputePassTimestampWrites<'_>,
 ) {
-    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: stamps });
-    if let Some(dispatch) = dispatch {
-        pass.set_pipeline(&dispatch.pipeline.raw);
-        pass.set_bind_group(0, &dispatch.bind_group, &[]);
+    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: Some(stamps) };
+    let mut pass = encoder.begin_compute_pass(&descriptor);
+    if let PreparedReplay::Encoded { pipeline, bind_group } = &dispatch.replay {
+        pass.set_pipeline(&pipeline.raw);
+        pass.set_bind_group(0, bind_group, &[]);
         let [x, y, z] = dispatch.groups;
         pass.dispatch_workgroups(x, y, z);
     }

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::executable::{Executable, PreparedDispatch, PreparedSegment};
+use super::budget::Account;
+use super::executable::{Executable, PreparedDispatch, PreparedReplay, PreparedSegment};
 use super::gpu::Gpu;
 use super::memory::{Memory, Share};
+use super::replay::Copy;
 use super::transfer::{from_device, to_device};
+use super::vulkan::Recording;
 use crate::engine::ir::{Buffer, BufferId, Port};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -39,20 +42,54 @@ struct Gates {
     mapped: Vec<Share>,
 }
 
-/// Recorded commands and what recording them took.
-struct Recorded {
-    commands: wgpu::CommandBuffer,
+impl Gates {
+    /// What is copied for them.
+    fn copies(&self, direction: Direction) -> Vec<Copy<'_>> {
+        let mut copies = Vec::new();
+        for gate in self.list.iter().filter(|gate| gate.bytes > 0) {
+            let Some(device) = &gate.device else { continue };
+            let (host, device) = ((&gate.buffer, gate.at), (device, 0));
+            let (from, to) = match direction {
+                Direction::ToDevice => (host, device),
+                Direction::ToHost => (device, host),
+            };
+            copies.push(Copy { from, to, bytes: gate.bytes });
+        }
+        copies
+    }
+}
+
+/// Which way gates lead.
+#[derive(Clone, Copy)]
+enum Direction {
+    ToDevice,
+    ToHost,
+}
+
+/// What one run submits: its commands, and where they are a recording's, what tells wgpu of the mapped buffers.
+pub(super) type Commands = [Option<wgpu::CommandBuffer>; 2];
+
+/// Encoded commands and what encoding them took.
+struct Encoded {
+    commands: Commands,
     took: Duration,
+}
+
+/// What commands are made of.
+enum Work {
+    /// Of each dispatch that uses a mapped buffer, its own bind group.
+    Encoded(Vec<Option<wgpu::BindGroup>>),
+    Recorded(Recording),
 }
 
 /// See the module.
 pub(super) struct Slot {
     uploads: Gates,
     downloads: Gates,
-    /// Of each dispatch that uses a mapped buffer.
-    bind_groups: Vec<Option<wgpu::BindGroup>>,
-    /// Commands for the next run: they name buffers only, so they are recorded while the device works.
-    next: Mutex<Option<Recorded>>,
+    /// Commands for the next run: they name buffers only, so they are encoded while the device works.
+    next: Mutex<Option<Encoded>>,
+    /// Outlives the commands, which may name a recording.
+    work: Work,
     landed: Arc<Landed>,
     /// Memory of the last outputs, used again once nobody holds them.
     pools: Mutex<Vec<BytesMut>>,
@@ -105,13 +142,24 @@ impl Slot {
         let direct = gpu.unified && program.segments.len() == 1;
         let mut maker = Maker { gpu, memory, executable, direct, own: HashMap::new() };
         let (uploads, downloads) = (maker.gates(&segment.uploads, &INLET)?, maker.gates(&segment.downloads, &OUTLET)?);
-        let prepared = executable.segment(index)?;
-        let bind =
-            |(dispatch, prepared): (_, &PreparedDispatch)| executable.rebind(gpu, dispatch, prepared, &maker.own);
-        let bind_groups = segment.dispatches.iter().zip(&prepared.dispatches).map(bind).collect::<Result<_>>()?;
+        let work = match &gpu.recorder {
+            Some(recorder) => {
+                let mut script = executable.script(index, 0..segment.dispatches.len(), &maker.own)?;
+                script.uploads = uploads.copies(Direction::ToDevice);
+                script.downloads = downloads.copies(Direction::ToHost);
+                Work::Recorded(Recording::new(recorder, &script)?)
+            }
+            None => {
+                let bind = |(dispatch, prepared): (_, &PreparedDispatch)| {
+                    executable.rebind(gpu, dispatch, prepared, &maker.own)
+                };
+                let prepared = &executable.segment(index)?.dispatches;
+                Work::Encoded(segment.dispatches.iter().zip(prepared).map(bind).collect::<Result<_>>()?)
+            }
+        };
         Ok(Self {
             uploads,
-            bind_groups,
+            work,
             next: Mutex::default(),
             landed: Arc::default(),
             pools: Mutex::new(vec![BytesMut::new(); downloads.list.len()]),
@@ -133,37 +181,79 @@ impl Slot {
         Ok(())
     }
 
-    /// The commands of one run and what recording them took.
-    pub(super) fn commands(&self, gpu: &Gpu, segment: &PreparedSegment) -> (wgpu::CommandBuffer, Duration) {
+    /// The commands of one run and what encoding them took.
+    pub(super) fn commands(&self, gpu: &Gpu, segment: &PreparedSegment) -> (Commands, Duration) {
         let ready = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Recorded { commands, took } = ready.unwrap_or_else(|| self.record(gpu, segment));
+        let Encoded { commands, took } = ready.unwrap_or_else(|| self.encode(gpu, segment));
         self.landed.set(false);
         (commands, took)
     }
 
-    /// Records the commands of the next run.
-    pub(super) fn record_next(&self, gpu: &Gpu, segment: &PreparedSegment) {
-        let recorded = self.record(gpu, segment);
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(recorded);
+    /// Encodes the commands of the next run.
+    pub(super) fn encode_next(&self, gpu: &Gpu, segment: &PreparedSegment) {
+        let encoded = self.encode(gpu, segment);
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(encoded);
     }
 
-    fn record(&self, gpu: &Gpu, segment: &PreparedSegment) -> Recorded {
+    /// Notes that submission `index` executes the commands.
+    pub(super) fn took_off(&self, index: &wgpu::SubmissionIndex) {
+        if let Work::Recorded(recording) = &self.work {
+            recording.took_off(index);
+        }
+    }
+
+    fn encode(&self, gpu: &Gpu, segment: &PreparedSegment) -> Encoded {
         let start = Instant::now();
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let encoder = || gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let commands = match &self.work {
+            Work::Encoded(bind_groups) => {
+                let mut encoder = encoder();
+                self.encode_all(segment, bind_groups, &mut encoder);
+                self.have_mapped(&encoder);
+                [Some(encoder.finish()), None]
+            }
+            Work::Recorded(recording) => {
+                // What goes around wgpu must have an encoder of its own.
+                let (mut around, mut through) = (encoder(), encoder());
+                recording.execute(&mut around);
+                // As long as wgpu takes the buffers for used, it maps them only after this submission.
+                let (uploads, downloads) = (self.uploads.mapped.iter(), self.downloads.mapped.iter());
+                let used = uploads
+                    .map(|held| (held, wgpu::BufferUses::MAP_WRITE))
+                    .chain(downloads.map(|held| (held, wgpu::BufferUses::MAP_READ)))
+                    .map(|(held, state)| wgpu::BufferTransition { buffer: &held.raw, state });
+                through.transition_resources(used, std::iter::empty());
+                self.have_mapped(&through);
+                [Some(around.finish()), Some(through.finish())]
+            }
+        };
+        Encoded { commands, took: start.elapsed() }
+    }
+
+    fn encode_all(
+        &self,
+        segment: &PreparedSegment,
+        bind_groups: &[Option<wgpu::BindGroup>],
+        encoder: &mut wgpu::CommandEncoder,
+    ) {
         for gate in &self.uploads.list {
             if let (Some(device), 1..) = (&gate.device, gate.bytes) {
                 encoder.copy_buffer_to_buffer(&gate.buffer, gate.at, device, 0, Some(gate.bytes));
             }
         }
         if !segment.dispatches.is_empty() {
-            self.record_pass(segment, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            encode_pass(segment, bind_groups, &mut pass);
         }
         for gate in &self.downloads.list {
             if let (Some(device), 1..) = (&gate.device, gate.bytes) {
                 encoder.copy_buffer_to_buffer(device, 0, &gate.buffer, gate.at, Some(gate.bytes));
             }
         }
-        // Buffers are mapped as soon as the work is done; whether that worked is seen when they are used.
+    }
+
+    /// Has buffers mapped as soon as the work is done; whether that worked is seen when they are used.
+    fn have_mapped(&self, encoder: &wgpu::CommandEncoder) {
         for (gates, mode) in [(&self.downloads, wgpu::MapMode::Read), (&self.uploads, wgpu::MapMode::Write)] {
             for held in &gates.mapped {
                 encoder.map_buffer_on_submit(&held.raw, mode, .., |_| {});
@@ -171,25 +261,13 @@ impl Slot {
         }
         let landed = Arc::clone(&self.landed);
         encoder.on_submitted_work_done(move || landed.set(true));
-        let commands = encoder.finish();
-        Recorded { commands, took: start.elapsed() }
-    }
-
-    fn record_pass(&self, segment: &PreparedSegment, pass: &mut wgpu::ComputePass<'_>) {
-        let mut current = None;
-        for (dispatch, own) in segment.dispatches.iter().zip(&self.bind_groups) {
-            if current != Some(&dispatch.pipeline.raw) {
-                pass.set_pipeline(&dispatch.pipeline.raw);
-                current = Some(&dispatch.pipeline.raw);
-            }
-            pass.set_bind_group(0, own.as_ref().unwrap_or(&dispatch.bind_group), &[]);
-            let [x, y, z] = dispatch.groups;
-            pass.dispatch_workgroups(x, y, z);
-        }
     }
 
     /// Appends the outputs of a run that is done to `tensors`. After an error the slot is of no use.
     pub(super) fn read(&self, gpu: &Gpu, ports: &[Port], tensors: &mut Vec<Tensor>) -> Result<()> {
+        if let Work::Recorded(recording) = &self.work {
+            recording.landed();
+        }
         if !self.landed.wait(gpu) {
             return Err(Error::unavailable("the device is done but does not give its buffers back"));
         }
@@ -204,6 +282,20 @@ impl Slot {
         }
         self.downloads.mapped.iter().for_each(|held| held.raw.unmap());
         Ok(())
+    }
+}
+
+fn encode_pass(segment: &PreparedSegment, bind_groups: &[Option<wgpu::BindGroup>], pass: &mut wgpu::ComputePass<'_>) {
+    let mut current = None;
+    for (dispatch, own) in segment.dispatches.iter().zip(bind_groups) {
+        let PreparedReplay::Encoded { pipeline, bind_group } = &dispatch.replay else { continue };
+        if current != Some(&pipeline.raw) {
+            pass.set_pipeline(&pipeline.raw);
+            current = Some(&pipeline.raw);
+        }
+        pass.set_bind_group(0, own.as_ref().unwrap_or(bind_group), &[]);
+        let [x, y, z] = dispatch.groups;
+        pass.dispatch_workgroups(x, y, z);
     }
 }
 
@@ -226,7 +318,7 @@ const INLET: Way = Way {
 
 const OUTLET: Way = Way {
     what: "outputs",
-    direct: wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::STORAGE),
+    direct: wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::STORAGE).union(wgpu::BufferUsages::COPY_DST),
     staged: wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST),
 };
 
@@ -253,7 +345,7 @@ impl Maker<'_> {
             let gate = match self.executable.program().buffers.get(port.buffer.0) {
                 Some(Buffer::Scratch { bytes: whole, .. }) if direct => {
                     let account = self.executable.account();
-                    let held = self.memory.allocate(self.gpu, account, way.what, *whole, way.direct)?;
+                    let held = self.allocate(account, way, *whole, way.direct)?;
                     let buffer = held.raw.clone();
                     self.own.insert(port.buffer, buffer.clone());
                     gates.mapped.push(held);
@@ -272,10 +364,18 @@ impl Maker<'_> {
         }
         if staged > 0 {
             let account = self.executable.account();
-            let held = self.memory.allocate(self.gpu, account, way.what, staged, way.staged)?;
+            let held = self.allocate(account, way, staged, way.staged)?;
             gates.list.iter_mut().filter(|g| g.device.is_some()).for_each(|g| g.buffer = held.raw.clone());
             gates.mapped.push(held);
         }
         Ok(gates)
+    }
+
+    fn allocate(&self, account: &Arc<Account>, way: &Way, bytes: u64, usage: wgpu::BufferUsages) -> Result<Share> {
+        let held = self.memory.allocate(self.gpu, account, way.what, bytes, usage)?;
+        if usage.contains(wgpu::BufferUsages::MAP_READ) {
+            self.gpu.clear_for_recordings(&held.raw);
+        }
+        Ok(held)
     }
 }

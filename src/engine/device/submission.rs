@@ -4,11 +4,13 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use super::completion::{Flight, Landing};
-use super::executable::PreparedDispatch;
+use super::executable::Executable;
 use super::job::{Job, Times};
 use super::lane::{Order, Shared};
 use super::profile::profile;
+use super::single::{Alone, Single};
 use super::slot::Slot;
+use super::vulkan::Recording;
 use crate::engine::ir::Port;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -27,16 +29,15 @@ impl Submitter {
         match order {
             Order::Run(job, handed_over) => self.run(job, handed_over),
             Order::Profile { executable, segment, done } => {
-                let timed = executable.segment(segment).and_then(|segment| profile(&self.shared.gpu, segment));
+                let timed = profile(&self.shared.gpu, &executable, segment);
                 // The one who asked may have stopped waiting.
                 drop(done.send(timed));
             }
             Order::Touch { executable, segment, dispatch, done } => {
-                let lost = self.shared.gpu.is_lost().then(|| self.shared.gpu.loss());
-                let touched = lost.map_or_else(|| executable.segment(segment), Err);
-                match touched.map(|s| touch(&self.shared, &s.dispatches[dispatch])) {
-                    Ok(index) => {
-                        self.fly(Flight { index, submitted: Instant::now(), landing: Landing::Touch(done) });
+                match touch(&self.shared, &executable, segment, dispatch) {
+                    Ok((index, recording)) => {
+                        let landing = Landing::Touch { done, recording };
+                        self.fly(Flight { index, submitted: Instant::now(), landing });
                     }
                     Err(error) => drop(done.send(Err(error))),
                 }
@@ -70,7 +71,8 @@ impl Submitter {
         let written = Instant::now();
         let (commands, encode) = slot.commands(gpu, segment);
         let submitted = Instant::now();
-        let index = gpu.queue.submit([commands]);
+        let index = gpu.queue.submit(commands.into_iter().flatten());
+        slot.took_off(&index);
         let times = Times {
             wait: start.duration_since(handed_over),
             upload: written.duration_since(start),
@@ -79,20 +81,24 @@ impl Submitter {
             ..Times::default()
         };
         self.fly(Flight { index, submitted, landing: Landing::Run { job, slot: Arc::clone(&slot), times } });
-        slot.record_next(gpu, segment);
+        slot.encode_next(gpu, segment);
         // Before the executable: whoever waits for that to be gone takes its memory for given back.
         drop(slot);
     }
 }
 
-fn touch(shared: &Shared, dispatch: &PreparedDispatch) -> wgpu::SubmissionIndex {
-    let mut encoder = shared.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    pass.set_pipeline(&dispatch.pipeline.raw);
-    pass.set_bind_group(0, &dispatch.bind_group, &[]);
-    pass.dispatch_workgroups(1, 1, 1);
-    drop(pass);
-    shared.gpu.queue.submit([encoder.finish()])
+/// Runs one workgroup of a dispatch.
+fn touch(
+    shared: &Shared,
+    executable: &Executable,
+    segment: usize,
+    dispatch: usize,
+) -> Result<(wgpu::SubmissionIndex, Option<Recording>)> {
+    if shared.gpu.is_lost() {
+        return Err(shared.gpu.loss());
+    }
+    let single = Single { segment, dispatch, groups: Some([1; 3]) };
+    Ok(Alone::new(&shared.gpu, executable, &single)?.submit(&shared.gpu))
 }
 
 /// A slot that holds the job's inputs.

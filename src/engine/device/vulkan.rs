@@ -1,4 +1,5 @@
-//! What wgpu has no words for and Vulkan has: devices that import host memory, and those with several queues.
+//! What wgpu has no words for and Vulkan has: devices that import host memory, those with several queues, and commands that are
+//! recorded once.
 
 use std::sync::Arc;
 
@@ -8,7 +9,9 @@ use wgpu::hal;
 use wgpu::hal::api::Vulkan;
 
 use super::host_block::HostBlock;
+pub(super) use super::vulkan_kernels::{Compiled, Recorder, RecorderOptions};
 pub(super) use super::vulkan_queues::{QueueFamily, alias, queue_count};
+pub(super) use super::vulkan_recording::Recording;
 use crate::error::{Error, Result};
 
 /// How host memory is handed over.

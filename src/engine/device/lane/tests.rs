@@ -1,5 +1,6 @@
 use super::super::adapter::Mask;
 use super::super::job::Caller;
+use super::super::replay::Replay;
 use super::*;
 use crate::engine::ir::{Buffer, BufferId, Chain, Dispatch, Link, OutputPlace, Port, Segment, Slot, Storage};
 use crate::engine::kernels::{self, map};
@@ -49,17 +50,20 @@ fn relu(dtype: DType, storage: Storage) -> Arc<Program> {
     })
 }
 
-/// One lane on every adapter that is there.
+/// Two lanes on every adapter that is there: one records its batches, where that is possible, and one encodes them.
 fn lanes() -> Vec<Lane> {
     let adapters = Adapter::all();
     if adapters.is_empty() {
         eprintln!("skipped: no adapter");
     }
-    let open = |adapter: &Adapter| {
+    let open = |adapter: &Adapter, replay| {
         assert!(adapter.profile(&Mask::default()).max_storage_buffers >= 2);
-        Lane::open(adapter, 0, &LaneOptions::default()).expect("an adapter gives a device")
+        let options = LaneOptions { replay, ..LaneOptions::default() };
+        let lane = Lane::open(adapter, 0, &options).expect("an adapter gives a device");
+        assert_eq!(lane.replays_recordings(), replay == Replay::Auto && adapter.records());
+        lane
     };
-    adapters.iter().map(open).collect()
+    adapters.iter().flat_map(|adapter| [Replay::Auto, Replay::Encoded].map(|replay| open(adapter, replay))).collect()
 }
 
 fn ramp(from: f32) -> Tensor {
