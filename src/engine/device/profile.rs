@@ -41,7 +41,7 @@ pub(super) fn profile(gpu: &Gpu, executable: &Executable, index: usize) -> Resul
     let mut empty = (0..EMPTY_RUNS).map(|_| nothing(gpu)).collect::<Result<Vec<_>>>()?;
     empty.sort();
     let overhead = empty[EMPTY_RUNS / 2];
-    let alone = |dispatch| Ok(alone(gpu, executable, &Single { segment: index, dispatch, groups: None })?);
+    let alone = |dispatch| alone(gpu, executable, &Single { segment: index, dispatch, groups: None });
     (0..dispatches.len()).map(|dispatch| alone(dispatch).map(|time| time.saturating_sub(overhead))).collect()
 }
 

@@ -37,16 +37,16 @@ impl FromStr for Replay {
 /// What one submission does, in order.
 #[derive(Debug, Default)]
 pub(super) struct Script<'a> {
-    pub(super) uploads: Vec<Copy<'a>>,
+    pub(super) uploads: Vec<BufferCopy<'a>>,
     pub(super) steps: Vec<Step<'a>>,
-    pub(super) downloads: Vec<Copy<'a>>,
+    pub(super) downloads: Vec<BufferCopy<'a>>,
     /// Take the device's time before and after each step, which then run one by one.
     pub(super) stamped: bool,
 }
 
 /// Bytes that go from the start or the middle of one buffer to those of another.
 #[derive(Debug)]
-pub(super) struct Copy<'a> {
+pub(super) struct BufferCopy<'a> {
     pub(super) from: (&'a wgpu::Buffer, u64),
     pub(super) to: (&'a wgpu::Buffer, u64),
     pub(super) bytes: u64,
@@ -63,7 +63,7 @@ pub(super) struct Step<'a> {
 
 /// Which steps must wait for those before them: one that reads what was written since the last wait, or writes what was read or
 /// written. Each step gives its buffers and whether it writes them.
-pub(super) fn waits<B: Eq + Hash + std::marker::Copy>(steps: &[Vec<(B, bool)>]) -> Vec<bool> {
+pub(super) fn waits<B: Eq + Hash + Copy>(steps: &[Vec<(B, bool)>]) -> Vec<bool> {
     let (mut read, mut written) = (HashSet::new(), HashSet::new());
     let wait = |step: &Vec<(B, bool)>| {
         let waits = step.iter().any(|(b, writes)| written.contains(b) || *writes && read.contains(b));

@@ -12,7 +12,7 @@ use super::budget::Account;
 use super::executable::{Executable, PreparedDispatch, PreparedReplay, PreparedSegment};
 use super::gpu::Gpu;
 use super::memory::{Memory, Share};
-use super::replay::Copy;
+use super::replay::BufferCopy;
 use super::transfer::{from_device, to_device};
 use super::vulkan::Recording;
 use crate::engine::ir::{Buffer, BufferId, Port};
@@ -44,7 +44,7 @@ struct Gates {
 
 impl Gates {
     /// What is copied for them.
-    fn copies(&self, direction: Direction) -> Vec<Copy<'_>> {
+    fn copies(&self, direction: Direction) -> Vec<BufferCopy<'_>> {
         let mut copies = Vec::new();
         for gate in self.list.iter().filter(|gate| gate.bytes > 0) {
             let Some(device) = &gate.device else { continue };
@@ -53,7 +53,7 @@ impl Gates {
                 Direction::ToDevice => (host, device),
                 Direction::ToHost => (device, host),
             };
-            copies.push(Copy { from, to, bytes: gate.bytes });
+            copies.push(BufferCopy { from, to, bytes: gate.bytes });
         }
         copies
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ash::vk;
 use wgpu::hal::api::Vulkan;
 
-use super::replay::{Copy, Script, Step, waits};
+use super::replay::{BufferCopy, Script, Step, waits};
 use super::vulkan::refused;
 use super::vulkan_kernels::{Compiled, Driver, Recorder, descriptor_type};
 use crate::engine::ir::Binding;
@@ -203,7 +203,7 @@ impl Recording {
         }
     }
 
-    fn copy(&mut self, copies: &[Copy<'_>]) -> Result<()> {
+    fn copy(&mut self, copies: &[BufferCopy<'_>]) -> Result<()> {
         for copy in copies {
             let from = hold(&mut self.used.buffers, copy.from.0)?;
             let to = hold(&mut self.used.buffers, copy.to.0)?;
