@@ -26,7 +26,8 @@ pub(super) fn choose<T>(
         }
         opened => (opened?, first),
     };
-    tracing::debug!(?chosen, "how batches are replayed");
+    let how = if chosen == Replay::Recorded { "recorded once" } else { "encoded for each" };
+    tracing::info!(how, "commands of batches");
     Ok((opened, chosen))
 }
 
