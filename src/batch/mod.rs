@@ -1,6 +1,7 @@
 //! Merges requests into batches: a pure queue, one task a model that runs what it forms, and the turns they share.
 
 mod admission;
+mod aside;
 mod batcher;
 mod clock;
 mod figure;
@@ -24,6 +25,7 @@ mod task;
 mod terms;
 mod turns;
 
+pub use aside::each_step_aside;
 pub use batcher::{Batcher, Pending, Setting};
 pub use clock::{Clock, SystemClock};
 pub use flight::{Order, Ran};

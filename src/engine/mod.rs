@@ -29,7 +29,8 @@ pub mod kernels;
 pub mod ops;
 
 pub use device::{
-    Account, AccountUse, MemoryUse, NoRoom, ShareWeights, Way, WeightUse, cache_folder, keep_driver_cache_in,
+    Account, AccountUse, MemoryUse, NoRoom, ShareWeights, Way, WeightUse, cache_folder, heap_in_use,
+    keep_driver_cache_in,
 };
 pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use ir::Precision;

@@ -9,7 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::labels::{LaneLabels, ModelLabels, ServableLabels};
 use crate::api::Budget;
 use crate::batch::Waiting;
-use crate::engine::Engine;
+use crate::engine::{Engine, heap_in_use};
 use crate::model::{Board, ServableId, State};
 
 type Seconds = Gauge<f64, AtomicU64>;
@@ -21,6 +21,7 @@ pub(super) struct Gauges {
     waiting_time: Family<ServableLabels, Seconds>,
     expected_latency: Family<ServableLabels, Seconds>,
     request_memory: Gauge,
+    heap: Gauge,
     lane_promised: Family<LaneLabels, Seconds>,
     lane_busy: Family<LaneLabels, Seconds>,
     lane_backlog: Family<LaneLabels, Gauge>,
@@ -79,6 +80,8 @@ impl Gauges {
         r.register("model_available", "1 while the version answers requests", self.model_available.clone());
         let help = "1 while a model's folder is missing, unreadable or empty: what serves stays";
         r.register("model_folder_unusable", help, self.folder_unusable.clone());
+        let help = "The C library's heap in use, drivers' part included; -1: unknown";
+        r.register_with_unit("heap", help, Unit::Bytes, self.heap.clone());
         let help = "Device memory that models have allocated";
         r.register_with_unit("device_memory", help, Unit::Bytes, self.device_memory.clone());
         let help = "Device memory that models may allocate; -1: any";
@@ -96,6 +99,7 @@ impl Gauges {
     /// Reads memory and the lanes of `device` off.
     pub(super) fn read_engine(&self, engine: Option<&Engine>, device: &str, budget: &Budget) {
         self.request_memory.set(bytes(budget.used()));
+        self.heap.set(heap_in_use().map_or(-1, bytes));
         for lane in engine.map(Engine::lanes).unwrap_or_default() {
             let labels = LaneLabels { device: device.to_owned(), lane: lane.index() as u64 };
             self.lane_promised.get_or_create(&labels).set(lane.promised().as_secs_f64());

@@ -107,24 +107,26 @@ async fn models_that_do_not_fit_together_take_turns() {
     assert_eq!(error.code(), Code::NotFound);
 }
 
-/// The weights of a model on two lanes of `adapter`, and the memory that they take, once both lanes have all of it.
-fn weights_on_two_lanes(adapter: &Adapter, share: &str) -> (f64, f64) {
+/// What the weights of a model on two lanes of `adapter` take, as a multiple of the weights, once both lanes have the same of it.
+fn copies_on_two_lanes(adapter: &Adapter, share: &str) -> f64 {
     let device = format!("--device={}", adapter.index());
     let server = Server::start(&["digits"], &[&device, "--lanes=2", &format!("--share_weights={share}")]);
-    let lane = |number: usize| {
-        let (_, text) = server.page("/metrics");
-        let label = format!("lane=\"{number}\"}}");
-        let line = text.lines().find(|line| line.starts_with("coracle_lane_memory_bytes{") && line.contains(&label));
-        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default()
-    };
     let end = Instant::now() + Duration::from_secs(120);
-    while lane(1) == 0.0 || lane(0) != lane(1) {
+    loop {
+        // All of one page: the lanes go on warming larger batches meanwhile, which bring small weights of their own.
+        let (_, page) = server.page("/metrics");
+        let value = |start: &str, label: &str| -> f64 {
+            let line = page.lines().find(|line| line.starts_with(start) && line.contains(label));
+            line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
+        };
+        let lane = |number| value("coracle_lane_memory_bytes{", &format!("lane=\"{number}\"}}"));
+        if lane(1) > 0.0 && lane(0) == lane(1) {
+            assert_eq!(server.log().contains("lanes have one copy of weights"), share != "off");
+            return value("coracle_weight_copies_bytes", "") / value("coracle_weights_bytes", "");
+        }
         assert!(Instant::now() < end, "lane 0 has {} bytes, lane 1 {}", lane(0), lane(1));
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    let metric = |name| server.metric(name).expect("it is told");
-    assert_eq!(server.log().contains("lanes have one copy of weights"), share != "off");
-    (metric("coracle_weights_bytes"), metric("coracle_weight_copies_bytes"))
 }
 
 #[test]
@@ -133,12 +135,12 @@ fn lanes_have_weights_once_unless_they_are_told_not_to() {
         eprintln!("skipped: no adapter shares weights");
         return;
     };
-    let (weights, copies) = weights_on_two_lanes(&adapter, "off");
-    assert_eq!(copies, 2.0 * weights);
-    let (same, shared) = weights_on_two_lanes(&adapter, "auto");
-    assert_eq!(same, weights);
+    // A page is not one moment: what a lane gets between two of its figures makes a few hundred bytes.
+    let apart = copies_on_two_lanes(&adapter, "off");
+    assert!((1.9..2.1).contains(&apart), "{apart} copies");
     // Small ones each lane has for itself.
-    assert!(shared < 0.8 * copies, "{shared} bytes, without sharing {copies}");
+    let shared = copies_on_two_lanes(&adapter, "auto");
+    assert!((1.0..1.6).contains(&shared), "{shared} copies");
 }
 
 /// What the model `shapes` answers to an image of this height and width: its shape.

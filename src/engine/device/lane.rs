@@ -16,15 +16,13 @@ use super::gpu::{Gpu, GpuOptions};
 use super::job::{Job, SegmentOutput, Waiting};
 use super::lane_options::LaneOptions;
 use super::memory::{Memory, Needs};
+use super::orders::{Order, Orders, not_taken};
 use super::promise::{Promise, Promises};
 use super::shelf::WeightKey;
 use super::submission::Submitter;
 use crate::engine::ir::{Kernel, Program};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
-
-/// Jobs that may wait for one lane.
-const MAX_QUEUED: usize = 4096;
 
 /// How long those who still use a lane that is let go are waited for.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -87,21 +85,11 @@ impl Shared {
     }
 }
 
-/// What waits in the lane's queue.
-pub(super) enum Order {
-    /// A segment to run, and when it was handed over.
-    Run(Job, Instant),
-    /// One dispatch with one workgroup, so that the driver compiles it; the answer says when it is done.
-    Touch { executable: Arc<Executable>, segment: usize, dispatch: usize, done: mpsc::SyncSender<Result<()>> },
-    /// The dispatches of a segment, each timed.
-    Profile { executable: Arc<Executable>, segment: usize, done: mpsc::SyncSender<Result<Vec<Duration>>> },
-}
-
 /// A queue of an adapter, with a device of its own.
 pub struct Lane {
     index: usize,
     shared: Arc<Shared>,
-    orders: mpsc::SyncSender<Order>,
+    orders: Arc<Orders>,
     threads: [JoinHandle<()>; 2],
 }
 
@@ -136,15 +124,17 @@ impl Lane {
             busy: Mutex::new(Busy { flying: 0, since: Instant::now(), total: Duration::ZERO }),
             warmed: Mutex::default(),
         });
-        let (orders, queue) = mpsc::sync_channel(MAX_QUEUED);
+        let orders = Arc::new(Orders::default());
         // One submission is waited for, one is held by the blocked sender: the channel holds the rest.
         let (flights, landing) = mpsc::sync_channel::<Flight>(options.in_flight.saturating_sub(2));
-        let mut submitter = Submitter { shared: Arc::clone(&shared), flights, scratch: Vec::new() };
-        let submitting = std::thread::Builder::new().name(format!("lane-{index}")).spawn(move || {
-            for order in queue {
-                submitter.submit(order);
-            }
-        })?;
+        let submitter = Submitter {
+            shared: Arc::clone(&shared),
+            orders: Arc::clone(&orders),
+            flights,
+            scratch: Vec::new(),
+            begun: None,
+        };
+        let submitting = std::thread::Builder::new().name(format!("lane-{index}")).spawn(|| submitter.work())?;
         let completer = Arc::clone(&shared);
         let completing = std::thread::Builder::new().name(format!("lane-{index}-done")).spawn(move || {
             let mut free = Instant::now();
@@ -194,9 +184,9 @@ impl Lane {
             self.shared.give_back(job);
             return Ok(());
         }
-        self.orders.try_send(Order::Run(job, Instant::now())).map_err(|_| {
+        self.orders.push(Order::Run(job, Instant::now())).map_err(|_| {
             self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
-            Error::unavailable(format!("lane {}: {MAX_QUEUED} jobs wait already", self.index))
+            not_taken(self.index)
         })
     }
 
@@ -246,7 +236,7 @@ impl Lane {
         let (done, answer) = mpsc::sync_channel(1);
         let order = Order::Profile { executable: Arc::clone(executable), segment, done };
         let stopped = || Error::unavailable(format!("lane {} stopped", self.index));
-        self.orders.send(order).map_err(|_| stopped())?;
+        self.orders.push(order).map_err(|_| not_taken(self.index))?;
         answer.recv().map_err(|_| stopped())?
     }
 
@@ -334,7 +324,7 @@ impl Lane {
                     let executable = Arc::clone(executable);
                     let stopped = || Error::unavailable(format!("lane {} stopped", self.index));
                     let order = Order::Touch { executable, segment, dispatch, done };
-                    let sent = self.orders.send(order).map_err(|_| stopped());
+                    let sent = self.orders.push(order).map_err(|_| not_taken(self.index));
                     let touched = sent.and_then(|()| answer.recv().map_err(|_| stopped())?);
                     // A kernel that never ran is not warm: the next attempt must meet it again.
                     touched.inspect_err(|_| self.forget(&work.kernel))?;
@@ -390,8 +380,7 @@ fn wait_for(is_done: impl Fn() -> bool) {
 impl Drop for Lane {
     /// Waits until the lane's threads have done what they hold. One that hangs is left alone.
     fn drop(&mut self) {
-        let (closed, _) = mpsc::sync_channel(0);
-        drop(std::mem::replace(&mut self.orders, closed));
+        self.orders.close();
         if self.is_hung() {
             // The driver still uses the device, and waits for its work when it is let go: it never is.
             std::mem::forget(Arc::clone(&self.shared));

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use bytes::BytesMut;
 use super::executable::{Executable, PreparedDispatch, PreparedSegment};
 use super::gpu::Gpu;
 use super::memory::{Memory, Share};
+use super::pace::{Cuts, parts};
 use super::transfer::{from_device, to_device};
 use crate::engine::ir::{Buffer, BufferId, Port};
 use crate::error::{Error, Result};
@@ -39,10 +41,12 @@ struct Gates {
     mapped: Vec<Share>,
 }
 
-/// Recorded commands and what recording them took.
-struct Recorded {
-    commands: wgpu::CommandBuffer,
-    took: Duration,
+/// The commands of one run, a buffer a part.
+pub(super) struct Recorded {
+    pub(super) parts: Vec<wgpu::CommandBuffer>,
+    pub(super) cuts: Cuts,
+    /// What recording them took.
+    pub(super) took: Duration,
 }
 
 /// See the module.
@@ -133,12 +137,12 @@ impl Slot {
         Ok(())
     }
 
-    /// The commands of one run and what recording them took.
-    pub(super) fn commands(&self, gpu: &Gpu, segment: &PreparedSegment) -> (wgpu::CommandBuffer, Duration) {
+    /// The commands of one run.
+    pub(super) fn commands(&self, gpu: &Gpu, segment: &PreparedSegment) -> Recorded {
         let ready = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Recorded { commands, took } = ready.unwrap_or_else(|| self.record(gpu, segment));
+        let ready = ready.filter(|recorded| Arc::ptr_eq(&recorded.cuts, &segment.pace.cuts()));
         self.landed.set(false);
-        (commands, took)
+        ready.unwrap_or_else(|| self.record(gpu, segment))
     }
 
     /// Records the commands of the next run.
@@ -148,15 +152,22 @@ impl Slot {
     }
 
     fn record(&self, gpu: &Gpu, segment: &PreparedSegment) -> Recorded {
-        let start = Instant::now();
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let (start, cuts) = (Instant::now(), segment.pace.cuts());
+        let new = || gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let (mut encoder, mut commands) = (new(), Vec::with_capacity(cuts.len()));
         for gate in &self.uploads.list {
             if let (Some(device), 1..) = (&gate.device, gate.bytes) {
                 encoder.copy_buffer_to_buffer(&gate.buffer, gate.at, device, 0, Some(gate.bytes));
             }
         }
-        if !segment.dispatches.is_empty() {
-            self.record_pass(segment, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+        for part in parts(&cuts) {
+            if part.start > 0 {
+                commands.push(std::mem::replace(&mut encoder, new()).finish());
+            }
+            if !part.is_empty() {
+                let pass = &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                self.record_pass(segment, part, pass);
+            }
         }
         for gate in &self.downloads.list {
             if let (Some(device), 1..) = (&gate.device, gate.bytes) {
@@ -171,13 +182,13 @@ impl Slot {
         }
         let landed = Arc::clone(&self.landed);
         encoder.on_submitted_work_done(move || landed.set(true));
-        let commands = encoder.finish();
-        Recorded { commands, took: start.elapsed() }
+        commands.push(encoder.finish());
+        Recorded { parts: commands, cuts, took: start.elapsed() }
     }
 
-    fn record_pass(&self, segment: &PreparedSegment, pass: &mut wgpu::ComputePass<'_>) {
+    fn record_pass(&self, segment: &PreparedSegment, part: Range<usize>, pass: &mut wgpu::ComputePass<'_>) {
         let mut current = None;
-        for (dispatch, own) in segment.dispatches.iter().zip(&self.bind_groups) {
+        for (dispatch, own) in segment.dispatches[part.clone()].iter().zip(&self.bind_groups[part]) {
             if current != Some(&dispatch.pipeline.raw) {
                 pass.set_pipeline(&dispatch.pipeline.raw);
                 current = Some(&dispatch.pipeline.raw);
