@@ -279,8 +279,7 @@ impl Plans {
     /// Compiles, for no lane yet.
     fn plan(&self, key: &[Given], pinned: bool) -> Result<Plan> {
         let choices = self.tuning.choices();
-        let program = self.times.time("compiling", || compile(&self.graph, key, &self.profile, &choices))?;
-        let program = Arc::new(program);
+        let program = Arc::new(self.times.time("compiling", || compile(&self.graph, key, &self.profile, &choices))?);
         let width = self.check_memory(&program)?;
         let rest = program.rest.as_ref().map(|rest| {
             let limits = self.limits.clone();

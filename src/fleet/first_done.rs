@@ -76,7 +76,7 @@ mod tests {
             ([offer(0, 1), offer(0, 100)], Some(0)),
             ([offer(50, 1), offer(0, 100)], Some(0)),
             ([offer(120, 1), offer(0, 100)], Some(1)),
-            ([offer(99, 1), offer(0, 100)], Some(0)),
+            ([offer(98, 1), offer(0, 100)], Some(0)),
             ([None, offer(900, 100)], Some(1)),
             ([None, None], None),
         ] {

@@ -182,9 +182,9 @@ mod tests {
             ("a", fail(Code::Unimplemented)),
             ("b", Err(Error::resource_exhausted("full").with_source(NoRoom { needed: 2, free: 1 }))),
         ];
-        let error = which_work::<()>("m", tried.into_iter()).expect_err("nobody can");
+        let error = which_work("m", tried.into_iter()).expect_err("nobody can");
         assert!(needs_room(&error), "{error}");
         let tried = [("a", fail(Code::Unimplemented)), ("b", fail(Code::Internal))];
-        assert_eq!(which_work::<()>("m", tried.into_iter()).expect_err("nobody can").code(), Code::Unimplemented);
+        assert_eq!(which_work("m", tried.into_iter()).expect_err("nobody can").code(), Code::Unimplemented);
     }
 }
