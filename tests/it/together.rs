@@ -193,14 +193,15 @@ async fn a_server_of_two_adapters_tells_them_apart_and_outlives_one() {
         let (counts, ()) = tokio::join!(join_all(calls), breaking);
         assert!(counts.iter().all(|[right, refused]| *right > 0 && *refused <= 2), "{counts:?} for two losses");
         let (_, metrics) = server.page("/metrics");
-        let value = |name: &str| {
-            let lines = metrics.lines().filter(move |line| line.starts_with(name));
-            lines.map(|line| line.rsplit(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0))
+        let values = |name: &str| -> Vec<f64> {
+            let lines = metrics.lines().filter(|line| line.starts_with(name));
+            lines.map(|line| line.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0.0)).collect()
         };
         for name in ["coracle_device_memory_bytes{", "coracle_weights_bytes{", "coracle_model_memory_bytes{"] {
-            assert!(value(name).count() >= 2 && value(name).all(|bytes| bytes > 0.0), "{name} of each device");
+            let bytes = values(name);
+            assert!(bytes.len() >= 2 && bytes.iter().all(|bytes| *bytes > 0.0), "{name} of each device: {bytes:?}");
         }
-        let runs: Vec<f64> = value("coracle_device_time_seconds_count{").collect();
+        let runs = values("coracle_device_time_seconds_count{");
         assert!(runs.len() >= 2 && runs.iter().all(|count| *count > 0.0), "every lane has run something: {runs:?}");
     }
 }
