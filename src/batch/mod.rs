@@ -28,6 +28,7 @@ mod turns;
 pub use aside::each_step_aside;
 pub use batcher::{Batcher, Pending, Setting};
 pub use clock::{Clock, SystemClock};
+pub use figure::Figure;
 pub use flight::{Order, Ran};
 pub use job::{Answer, Guard, Request, Timing};
 pub use merge::{Rows, merge, split};

@@ -1,5 +1,6 @@
 //! Runs graphs on devices.
 
+mod ahead;
 mod batches;
 mod demand;
 #[allow(clippy::module_inception)]
@@ -28,8 +29,9 @@ pub mod ir;
 pub mod kernels;
 pub mod ops;
 
+pub use ahead::Ahead;
 pub use device::{
-    Account, AccountUse, MemoryUse, NoRoom, ShareWeights, Way, WeightUse, cache_folder, heap_in_use,
+    Account, AccountUse, Adapter, Lane, MemoryUse, NoRoom, ShareWeights, Way, WeightUse, cache_folder, heap_in_use,
     keep_driver_cache_in,
 };
 pub use engine::{Engine, EngineOptions, LoadOptions};
@@ -38,5 +40,5 @@ pub use lane_count::LaneCount;
 pub use load_times::LoadTimes;
 pub use memory::{MemoryBound, MemoryShare, MemoryTotal};
 pub use profiled::Profiled;
-pub use session::{Demand, Merging, Reference, RunOutput, RunStats, Session};
+pub use session::{Demand, Merging, NotBegun, Reference, RunOutput, RunStats, Session};
 pub use tuning::Tune;

@@ -43,7 +43,7 @@ pub(super) fn self_test(lane: &Lane, profile: &Profile) -> Result<()> {
     for case in CASES {
         check(lane, profile, &case).map_err(|e| e.at(format!("self-test of {}", case.name)))?;
     }
-    tracing::debug!(lane = lane.index(), elapsed = ?start.elapsed(), "the adapter computes right");
+    tracing::debug!(lane = lane.number(), elapsed = ?start.elapsed(), "the adapter computes right");
     Ok(())
 }
 

@@ -87,7 +87,7 @@ impl Shared {
 
 /// A queue of an adapter, with a device of its own.
 pub struct Lane {
-    index: usize,
+    number: usize,
     shared: Arc<Shared>,
     orders: Arc<Orders>,
     threads: [JoinHandle<()>; 2],
@@ -95,12 +95,12 @@ pub struct Lane {
 
 impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane").field("index", &self.index).field("backlog", &self.backlog()).finish_non_exhaustive()
+        f.debug_struct("Lane").field("number", &self.number).field("backlog", &self.backlog()).finish_non_exhaustive()
     }
 }
 
 impl Lane {
-    /// Opens lane `index` of `adapter`.
+    /// Opens the lane in place `index`, from 0 on, of `adapter`.
     ///
     /// # Errors
     /// `UNAVAILABLE` when the driver gives no device.
@@ -124,6 +124,7 @@ impl Lane {
             busy: Mutex::new(Busy { flying: 0, since: Instant::now(), total: Duration::ZERO }),
             warmed: Mutex::default(),
         });
+        let number = options.first + index;
         let orders = Arc::new(Orders::default());
         // One submission is waited for, one is held by the blocked sender: the channel holds the rest.
         let (flights, landing) = mpsc::sync_channel::<Flight>(options.in_flight.saturating_sub(2));
@@ -134,20 +135,20 @@ impl Lane {
             scratch: Vec::new(),
             begun: None,
         };
-        let submitting = std::thread::Builder::new().name(format!("lane-{index}")).spawn(|| submitter.work())?;
+        let submitting = std::thread::Builder::new().name(format!("lane-{number}")).spawn(|| submitter.work())?;
         let completer = Arc::clone(&shared);
-        let completing = std::thread::Builder::new().name(format!("lane-{index}-done")).spawn(move || {
+        let completing = std::thread::Builder::new().name(format!("lane-{number}-done")).spawn(move || {
             let mut free = Instant::now();
             for flight in landing {
                 free = complete(&completer, flight, free);
             }
         })?;
-        Ok(Self { index, shared, orders, threads: [submitting, completing] })
+        Ok(Self { number, shared, orders, threads: [submitting, completing] })
     }
 
     /// The lane's number.
-    pub fn index(&self) -> usize {
-        self.index
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// Prepares `program` on this lane's device, with memory that is no model's.
@@ -186,7 +187,7 @@ impl Lane {
         }
         self.orders.push(Order::Run(job, Instant::now())).map_err(|_| {
             self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
-            not_taken(self.index)
+            not_taken(self.number)
         })
     }
 
@@ -235,8 +236,8 @@ impl Lane {
     pub fn profile(&self, executable: &Arc<Executable>, segment: usize) -> Result<Vec<Duration>> {
         let (done, answer) = mpsc::sync_channel(1);
         let order = Order::Profile { executable: Arc::clone(executable), segment, done };
-        let stopped = || Error::unavailable(format!("lane {} stopped", self.index));
-        self.orders.push(order).map_err(|_| not_taken(self.index))?;
+        let stopped = || Error::unavailable(format!("lane {} stopped", self.number));
+        self.orders.push(order).map_err(|_| not_taken(self.number))?;
         answer.recv().map_err(|_| stopped())?
     }
 
@@ -294,7 +295,7 @@ impl Lane {
             tensors: inputs,
             caller: Box::new(Waiting(sender)),
         })?;
-        receiver.recv().map_err(|_| Error::unavailable(format!("lane {} stopped", self.index)))?
+        receiver.recv().map_err(|_| Error::unavailable(format!("lane {} stopped", self.number)))?
     }
 
     /// Lets go of a lane at the end of a process, once nobody else holds it: drivers crash where a process ends while another
@@ -322,9 +323,9 @@ impl Lane {
                 if new {
                     let (done, answer) = mpsc::sync_channel(1);
                     let executable = Arc::clone(executable);
-                    let stopped = || Error::unavailable(format!("lane {} stopped", self.index));
+                    let stopped = || Error::unavailable(format!("lane {} stopped", self.number));
                     let order = Order::Touch { executable, segment, dispatch, done };
-                    let sent = self.orders.push(order).map_err(|_| not_taken(self.index));
+                    let sent = self.orders.push(order).map_err(|_| not_taken(self.number));
                     let touched = sent.and_then(|()| answer.recv().map_err(|_| stopped())?);
                     // A kernel that never ran is not warm: the next attempt must meet it again.
                     touched.inspect_err(|_| self.forget(&work.kernel))?;
