@@ -5,6 +5,7 @@ pub mod batch;
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod fleet;
 pub mod formats;
 pub mod model;
 pub mod server;

@@ -25,9 +25,10 @@ const FLOORS: &[(&str, &[&str])] = &[
             "error",
         ],
     ),
-    ("server", &["api", "model", "formats", "batch", "engine", "tensor", "error"]),
+    ("server", &["api", "model", "fleet", "formats", "batch", "engine", "tensor", "error"]),
     ("api", &["model", "batch", "engine", "tensor", "error"]),
-    ("model", &["formats", "batch", "engine", "engine::ir", "tensor", "error"]),
+    ("model", &["fleet", "formats", "batch", "engine", "engine::ir", "tensor", "error"]),
+    ("fleet", &["batch", "engine", "engine::ir", "tensor", "error"]),
     ("formats", &["engine::ops", "engine::ir", "tensor", "error"]),
     ("batch", &["tensor", "error"]),
     (

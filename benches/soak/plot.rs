@@ -1,4 +1,4 @@
-//! The samples as a chart: four panels over time, with a mark where trouble began.
+//! The samples as a chart: five panels over time, with a mark where trouble began.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,10 +12,11 @@ const GAP: f64 = 30.0;
 
 type Panel = (&'static str, fn(&Sample) -> f64);
 
-const PANELS: [Panel; 4] = [
+const PANELS: [Panel; 5] = [
     ("answers a second", |s| s.answered as f64),
     ("p99, ms", |s| s.p99_ms),
     ("resident, MiB", |s| s.resident_kib as f64 / 1024.0),
+    ("heap in use, MiB", |s| s.heap_bytes / 1_048_576.0),
     ("device, MiB", |s| s.device_bytes / 1_048_576.0),
 ];
 

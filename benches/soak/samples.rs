@@ -19,6 +19,7 @@ pub(crate) struct Sample {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) resident_kib: u64,
+    pub(crate) heap_bytes: f64,
     pub(crate) threads: u64,
     pub(crate) open_files: usize,
     pub(crate) device_bytes: f64,
@@ -36,6 +37,7 @@ impl Sample {
             p50_ms: part(0.5),
             p99_ms: part(0.99),
             resident_kib: server.status("VmRSS"),
+            heap_bytes: server.metric("coracle_heap_bytes"),
             threads: server.status("Threads"),
             open_files: server.open_files(),
             device_bytes: server.metric("coracle_lane_memory_bytes"),
@@ -44,17 +46,18 @@ impl Sample {
 }
 
 pub(crate) fn print(samples: &[Sample]) {
-    println!("     s  answers  p50 ms  p99 ms  refused  resident MiB  device MiB  threads  files");
+    println!("     s  answers  p50 ms  p99 ms  refused  resident MiB  heap MiB  device MiB  threads  files");
     let step = samples.len().div_ceil(LINES).max(1);
     for sample in samples.iter().step_by(step).chain(samples.last()) {
         println!(
-            "{:6.0}  {:7}  {:6.1}  {:6.1}  {:7}  {:12.1}  {:10.2}  {:7}  {:5}",
+            "{:6.0}  {:7}  {:6.1}  {:6.1}  {:7}  {:12.1}  {:8.2}  {:10.2}  {:7}  {:5}",
             sample.at.as_secs_f64(),
             sample.answered,
             sample.p50_ms,
             sample.p99_ms,
             sample.refused,
             sample.resident_kib as f64 / 1024.0,
+            sample.heap_bytes / 1048576.0,
             sample.device_bytes / 1048576.0,
             sample.threads,
             sample.open_files

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
 use tower::{Layer, Service};
 
@@ -26,6 +27,7 @@ use super::status::{PUSHBACK, status};
 use super::tfs::{peek, weigh};
 use super::tokens::Access;
 use super::trail::Trail;
+use crate::batch::each_step_aside;
 use crate::error::{Code, Error, Result};
 use crate::model::Manager;
 
@@ -101,7 +103,12 @@ where
                 let mut asked = None;
                 Ok::<_, Infallible>(match frames.prepare(request, start, &mut asked).await {
                     Err(error) => frames.refuse(&error, method, asked.as_ref(), start),
-                    Ok((request, kept)) => inner.call(request).await?.map(|body| HttpBody::new(Held::new(body, kept))),
+                    Ok((request, kept)) => {
+                        // gRPC copies the message and decodes it in one step.
+                        let bytes = request.body().size_hint().lower() as usize;
+                        let response = each_step_aside(bytes, inner.call(request)).await?;
+                        response.map(|body| HttpBody::new(Held::new(body, kept)))
+                    }
                 })
             };
             let answered = trail.around(async {

@@ -7,7 +7,7 @@ const KEPT: usize = 15;
 
 /// The median of the latest durations.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Figure {
+pub struct Figure {
     latest: [Duration; KEPT],
     count: usize,
     median: Duration,
@@ -16,7 +16,7 @@ pub(super) struct Figure {
 
 impl Figure {
     /// Adds a duration that was measured at `now`.
-    pub(super) fn add(&mut self, duration: Duration, now: Instant) {
+    pub fn add(&mut self, duration: Duration, now: Instant) {
         self.latest[self.count % KEPT] = duration;
         self.count += 1;
         self.measured = Some(now);
@@ -27,12 +27,12 @@ impl Figure {
     }
 
     /// The median; `None` before the first.
-    pub(super) fn typical(&self) -> Option<Duration> {
+    pub fn typical(&self) -> Option<Duration> {
         self.measured.map(|_| self.median)
     }
 
     /// Whether the latest was measured within `age` before `now`.
-    pub(super) fn is_newer_than(&self, age: Duration, now: Instant) -> bool {
+    pub fn is_newer_than(&self, age: Duration, now: Instant) -> bool {
         self.measured.is_some_and(|at| now.saturating_duration_since(at) < age)
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::aside::aside;
 use super::clock::Clock;
 use super::formed::Formed;
 use super::priced::Priced;
@@ -67,7 +68,7 @@ impl<C: Clock> Flight<C> {
         F: Future<Output = Result<Ran>>,
     {
         let order = Order { deadline: self.formed.deadline(), expected: self.expected };
-        let outcome = match self.formed.inputs() {
+        let outcome = match aside(self.formed.bytes(), || self.formed.inputs()) {
             Err(error) => Err(error),
             Ok(inputs) => tokio::select! {
                 outcome = run(inputs, order) => outcome,

@@ -56,6 +56,11 @@ impl Formed {
         self.batch.row.as_ref().map_or(0, |row| row.elements())
     }
 
+    /// Bytes of what its requests sent.
+    pub(super) fn bytes(&self) -> usize {
+        self.batch.pieces.iter().flat_map(|piece| &piece.payload.inputs).map(|tensor| tensor.bytes().len()).sum()
+    }
+
     /// What it runs on.
     pub(super) fn inputs(&self) -> Result<Vec<Tensor>> {
         let Some(size) = self.batch.size else {

@@ -1,6 +1,7 @@
 //! Merges requests into batches: a pure queue, one task a model that runs what it forms, and the turns they share.
 
 mod admission;
+mod aside;
 mod batcher;
 mod clock;
 mod figure;
@@ -24,8 +25,10 @@ mod task;
 mod terms;
 mod turns;
 
+pub use aside::each_step_aside;
 pub use batcher::{Batcher, Pending, Setting};
 pub use clock::{Clock, SystemClock};
+pub use figure::Figure;
 pub use flight::{Order, Ran};
 pub use job::{Answer, Guard, Request, Timing};
 pub use merge::{Rows, merge, split};

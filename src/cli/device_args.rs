@@ -39,7 +39,7 @@ pub struct DeviceArgs {
     #[arg(long, default_value = "auto", value_name = "MODE")]
     pub share_weights: ShareWeights,
     /// How batches are replayed: recorded (once into a command buffer of Vulkan's), encoded (anew for each, through wgpu), auto
-    /// (recorded where a test finds that it works).
+    /// (recorded on software adapters, where a test finds that it works).
     #[arg(long, default_value = "auto", value_name = "MODE")]
     pub replay: Replay,
     /// Keep the driver's checks of indices and loops in kernels: slower, for hunting faults.

@@ -10,7 +10,7 @@ use crate::engine::device::{Adapter, Description};
 /// Lists the adapters of this machine, the one that `--device auto` takes first.
 ///
 /// Adapters are ranked discrete, integrated, virtual, software. Every other command takes an index or a part of a name
-/// from this list as --device. Exits with 1 if there is none.
+/// from this list as --device, `serve` several of them. Exits with 1 if there is none.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   coracle devices

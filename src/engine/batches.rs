@@ -37,6 +37,11 @@ impl Measured {
         Ok(Self { rows, time })
     }
 
+    /// The time of one of its rows.
+    pub(super) fn of_a_row(self) -> Duration {
+        self.time.div_f64(self.rows.max(1) as f64)
+    }
+
     /// Whether it keeps a lane too long, and so do batches of more rows.
     pub(super) fn is_slow(&self) -> bool {
         self.time > TIME_MAX

@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub device: String,
     /// Queues to open on the adapter.
     pub lanes: LaneCount,
+    /// The number of the first; the others follow it. Lanes of all engines in a process should have numbers of their own.
+    pub first_lane: usize,
     /// Submissions in flight on each lane, at least 2.
     pub in_flight: usize,
     /// Features to do without: `subgroups`, `f16`, `int64`, `f64`, `matrices`.
@@ -58,6 +60,7 @@ impl Default for EngineOptions {
         Self {
             device: "auto".into(),
             lanes: LaneCount::Exactly(1),
+            first_lane: 0,
             in_flight: 2,
             without: Vec::new(),
             with: Vec::new(),
@@ -144,6 +147,7 @@ impl Engine {
         let mask = Mask::new(&options.without, options.family.as_deref())?.with(&options.with)?;
         let profile = adapter.profile(&mask);
         let lane_options = LaneOptions {
+            first: options.first_lane,
             in_flight: options.in_flight.max(2),
             checked: options.checked_kernels,
             cache: options.cache.clone(),
@@ -236,6 +240,11 @@ impl Engine {
     /// Lanes that were replaced so far.
     pub fn lanes_replaced(&self) -> usize {
         self.lanes.replaced()
+    }
+
+    /// Whether any lane works.
+    pub fn works(&self) -> bool {
+        self.lanes.work()
     }
 
     /// Returns once devices have hung so often that no other is opened: nothing will run any more.

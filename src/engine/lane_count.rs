@@ -196,7 +196,7 @@ mod tests {
             let open = |index| Lane::open(&adapter, index, &LaneOptions::default()).map(Arc::new);
             let lanes = open_lanes(&adapter, &profile, Some(folder.path()), open).expect("it can be measured");
             assert!((1..=tried_max(&adapter)).contains(&lanes.len()), "{lanes:?}");
-            assert!(lanes.iter().enumerate().all(|(index, lane)| lane.index() == index));
+            assert!(lanes.iter().enumerate().all(|(index, lane)| lane.number() == index));
             let Some(rates) = lane_file::read(&folder.path().join("lanes.json"), &key(&adapter)) else {
                 assert!(lanes.len() >= TRIED_MIN, "only what was cut short is not kept: {lanes:?}");
                 continue;

@@ -73,7 +73,7 @@ impl Lanes {
     ) -> Result<(Arc<Self>, Keeper)> {
         let (bell, rung) = mpsc::channel();
         let options = LaneOptions { ended: Some(bell.clone()), ..options };
-        let ((current, options), _) = choose(options.replay, adapter.records(), |replay| {
+        let ((current, options), _) = choose(options.replay, adapter.records() && adapter.is_software(), |replay| {
             open_all(adapter, profile, LaneOptions { replay, ..options.clone() }, (count, share))
         })?;
         let lanes = Arc::new(Self {
@@ -105,6 +105,11 @@ impl Lanes {
         self.flexible
     }
 
+    /// The number of the one in place `index`.
+    pub(super) fn number(&self, index: usize) -> usize {
+        self.options.first + index
+    }
+
     /// All of them, as they are now.
     pub(super) fn all(&self) -> Vec<Arc<Lane>> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -119,7 +124,12 @@ impl Lanes {
         current.get(index).cloned().ok_or_else(|| Error::unavailable("the engine has ended"))
     }
 
-    /// The number of one that works, else of the first.
+    /// Whether any of them works.
+    pub(super) fn work(&self) -> bool {
+        self.all().iter().any(|lane| !lane.is_lost())
+    }
+
+    /// The place of one that works, else of the first.
     pub(super) fn working(&self) -> usize {
         self.all().iter().position(|lane| !lane.is_lost()).unwrap_or(0)
     }
@@ -190,7 +200,7 @@ impl Lanes {
 
     /// As [`Lanes::wait_for`] any lane that works, on a thread that may block.
     pub(super) fn wait_for_any(&self) -> Result<()> {
-        pollster::block_on(self.wait_for(None, || self.all().iter().any(|lane| !lane.is_lost()).then_some(())))
+        pollster::block_on(self.wait_for(None, || self.work().then_some(())))
     }
 
     /// The keeper's work: replaces lanes that have ended, again and again while that fails.
@@ -236,7 +246,7 @@ impl Lanes {
         let lane = match self.open_tested(index) {
             Ok(lane) => lane,
             Err(error) => {
-                tracing::warn!(lane = index, %error, "no device in the place of the lost one yet");
+                tracing::warn!(lane = old.number(), %error, "no device in the place of the lost one yet");
                 return false;
             }
         };
@@ -245,7 +255,7 @@ impl Lanes {
         }
         *counted = false;
         self.replaced.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(lane = index, took = ?start.elapsed(), "a new device is in the place of the lost one");
+        tracing::warn!(lane = old.number(), took = ?start.elapsed(), "a new device is in the place of the lost one");
         let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner).clone();
         tenants.iter().filter_map(Weak::upgrade).for_each(|tenant| tenant.replaced(index));
         drop(old);

@@ -47,6 +47,12 @@ impl MemoryBound {
         }
     }
 
+    /// An equal part for each of so many engines that have the memory of `adapter` in common.
+    pub fn divided(&self, adapter: &Adapter, engines: u64) -> Self {
+        let part = self.total(adapter).filter(|_| engines > 1).map(|bytes| MemoryTotal::Bytes(bytes / engines));
+        Self { total: part.unwrap_or(self.total), fraction: self.fraction }
+    }
+
     /// Bytes that may be taken of `total`; `None` for any number.
     pub(super) fn limit(&self, total: Option<u64>) -> Result<Option<u64>> {
         match self.fraction {
@@ -90,7 +96,10 @@ mod tests {
         for adapter in Adapter::all() {
             let told = MemoryBound { total, fraction: None }.total(&adapter);
             assert_eq!(told, if adapter.is_software() { Some(123) } else { adapter.memory_bytes() });
-            assert_eq!(MemoryBound { total: MemoryTotal::Bytes(5), fraction: None }.total(&adapter), Some(5));
+            let bound = MemoryBound { total: MemoryTotal::Bytes(5), fraction: Some(0.5) };
+            assert_eq!(bound.total(&adapter), Some(5));
+            assert_eq!(bound.divided(&adapter, 2), MemoryBound { total: MemoryTotal::Bytes(2), ..bound.clone() });
+            assert_eq!(bound.divided(&adapter, 1), bound);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Runs graphs on devices.
 
+mod ahead;
 mod batches;
 mod demand;
 #[allow(clippy::module_inception)]
@@ -29,8 +30,10 @@ pub mod ir;
 pub mod kernels;
 pub mod ops;
 
+pub use ahead::Ahead;
 pub use device::{
-    Account, AccountUse, MemoryUse, NoRoom, Replay, ShareWeights, Way, WeightUse, cache_folder, keep_driver_cache_in,
+    Account, AccountUse, Adapter, Lane, MemoryUse, NoRoom, Replay, ShareWeights, Way, WeightUse, cache_folder,
+    heap_in_use, keep_driver_cache_in,
 };
 pub use engine::{Engine, EngineOptions, LoadOptions};
 pub use ir::Precision;
@@ -38,5 +41,5 @@ pub use lane_count::LaneCount;
 pub use load_times::LoadTimes;
 pub use memory::{MemoryBound, MemoryShare, MemoryTotal};
 pub use profiled::Profiled;
-pub use session::{Demand, Merging, Reference, RunOutput, RunStats, Session};
+pub use session::{Demand, Merging, NotBegun, Reference, RunOutput, RunStats, Session};
 pub use tuning::Tune;

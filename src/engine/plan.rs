@@ -66,6 +66,16 @@ impl Plan {
     }
 }
 
+/// Elements of all inputs together.
+pub(super) fn elements(key: &[Given]) -> usize {
+    key.iter().map(|given| given.shape().elements()).sum()
+}
+
+/// Entries along axis 0 of the first input; 1 where it has no axes.
+pub(super) fn rows(key: &[Given]) -> usize {
+    key.first().and_then(|given| given.shape().first().copied()).unwrap_or(1)
+}
+
 /// `inputs` with `rows` entries along axis 0.
 pub(super) fn with_rows(inputs: &[Given], rows: usize) -> Key {
     let resized = inputs.iter().map(|given| {

@@ -12,7 +12,7 @@ use super::device::{KeptWeights, Lane};
 use super::ir::{Choices, Given, Graph, Profile, Program};
 use super::lanes::{Lanes, Tenant, needed};
 use super::load_times::LoadTimes;
-use super::plan::{Berth, Key, Plan, with_rows};
+use super::plan::{Berth, Key, Plan, elements, rows, with_rows};
 use super::tuning::Tuning;
 use crate::error::{Code, Error, Result};
 use crate::tensor::Shape;
@@ -148,6 +148,11 @@ impl Plans {
         self.state().batch_sizes.clone()
     }
 
+    /// The time of a row in the batch that was run last to warm up.
+    pub(super) fn row_time(&self) -> Option<Duration> {
+        self.state().measured.map(Measured::of_a_row)
+    }
+
     /// The plan for these shapes, compiled on the load thread if need be. Dropping the future gives up waiting.
     pub(super) async fn demand(&self, key: Key) -> Result<Arc<Plan>> {
         let (sender, receiver) = oneshot::channel();
@@ -178,7 +183,8 @@ impl Plans {
     pub(super) fn pin(&self, key: &[Given]) -> Result<Arc<Plan>> {
         self.tune(key)?;
         let plan = self.build(key, true)?;
-        self.run_once(&plan)?;
+        let measured = Measured::of(rows(key), || self.run_once(&plan))?;
+        self.state().measured = Some(measured);
         self.publish(key, &plan);
         Ok(plan)
     }
@@ -273,8 +279,7 @@ impl Plans {
     /// Compiles, for no lane yet.
     fn plan(&self, key: &[Given], pinned: bool) -> Result<Plan> {
         let choices = self.tuning.choices();
-        let program = self.times.time("compiling", || compile(&self.graph, key, &self.profile, &choices))?;
-        let program = Arc::new(program);
+        let program = Arc::new(self.times.time("compiling", || compile(&self.graph, key, &self.profile, &choices))?);
         let width = self.check_memory(&program)?;
         let rest = program.rest.as_ref().map(|rest| {
             let limits = self.limits.clone();
@@ -402,7 +407,8 @@ impl Plans {
                     return;
                 }
                 if let Err(error) = self.prepare(&plan, lane) {
-                    tracing::warn!(model = self.limits.name, lane, %error, "a plan could not be prepared on a lane");
+                    let (model, lane) = (&self.limits.name, self.lanes.number(lane));
+                    tracing::warn!(model, lane, %error, "a plan could not be prepared on a lane");
                 }
             }
             Task::Batch { key, rows, mut rest, asked } => {
@@ -434,11 +440,6 @@ impl Tenant for Plans {
         drop(state);
         self.wake.notify_one();
     }
-}
-
-/// Elements of all inputs together.
-fn elements(key: &[Given]) -> usize {
-    key.iter().map(|given| given.shape().elements()).sum()
 }
 
 impl Drop for Plans {

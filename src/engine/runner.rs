@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::device::Lane;
-use super::device::{Caller, Job, SegmentOutput};
+use super::ahead::Ahead;
+use super::device::{Caller, Job, Lane, SegmentOutput};
 use super::ir::{Given, HostStep, OutputPlace, Program, Rest, Segment};
 use super::lanes::Lanes;
 use super::plan::{Berth, Plan};
-use super::session::{Demand, RunOutput, RunStats};
+use super::session::{Demand, NotBegun, RunOutput, RunStats};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -18,11 +18,16 @@ use crate::tensor::Tensor;
 const MAX_ATTEMPTS: usize = 8;
 
 /// Runs `plan` on the lane, of those that hold it, whose work is done first; not where something is being warmed, if there is
-/// another. Where all are lost it waits for one; what a lane had not begun when it was lost goes to another.
+/// another. Where all are lost it waits for one, or gives the run back if it can go elsewhere; what a lane had not begun when it
+/// was lost goes to another.
 pub(super) async fn run(lanes: &Lanes, plan: &Arc<Plan>, inputs: Vec<Tensor>, demand: Demand) -> Result<RunOutput> {
     let deadline = demand.deadline;
     for _ in 0..MAX_ATTEMPTS {
-        let (index, berth) = lanes.wait_for(deadline, || pick(plan)).await?;
+        let (index, berth) = match pick(plan) {
+            Some(found) => found,
+            None if demand.elsewhere => return Err(NotBegun.into()),
+            None => lanes.wait_for(deadline, || pick(plan)).await?,
+        };
         // Counts until the run is over, whoever picks a lane meanwhile.
         let _promise = Lane::promise(&berth.lane, demand.expected);
         let (sender, receiver) = oneshot::channel();
@@ -43,9 +48,9 @@ pub(super) async fn run(lanes: &Lanes, plan: &Arc<Plan>, inputs: Vec<Tensor>, de
     Err(Error::unavailable(format!("{MAX_ATTEMPTS} lanes in turn lost their devices")))
 }
 
-fn pick(plan: &Plan) -> Option<(usize, Berth)> {
-    // Where nothing was measured yet, the number of jobs decides.
-    plan.ready().min_by_key(|(_, berth)| (berth.lane.is_warming(), berth.lane.promised(), berth.lane.backlog()))
+/// The lane that a run of `plan` goes to.
+pub(super) fn pick(plan: &Plan) -> Option<(usize, Berth)> {
+    plan.ready().min_by_key(|(_, berth)| Ahead::on(&berth.lane))
 }
 
 /// Why there is no output.
@@ -196,7 +201,7 @@ fn idle(segment: &Segment) -> bool {
 impl Run {
     /// One segment: the lane's completion answers the caller, no thread waits.
     fn submit_whole(self, inputs: Vec<Tensor>) {
-        let (plan, reply, lane) = (Arc::clone(&self.plan), self.sender.clone(), self.index);
+        let (plan, reply, lane) = (Arc::clone(&self.plan), self.sender.clone(), self.berth.lane.number());
         let mut slots = Slots::new(&plan.program, inputs);
         let segment = &plan.program.segments[0];
         if idle(segment) {
@@ -237,8 +242,8 @@ impl Run {
 
     /// Segments, host steps and what follows them in turn, on this thread.
     fn alternate(self, inputs: Vec<Tensor>) {
-        let mut output =
-            RunOutput { stats: RunStats { lane: self.index, ..RunStats::default() }, ..Default::default() };
+        let lane = self.berth.lane.number();
+        let mut output = RunOutput { stats: RunStats { lane, ..RunStats::default() }, ..Default::default() };
         let result = self.stages(inputs, &mut output);
         self.sender.send(result.map(|outputs| RunOutput { outputs, ..output }));
     }

@@ -47,7 +47,7 @@ pub(super) fn self_test(lane: &Lane, profile: &Profile) -> Result<()> {
         check(lane, profile, &case).map_err(|e| e.at(format!("self-test of {}", case.name)))?;
     }
     check_chain(lane, profile).map_err(|e| e.at("self-test of what waits for what"))?;
-    tracing::debug!(lane = lane.index(), elapsed = ?start.elapsed(), "the adapter computes right");
+    tracing::debug!(lane = lane.number(), elapsed = ?start.elapsed(), "the adapter computes right");
     Ok(())
 }
 

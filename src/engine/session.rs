@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::ahead::Ahead;
 use super::compile::{prove_rows, specialise};
 use super::device::Times;
 use super::ir::{Given, Graph, Profile};
@@ -14,7 +15,7 @@ use super::load_times::LoadTimes;
 use super::plans::Plans;
 use super::profiled::{Profiled, profile};
 use super::runner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{Dim, Shape, Signature, Tensor};
 
 /// Verdicts on sets of inner shapes that are remembered; past it all are forgotten.
@@ -44,6 +45,19 @@ pub struct Demand {
     pub deadline: Option<Instant>,
     /// Device time that it is expected to take; zero where nothing is known.
     pub expected: Duration,
+    /// It can go elsewhere: where no lane works it is given back as [`NotBegun`] instead of waiting for one.
+    pub elsewhere: bool,
+}
+
+/// Why a run was given back: no lane works, and none had begun it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("every lane has lost its device, and none had begun the run")]
+pub struct NotBegun;
+
+impl From<NotBegun> for Error {
+    fn from(cause: NotBegun) -> Self {
+        Self::unavailable(cause.to_string()).with_source(cause)
+    }
 }
 
 /// Where the time of one run went.
@@ -173,6 +187,37 @@ impl Session {
         let (plans, key) = (Arc::clone(&self.plans), by_shape(shapes));
         let decided = !self.by_value.contains(&true);
         async move { if decided { plans.demand(key).await.map(drop) } else { Ok(()) } }
+    }
+
+    /// As [`Session::prepare`] for exactly these inputs, whatever decides.
+    ///
+    /// # Errors
+    /// Those of [`Session::prepare`].
+    pub fn prepare_for(&self, inputs: &[Tensor]) -> impl Future<Output = Result<()>> + Send + 'static {
+        let (plans, key) = (Arc::clone(&self.plans), self.key(inputs));
+        async move { plans.demand(key).await.map(drop) }
+    }
+
+    /// What a run of these inputs would wait for on the lane that it would go to; `None` where it must be compiled first, or no lane
+    /// that has it works.
+    pub fn ahead(&self, inputs: &[Tensor]) -> Option<Ahead> {
+        let plan = self.plans.ready(&self.key(inputs))?;
+        runner::pick(&plan).map(|(_, berth)| Ahead::on(&berth.lane))
+    }
+
+    /// Whether any lane works.
+    pub fn works(&self) -> bool {
+        self.plans.lanes().work()
+    }
+
+    /// Whether none will work any more.
+    pub fn is_hopeless(&self) -> bool {
+        self.plans.lanes().is_hopeless()
+    }
+
+    /// The time of a row as the runs of the load tell it, which are cold; `None` where there were none.
+    pub fn row_time(&self) -> Option<Duration> {
+        self.plans.row_time()
     }
 
     /// Waits until runs of these shapes, asked for before, can use every lane.

@@ -32,7 +32,7 @@ pub(super) fn test_sharing(lanes: &[Arc<Lane>], profile: &Profile) -> Result<()>
         if let Some(at) = (0..COUNT).find(|at| found[*at].to_bits() != expected[*at].to_bits()) {
             return Err(Error::internal(format!(
                 "lane {} reads {} where {} was written",
-                lane.index(),
+                lane.number(),
                 found[at],
                 expected[at]
             )));

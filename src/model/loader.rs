@@ -15,8 +15,9 @@ use super::settings::Settings;
 use super::signatures::faces;
 use crate::batch::{Parameters, Policy, Preparing};
 use crate::engine::ir::Graph;
-use crate::engine::{Demand, Engine, LoadOptions, Merging, Reference, RunOutput, Session};
+use crate::engine::{Demand, LoadOptions, Merging, Reference, RunOutput, Session};
 use crate::error::{Error, Result};
+use crate::fleet::{Fleet, Spread};
 use crate::formats::onnx::{self, ImportOptions};
 use crate::tensor::{Shape, Signature, Tensor};
 
@@ -44,10 +45,10 @@ pub trait Model: Send + Sync + 'static {
     fn reference(&self) -> Option<Reference> {
         None
     }
-    /// Ends when the model is gone and its device memory given back; `None` where nothing is to be waited for, and for all but
-    /// the first caller.
-    fn released(&self) -> Option<oneshot::Receiver<()>> {
-        None
+    /// All of them end when the model is gone and its device memory given back; none where nothing is to be waited for, and for all
+    /// but the first caller.
+    fn released(&self) -> Vec<oneshot::Receiver<()>> {
+        Vec::new()
     }
 }
 
@@ -80,8 +81,50 @@ impl Model for Session {
         Some(self.reference())
     }
 
-    fn released(&self) -> Option<oneshot::Receiver<()>> {
+    fn released(&self) -> Vec<oneshot::Receiver<()>> {
+        self.released().into_iter().collect()
+    }
+}
+
+impl Model for Spread {
+    fn signature(&self) -> &Signature {
+        self.signature()
+    }
+
+    fn merging(&self, shapes: &[Shape]) -> Merging {
+        self.merging(shapes)
+    }
+
+    fn is_ready(&self, shapes: &[Shape]) -> bool {
+        self.is_ready(shapes)
+    }
+
+    fn check_shapes(&self, shapes: &[Shape]) -> Result<()> {
+        self.check_shapes(shapes)
+    }
+
+    fn prepare(&self, shapes: &[Shape]) -> Preparing {
+        Box::pin(self.prepare(shapes))
+    }
+
+    fn run(&self, inputs: Vec<Tensor>, demand: Demand) -> Running {
+        Box::pin(self.run(inputs, demand))
+    }
+
+    fn reference(&self) -> Option<Reference> {
+        Some(self.reference())
+    }
+
+    fn released(&self) -> Vec<oneshot::Receiver<()>> {
         self.released()
+    }
+}
+
+/// What runs on one engine, or is spread over several.
+fn together(sessions: Vec<Arc<Session>>) -> Arc<dyn Model> {
+    match <[_; 1]>::try_from(sessions) {
+        Ok([alone]) => alone,
+        Err(several) => Arc::new(Spread::new(several)),
     }
 }
 
@@ -136,9 +179,9 @@ impl Default for ShapeBounds {
     }
 }
 
-/// Loads onto an engine what the formats read.
+/// Loads onto all engines what the formats read.
 pub struct EngineLoader {
-    engine: Arc<Engine>,
+    fleet: Arc<Fleet>,
     bounds: ShapeBounds,
     import: ImportOptions,
     own_parameters: Option<ReadParameters>,
@@ -146,16 +189,16 @@ pub struct EngineLoader {
 }
 
 impl EngineLoader {
-    /// Loads onto `engine` what is imported under `import`. With `own_parameters` the file in a version's folder says how to
+    /// Loads onto the engines of `fleet` what is imported under `import`. With `own_parameters` the file in a version's folder says how to
     /// batch; without the file its requests are not merged. `policy` holds for models whose settings say nothing else.
     pub fn new(
-        engine: Arc<Engine>,
+        fleet: Arc<Fleet>,
         bounds: ShapeBounds,
         import: ImportOptions,
         own_parameters: Option<ReadParameters>,
         policy: Policy,
     ) -> Self {
-        Self { engine, bounds, import, own_parameters, policy }
+        Self { fleet, bounds, import, own_parameters, policy }
     }
 
     fn batching(&self, path: &Path, config: &ModelConfig) -> Result<Option<Parameters>> {
@@ -186,16 +229,27 @@ pub(super) fn graph(path: &Path, import: ImportOptions) -> Result<Graph> {
     }
 }
 
+/// Compiles for the smallest batch whose open extents are all `extent`, so that no request waits for that; what cannot be compiled is
+/// told to whoever asks for it.
+fn have_ready(id: &ServableId, session: &Session, extent: usize) {
+    let smallest = session.shapes_for(1, Some(extent)).and_then(|shapes| match session.merging(&shapes) {
+        Merging::Rows { batch_sizes } => session.shapes_for(*batch_sizes.first()?, Some(extent)),
+        Merging::Alone { .. } => None,
+    });
+    let outcome = smallest.map(|shapes| pollster::block_on(session.prepare(&shapes)));
+    if let Some(Err(error)) = outcome {
+        tracing::warn!(model = %id, extent, %error, "padded inputs of this extent are not ready");
+    }
+}
+
 impl Loader for EngineLoader {
     fn configured(&self, config: &ModelConfig) {
-        if let Err(error) = self.engine.share_anew(&config.name, config.memory) {
-            tracing::warn!(model = config.name, "its memory stays as it was: {error}");
-        }
+        self.fleet.share_anew(&config.name, config.memory);
     }
 
     fn load(&self, id: &ServableId, path: &Path, config: &ModelConfig) -> Result<Loaded> {
         let start = Instant::now();
-        let account = self.engine.account(&id.name, config.memory)?;
+        let places = self.fleet.places(&id.name, config.memory)?;
         let graph = graph(path, self.import)?;
         let imported = start.elapsed();
         let settings = Settings::beside(path)?;
@@ -211,17 +265,23 @@ impl Loader for EngineLoader {
             warm: true,
             max_shapes_per_minute: self.bounds.per_minute_max,
             max_waiting: self.bounds.waiting_max,
-            account: Some(account),
             ..LoadOptions::default()
         };
         let faces = faces(path, &graph.signature)?;
-        let loaded = self.engine.load(graph, settings.apply(options));
-        let session = loaded.map_err(|e| e.at(path.display()))?;
-        let (total, parts) = (start.elapsed().as_millis(), session.load_times());
+        let loaded = Fleet::load(&places, graph, &settings.apply(options));
+        let sessions = loaded.map_err(|e| e.at(path.display()))?;
+        let parts: Vec<_> = sessions.iter().map(|session| session.load_times().to_string()).collect();
+        let (total, parts) = (start.elapsed().as_millis(), parts.join("; "));
         tracing::info!(model = %id, total_ms = total, "loaded: importing {} ms, {parts}", imported.as_millis());
         // The nearer to whoever runs the server, the later it is said.
         let policy = config.scheduling.over(settings.scheduling().over(self.policy.clone()));
         let padded_extents = settings.padded_extents;
-        Ok(Loaded { model: session, faces, batching, batch_sizes, padded_extents, policy, read: imported })
+        if batching.as_ref().is_some_and(|parameters| parameters.pad_variable_length_inputs) {
+            padded_extents
+                .iter()
+                .for_each(|extent| sessions.iter().for_each(|session| have_ready(id, session, *extent)));
+        }
+        let model = together(sessions);
+        Ok(Loaded { model, faces, batching, batch_sizes, padded_extents, policy, read: imported })
     }
 }

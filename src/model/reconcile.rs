@@ -315,7 +315,7 @@ impl<C: Clock> Reconciler<C> {
         tokio::spawn(async move {
             // The senders are dropped, never used: the error is the news.
             let _ = ended.await;
-            if let Some(released) = released {
+            for released in released {
                 let _ = released.await;
             }
             let _ = report.send(Event::Drained(drained));

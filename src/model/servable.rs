@@ -122,7 +122,8 @@ impl Servable {
         let observer = Scoped::new(id.clone(), Arc::clone(&context.observer));
         let (runner, watcher) = (Arc::clone(&model), Arc::clone(&observer));
         let run = move |inputs, Order { deadline, expected }| {
-            let (running, watcher) = (runner.run(inputs, Demand { deadline, expected }), Arc::clone(&watcher));
+            let (running, watcher) =
+                (runner.run(inputs, Demand { deadline, expected, ..Demand::default() }), Arc::clone(&watcher));
             async move {
                 let output = running.await?;
                 watcher.observer.ran(&watcher.id, &output.stats);

@@ -176,6 +176,7 @@ impl Values {
             engine: EngineOptions {
                 device: self.text("device").to_owned(),
                 lanes: wrong.one(self.lanes()).unwrap_or(LaneCount::Exactly(1)),
+                first_lane: 0,
                 in_flight: wrong.one(self.number::<usize>("in_flight")).clamp(2, 1024),
                 without: words("without").collect(),
                 with: words("with").collect(),

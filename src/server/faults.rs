@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use axum::routing::post;
 
 use super::http::Pages;
-use crate::engine::Engine;
 
 /// `/faults/lanes/N/lose`, `hang`, `corrupt`, `starve` and `feed`, which ends the last.
 pub(super) fn routes() -> Router<Arc<Pages>> {
@@ -16,7 +15,7 @@ pub(super) fn routes() -> Router<Arc<Pages>> {
 }
 
 async fn inject(State(pages): State<Arc<Pages>>, Path((lane, fault)): Path<(usize, String)>) -> (StatusCode, String) {
-    let lanes = pages.engine.get().map(|engine| Engine::lanes(engine)).unwrap_or_default();
+    let lanes = pages.fleet.get().map(|fleet| fleet.lanes()).unwrap_or_default();
     let Some(lane) = lanes.get(lane) else {
         return (StatusCode::NOT_FOUND, format!("there is no lane {lane}, of {}\n", lanes.len()));
     };
@@ -31,6 +30,6 @@ async fn inject(State(pages): State<Arc<Pages>>, Path((lane, fault)): Path<(usiz
             return (StatusCode::NOT_FOUND, what);
         }
     }
-    tracing::warn!(lane = lane.index(), fault, "a fault was injected");
+    tracing::warn!(lane = lane.number(), fault, "a fault was injected");
     (StatusCode::OK, "done\n".to_owned())
 }

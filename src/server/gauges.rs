@@ -6,10 +6,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::{LaneLabels, ModelLabels, ServableLabels};
+use super::labels::{DeviceLabels, LaneLabels, ModelLabels, ServableLabels, TenantLabels};
 use crate::api::Budget;
 use crate::batch::Waiting;
-use crate::engine::Engine;
+use crate::engine::{Engine, heap_in_use};
+use crate::fleet::Fleet;
 use crate::model::{Board, ServableId, State};
 
 type Seconds = Gauge<f64, AtomicU64>;
@@ -21,6 +22,7 @@ pub(super) struct Gauges {
     waiting_time: Family<ServableLabels, Seconds>,
     expected_latency: Family<ServableLabels, Seconds>,
     request_memory: Gauge,
+    heap: Gauge,
     lane_promised: Family<LaneLabels, Seconds>,
     lane_busy: Family<LaneLabels, Seconds>,
     lane_backlog: Family<LaneLabels, Gauge>,
@@ -30,12 +32,12 @@ pub(super) struct Gauges {
     cache_unwritten: Gauge,
     model_available: Family<ServableLabels, Gauge>,
     folder_unusable: Family<ModelLabels, Gauge>,
-    device_memory: Gauge,
-    device_memory_limit: Gauge,
-    weights: Gauge,
-    weight_copies: Gauge,
-    model_memory: Family<ModelLabels, Gauge>,
-    model_memory_reserved: Family<ModelLabels, Gauge>,
+    device_memory: Family<DeviceLabels, Gauge>,
+    device_memory_limit: Family<DeviceLabels, Gauge>,
+    weights: Family<DeviceLabels, Gauge>,
+    weight_copies: Family<DeviceLabels, Gauge>,
+    model_memory: Family<TenantLabels, Gauge>,
+    model_memory_reserved: Family<TenantLabels, Gauge>,
 }
 
 impl Gauges {
@@ -79,6 +81,8 @@ impl Gauges {
         r.register("model_available", "1 while the version answers requests", self.model_available.clone());
         let help = "1 while a model's folder is missing, unreadable or empty: what serves stays";
         r.register("model_folder_unusable", help, self.folder_unusable.clone());
+        let help = "The C library's heap in use, drivers' part included; -1: unknown";
+        r.register_with_unit("heap", help, Unit::Bytes, self.heap.clone());
         let help = "Device memory that models have allocated";
         r.register_with_unit("device_memory", help, Unit::Bytes, self.device_memory.clone());
         let help = "Device memory that models may allocate; -1: any";
@@ -93,29 +97,34 @@ impl Gauges {
         r.register_with_unit("model_memory_reserved", help, Unit::Bytes, self.model_memory_reserved.clone());
     }
 
-    /// Reads memory and the lanes of `device` off.
-    pub(super) fn read_engine(&self, engine: Option<&Engine>, device: &str, budget: &Budget) {
+    /// Reads memory and lanes off.
+    pub(super) fn read_fleet(&self, fleet: Option<&Fleet>, budget: &Budget) {
         self.request_memory.set(bytes(budget.used()));
-        for lane in engine.map(Engine::lanes).unwrap_or_default() {
-            let labels = LaneLabels { device: device.to_owned(), lane: lane.index() as u64 };
+        self.heap.set(heap_in_use().map_or(-1, bytes));
+        self.cache_unwritten.set(fleet.map_or(0, |fleet| fleet.unkept() as i64));
+        self.lanes_replaced.set(fleet.map_or(0, |fleet| fleet.lanes_replaced() as i64));
+        self.model_memory.clear();
+        self.model_memory_reserved.clear();
+        fleet.into_iter().flat_map(Fleet::engines).for_each(|(device, engine)| self.read_engine(device, engine));
+    }
+
+    fn read_engine(&self, device: &str, engine: &Engine) {
+        for lane in engine.lanes() {
+            let labels = LaneLabels { device: device.to_owned(), lane: lane.number() as u64 };
             self.lane_promised.get_or_create(&labels).set(lane.promised().as_secs_f64());
             self.lane_busy.get_or_create(&labels).set(lane.busy().as_secs_f64());
             self.lane_backlog.get_or_create(&labels).set(lane.backlog() as i64);
             self.lane_memory.get_or_create(&labels).set(bytes(lane.memory_bytes()));
             self.lane_lost.get_or_create(&labels).set(i64::from(lane.is_lost()));
         }
-        self.cache_unwritten.set(engine.map_or(0, |e| e.unkept() as i64));
-        self.lanes_replaced.set(engine.map_or(0, |e| e.lanes_replaced() as i64));
-        let Some(engine) = engine else { return };
         let (memory, weights) = (engine.memory(), engine.weights());
-        self.weights.set(bytes(weights.distinct));
-        self.weight_copies.set(bytes(weights.taken));
-        self.device_memory.set(bytes(memory.allocated));
-        self.device_memory_limit.set(memory.limit.map_or(-1, bytes));
-        self.model_memory.clear();
-        self.model_memory_reserved.clear();
+        let labels = DeviceLabels { device: device.to_owned() };
+        self.weights.get_or_create(&labels).set(bytes(weights.distinct));
+        self.weight_copies.get_or_create(&labels).set(bytes(weights.taken));
+        self.device_memory.get_or_create(&labels).set(bytes(memory.allocated));
+        self.device_memory_limit.get_or_create(&labels).set(memory.limit.map_or(-1, bytes));
         for account in &memory.accounts {
-            let labels = ModelLabels { model: account.name.clone() };
+            let labels = TenantLabels { device: device.to_owned(), model: account.name.clone() };
             self.model_memory.get_or_create(&labels).set(bytes(account.held));
             self.model_memory_reserved.get_or_create(&labels).set(bytes(account.reserved));
         }

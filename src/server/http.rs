@@ -14,14 +14,14 @@ use super::config::Ready;
 use super::faults;
 use super::telemetry::Metrics;
 use crate::api::{Budget, Rest};
-use crate::engine::Engine;
+use crate::fleet::Fleet;
 use crate::model::{self, Board, Manager, ServableId, VersionChoice};
 
 /// What the pages are made from; filled in while the server starts.
 pub(super) struct Pages {
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Arc<Budget>,
-    pub(super) engine: OnceLock<Arc<Engine>>,
+    pub(super) fleet: OnceLock<Arc<Fleet>>,
     pub(super) board: OnceLock<watch::Receiver<Board>>,
     pub(super) manager: OnceLock<Arc<Manager>>,
     pub(super) ready: Ready,
@@ -39,7 +39,7 @@ impl Pages {
         if !self.open.load(Ordering::Acquire) {
             return Err("the server is starting or stopping".into());
         }
-        if self.engine.get().is_some_and(|e| e.lanes().iter().all(|l| l.is_lost())) {
+        if self.fleet.get().is_some_and(|fleet| fleet.lanes().iter().all(|lane| lane.is_lost())) {
             return Err("every lane has lost its device".into());
         }
         let board = self.board();
@@ -85,13 +85,13 @@ async fn plain_metrics(pages: State<Arc<Pages>>) -> impl IntoResponse {
 }
 
 async fn metrics(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
-    let engine = pages.engine.get().map(Arc::as_ref);
+    let fleet = pages.fleet.get().map(Arc::as_ref);
     let board = pages.board();
     let servable = |id: ServableId| {
         let servable = pages.manager.get()?.servable(&id.name, &VersionChoice::Specific(id.version)).ok()?;
         Some((id, servable.waiting()))
     };
     let waiting = board.in_state(model::State::Available).into_iter().filter_map(servable);
-    let text = pages.metrics.encode(engine, &pages.budget, &board, waiting);
+    let text = pages.metrics.encode(fleet, &pages.budget, &board, waiting);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

@@ -76,6 +76,17 @@ pub(super) struct LaneLabels {
     pub(super) lane: u64,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct DeviceLabels {
+    pub(super) device: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct TenantLabels {
+    pub(super) model: String,
+    pub(super) device: String,
+}
+
 impl From<&ServableId> for ServableLabels {
     fn from(id: &ServableId) -> Self {
         Self { model: id.name.to_string(), version: id.version }

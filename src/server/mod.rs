@@ -29,6 +29,8 @@ mod runtime_metrics;
 mod sealed;
 mod series;
 mod serve;
+#[cfg(windows)]
+mod service;
 mod settings;
 mod spans;
 mod stop;
@@ -41,3 +43,5 @@ mod values;
 
 pub use args::ServeArgs;
 pub use serve::{Ended, run};
+#[cfg(windows)]
+pub use service::as_service;

@@ -25,8 +25,9 @@ use super::telemetry::Metrics;
 use super::values::Values;
 use crate::api::{Budget, Phase, Replay, RequestLog};
 use crate::batch::{SystemClock, Turns};
-use crate::engine::{Engine, keep_driver_cache_in};
+use crate::engine::keep_driver_cache_in;
 use crate::error::{Error, Result};
+use crate::fleet::Fleet;
 use crate::formats::onnx::ImportOptions;
 use crate::model::{Board, Checker, Context, EngineLoader, Manager, check_versions};
 
@@ -93,7 +94,7 @@ async fn serve(mut config: Config) -> Result<Ended> {
     let doors = Doors::new(&config, &pages, &journal, log.as_ref());
     // Its pages answer while models are loaded, and while requests drain.
     let (rest, http) = doors.http()?;
-    let (engine, manager, board) = tokio::select! {
+    let (fleet, manager, board) = tokio::select! {
         loaded = load(&config, &pages) => loaded?,
         () = stop_signal.told() => {
             tracing::info!("told to stop while models are being loaded: that is given up");
@@ -102,7 +103,7 @@ async fn serve(mut config: Config) -> Result<Ended> {
     };
     let (phase, phases) = watch::channel(Phase::Serving);
     let grpc = doors.grpc(&manager, phases)?;
-    write!(std::io::stdout(), "{}", summary(&engine, &manager, &board, grpc.port, http.port))?;
+    write!(std::io::stdout(), "{}", summary(&fleet, &manager, &board, grpc.port, http.port))?;
     let config_follower = followed.map(|followed| tokio::spawn(follower(followed, &config, &manager).work()));
     rest.open(Arc::clone(&manager));
     pages.open.store(true, Ordering::Release);
@@ -113,7 +114,7 @@ async fn serve(mut config: Config) -> Result<Ended> {
 
     let ended = tokio::select! {
         () = stop_signal.told() => Ended::Told,
-        () = engine.hopeless() => Ended::Hopeless,
+        () = fleet.hopeless() => Ended::Hopeless,
     };
     tracing::info!(lame_duck = ?config.lame_duck, drain = ?config.drain, "stopping: running requests may finish");
     pages.open.store(false, Ordering::Release);
@@ -141,7 +142,7 @@ fn pages(config: &Config) -> Arc<Pages> {
     Arc::new(Pages {
         metrics: Metrics::new(),
         budget: Budget::new(config.request_memory_bytes),
-        engine: OnceLock::new(),
+        fleet: OnceLock::new(),
         board: OnceLock::new(),
         manager: OnceLock::new(),
         ready: config.ready,
@@ -168,24 +169,23 @@ fn request_log(config: &Config, pages: &Pages) -> Result<Option<Arc<RequestLog>>
     log.transpose()
 }
 
-/// Opens the adapter and loads every model.
-async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manager>, Board)> {
+/// Opens the adapters and loads every model.
+async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Fleet>, Arc<Manager>, Board)> {
     let options = config.engine.clone();
-    let engine = tokio::task::spawn_blocking(move || Engine::start(&options))
+    let fleet = tokio::task::spawn_blocking(move || Fleet::start(&options))
         .await
         .map_err(|e| Error::internal(format!("opening the adapter failed: {e}")))??;
-    if engine.adapter().is_software() {
-        tracing::warn!(
-            adapter = engine.adapter().name(),
-            "no GPU is used: the processor computes in its place, many times slower"
-        );
+    if fleet.engines().all(|(_, engine)| engine.adapter().is_software()) {
+        let adapters: Vec<_> = fleet.engines().map(|(name, _)| name).collect();
+        let adapter = adapters.join("; ");
+        tracing::warn!(adapter, "no GPU is used: the processor computes in its place, many times slower");
     }
-    pages.metrics.name_device(engine.adapter().name());
+    pages.metrics.name_devices(fleet.names_by_lane());
     // The cells are filled only here.
-    let _ = pages.engine.set(Arc::clone(&engine));
+    let _ = pages.fleet.set(Arc::clone(&fleet));
     let observer = Arc::clone(&pages.metrics) as _;
     let context = Context {
-        turns: Turns::new(engine.lanes().len(), config.engine.in_flight),
+        turns: Turns::new(fleet.lanes().len(), config.engine.in_flight),
         clock: Arc::new(SystemClock::start()?),
         observer: Arc::clone(&pages.metrics) as _,
         warm_up: (config.warm_up > 0).then(|| {
@@ -200,7 +200,7 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
     };
     let import = ImportOptions { strict_paths: config.strict_paths };
     let loader = Arc::new(EngineLoader::new(
-        Arc::clone(&engine),
+        Arc::clone(&fleet),
         config.shapes,
         import,
         config.own_parameters,
@@ -217,7 +217,7 @@ async fn load(config: &Config, pages: &Pages) -> Result<(Arc<Engine>, Arc<Manage
         let reasons: Vec<String> = reasons.collect();
         return Err(Error::failed_precondition(format!("no model could be loaded: {}", reasons.join("; "))));
     }
-    Ok((engine, manager, board))
+    Ok((fleet, manager, board))
 }
 
 /// Writes beside the target and renames: whoever reads the file reads all of it.

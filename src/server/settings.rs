@@ -188,12 +188,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         "false",
         "Classify and Regress take signatures of their own method only",
     ),
-    setting("device", Kind::Text, "auto", "auto, software, an index or part of a name from `coracle devices`"),
+    setting(
+        "device",
+        Kind::Text,
+        "auto",
+        "auto, software, an index or part of a name from `coracle devices`; several of those, comma-separated, or all: they share \
+         the load",
+    ),
     setting(
         "lanes",
         Kind::Text,
         "1",
-        "queues to open on the adapter, each with its own thread, or auto: as many as a measurement at the start finds to help",
+        "queues to open on each adapter, each with its own thread, or auto: as many as a measurement at the start finds to help",
     ),
     setting("in_flight", Kind::Number, "2", "submissions in flight on each lane, at least 2"),
     setting(
@@ -208,7 +214,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::Text,
         "auto",
         "how batches are replayed: recorded (once into a command buffer of Vulkan's, which each executes), encoded (anew for \
-         each, through wgpu), auto (recorded where the test at the start finds that it works)",
+         each, through wgpu), auto (recorded on software adapters, where the test at the start finds that it works; GPUs' drivers were never tried)",
     ),
     setting(
         "lane_hang_ms",

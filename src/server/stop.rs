@@ -50,6 +50,7 @@ impl Stop {
             _ = self.stop.recv() => {}
             _ = self.close.recv() => {}
             _ = self.shutdown.recv() => {}
+            () = super::service::told() => {}
         }
     }
 }

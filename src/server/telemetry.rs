@@ -22,7 +22,8 @@ use super::series::Series;
 use super::tensorflow_metrics::TensorflowMetrics;
 use crate::api::{Budget, Call, Entrypoint, Logged};
 use crate::batch::{BatchReport, Dropped, Waiting};
-use crate::engine::{Engine, RunStats};
+use crate::engine::RunStats;
+use crate::fleet::Fleet;
 use crate::model::{Board, CheckOutcome, Replayed, ServableId, Tried};
 
 /// Why a connection was not served.
@@ -59,8 +60,8 @@ pub(super) struct Metrics {
     registry: Registry,
     /// For the names that TensorFlow Serving's metrics have.
     foreign: Registry,
-    /// What the lanes are of, once it is known.
-    device: OnceLock<String>,
+    /// What each lane is of, by number, once it is known.
+    devices: OnceLock<Vec<String>>,
     requests: Series<CallLabels, Counter>,
     latency: Series<AnswerLabels, Histogram>,
     batch_rows: Series<ServableLabels, Histogram>,
@@ -113,7 +114,7 @@ impl Metrics {
             runtime: RuntimeMetrics::new(&mut foreign),
             registry,
             foreign,
-            device: OnceLock::new(),
+            devices: OnceLock::new(),
             requests,
             latency,
             batch_rows,
@@ -159,25 +160,25 @@ impl Metrics {
         self.tensorflow.took_examples(model, count);
     }
 
-    /// Says what the lanes are of.
-    pub(super) fn name_device(&self, name: &str) {
-        // There is one engine.
-        let _ = self.device.set(name.to_owned());
+    /// Says what the lanes are of, by number.
+    pub(super) fn name_devices(&self, names: Vec<String>) {
+        // There is one fleet.
+        let _ = self.devices.set(names);
     }
 
-    fn device(&self) -> String {
-        self.device.get().cloned().unwrap_or_default()
+    fn device(&self, lane: usize) -> String {
+        self.devices.get().and_then(|names| names.get(lane).cloned()).unwrap_or_default()
     }
 
     /// The metrics in Prometheus' text form, with those that are read off now.
     pub(super) fn encode(
         &self,
-        engine: Option<&Engine>,
+        fleet: Option<&Fleet>,
         budget: &Budget,
         board: &Board,
         waiting: impl Iterator<Item = (ServableId, Waiting)>,
     ) -> String {
-        self.gauges.read_engine(engine, &self.device(), budget);
+        self.gauges.read_fleet(fleet, budget);
         self.gauges.read_models(board, waiting);
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -249,7 +250,7 @@ impl crate::model::Observer for Metrics {
     }
 
     fn ran(&self, id: &ServableId, stats: &RunStats) {
-        let (model, device) = (id.name.to_string(), self.device());
+        let (model, device) = (id.name.to_string(), self.device(stats.lane));
         let labels = RunLabels { model, version: id.version, device, lane: stats.lane as u64 };
         self.device_time.with(&labels, |time| time.observe(stats.times.device.as_secs_f64()));
     }

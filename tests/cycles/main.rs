@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use coracle::batch::{Policy, Priority, SystemClock, Turns};
-use coracle::engine::{Engine, EngineOptions};
+use coracle::engine::EngineOptions;
+use coracle::fleet::Fleet;
 use coracle::formats::onnx::ImportOptions;
 use coracle::model::{
     Asked, Context, EngineLoader, Manager, ManagerOptions, ModelConfig, ShapeBounds, Silent, VersionChoice,
@@ -40,9 +41,10 @@ struct Usage {
 }
 
 impl Usage {
-    fn now(engine: &Engine) -> Self {
-        let device = engine.lanes().iter().map(|lane| lane.memory_bytes()).sum();
-        assert!(engine.memory().accounts.is_empty(), "an account was left behind");
+    fn now(fleet: &Fleet) -> Self {
+        let device = fleet.lanes().iter().map(|lane| lane.memory_bytes()).sum();
+        let is_empty = fleet.engines().all(|(_, engine)| engine.memory().accounts.is_empty());
+        assert!(is_empty, "an account was left behind");
         Self { heap: live::bytes(), resident: resident(), device }
     }
 }
@@ -86,27 +88,27 @@ fn main() {
         return;
     }
     let cycles: usize = asked.unwrap_or(CYCLES);
-    let Ok(engine) = Engine::start(&EngineOptions::default()) else {
+    let Ok(fleet) = Fleet::start(&EngineOptions::default()) else {
         println!("skipped: no adapter");
         return;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
     runtime.block_on(async {
         let context = Context {
-            turns: Turns::new(engine.lanes().len(), 2),
+            turns: Turns::new(fleet.lanes().len(), 2),
             clock: Arc::new(SystemClock::start().expect("a thread")),
             observer: Arc::new(Silent),
             warm_up: None,
             checker: None,
         };
         let (bounds, import) = (ShapeBounds::default(), ImportOptions::default());
-        let loader = Arc::new(EngineLoader::new(Arc::clone(&engine), bounds, import, None, Policy::default()));
+        let loader = Arc::new(EngineLoader::new(Arc::clone(&fleet), bounds, import, None, Policy::default()));
         let manager = Manager::start(Vec::new(), ManagerOptions::default(), loader, context).expect("nothing to load");
         let warm = WARM_CYCLES.min(cycles / 2);
         let mut from: Option<Usage> = None;
         for number in 1..=cycles {
             cycle(&manager).await;
-            let now = Usage::now(&engine);
+            let now = Usage::now(&fleet);
             if number % 20 == 0 || number == warm || number == cycles {
                 println!("cycle {number}: heap {} B, resident {} B, device {} B", now.heap, now.resident, now.device);
             }

@@ -39,6 +39,7 @@ mod stopping;
 #[cfg(unix)]
 mod tensorflow;
 mod tls;
+mod together;
 mod tokens;
 mod traces;
 mod unread;

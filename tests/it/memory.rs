@@ -53,17 +53,17 @@ async fn what_is_reserved_for_a_model_is_kept_from_others() {
     for name in &served {
         assert_eq!(ask(&client, name).await.expect("it is served"), 2.5);
         assert_eq!(
-            server.metric(&format!("coracle_model_memory_reserved_bytes{{model=\"{name}\"}}")),
+            server.metric_sum(&format!("coracle_model_memory_reserved_bytes{{model=\"{name}\"")),
             Some(33554432.0)
         );
-        let held = server.metric(&format!("coracle_model_memory_bytes{{model=\"{name}\"}}")).expect("it is told");
+        let held = server.metric_sum(&format!("coracle_model_memory_bytes{{model=\"{name}\"")).expect("it is told");
         assert!(held > 0.0 && held < 33554432.0, "{held}");
     }
     let (state, message) = status(&server, refused[0]);
     assert_eq!(state, "END");
     let expected = format!("33554432 bytes of device memory are to be reserved for model {}", refused[0]);
     assert!(message.starts_with(&expected) && message.contains("the budget is 67108864"), "{message}");
-    assert_eq!(server.metric("coracle_device_memory_limit_bytes"), Some(67108864.0));
+    assert_eq!(server.metric_sum("coracle_device_memory_limit_bytes{"), Some(67108864.0));
 }
 
 #[tokio::test]
@@ -107,24 +107,26 @@ async fn models_that_do_not_fit_together_take_turns() {
     assert_eq!(error.code(), Code::NotFound);
 }
 
-/// The weights of a model on two lanes of `adapter`, and the memory that they take, once both lanes have all of it.
-fn weights_on_two_lanes(adapter: &Adapter, share: &str) -> (f64, f64) {
+/// What the weights of a model on two lanes of `adapter` take, as a multiple of the weights, once both lanes have the same of it.
+fn copies_on_two_lanes(adapter: &Adapter, share: &str) -> f64 {
     let device = format!("--device={}", adapter.index());
     let server = Server::start(&["digits"], &[&device, "--lanes=2", &format!("--share_weights={share}")]);
-    let lane = |number: usize| {
-        let (_, text) = server.page("/metrics");
-        let label = format!("lane=\"{number}\"}}");
-        let line = text.lines().find(|line| line.starts_with("coracle_lane_memory_bytes{") && line.contains(&label));
-        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default()
-    };
     let end = Instant::now() + Duration::from_secs(120);
-    while lane(1) == 0.0 || lane(0) != lane(1) {
+    loop {
+        // All of one page: the lanes go on warming larger batches meanwhile, which bring small weights of their own.
+        let (_, page) = server.page("/metrics");
+        let value = |start: &str, label: &str| -> f64 {
+            let line = page.lines().find(|line| line.starts_with(start) && line.contains(label));
+            line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
+        };
+        let lane = |number| value("coracle_lane_memory_bytes{", &format!("lane=\"{number}\"}}"));
+        if lane(1) > 0.0 && lane(0) == lane(1) {
+            assert_eq!(server.log().contains("lanes have one copy of weights"), share != "off");
+            return value("coracle_weight_copies_bytes{", "") / value("coracle_weights_bytes{", "");
+        }
         assert!(Instant::now() < end, "lane 0 has {} bytes, lane 1 {}", lane(0), lane(1));
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    let metric = |name| server.metric(name).expect("it is told");
-    assert_eq!(server.log().contains("lanes have one copy of weights"), share != "off");
-    (metric("coracle_weights_bytes"), metric("coracle_weight_copies_bytes"))
 }
 
 #[test]
@@ -133,12 +135,12 @@ fn lanes_have_weights_once_unless_they_are_told_not_to() {
         eprintln!("skipped: no adapter shares weights");
         return;
     };
-    let (weights, copies) = weights_on_two_lanes(&adapter, "off");
-    assert_eq!(copies, 2.0 * weights);
-    let (same, shared) = weights_on_two_lanes(&adapter, "auto");
-    assert_eq!(same, weights);
+    // A page is not one moment: what a lane gets between two of its figures makes a few hundred bytes.
+    let apart = copies_on_two_lanes(&adapter, "off");
+    assert!((1.9..2.1).contains(&apart), "{apart} copies");
     // Small ones each lane has for itself.
-    assert!(shared < 0.8 * copies, "{shared} bytes, without sharing {copies}");
+    let shared = copies_on_two_lanes(&adapter, "auto");
+    assert!((1.0..1.6).contains(&shared), "{shared} copies");
 }
 
 /// What the model `shapes` answers to an image of this height and width: its shape.
@@ -186,13 +188,13 @@ async fn a_request_that_the_budget_cannot_hold_is_refused_with_the_numbers() {
     let server = Server::start(&["shapes", "half_plus_two"], &["--device_memory_bytes=33554432"]);
     let client = Client::connect(&server.grpc, None).await.expect("the server answers");
     shape(&client, 16, 16).await.expect("it fits");
-    let held = server.metric("coracle_device_memory_bytes").expect("it is told");
+    let held = server.metric_sum("coracle_device_memory_bytes{").expect("it is told");
     for _ in 0..3 {
         let error = shape(&client, 2048, 2048).await.expect_err("48 MiB of input alone");
         assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
         assert!(error.message().contains("33554432"), "{error}");
     }
-    assert_eq!(server.metric("coracle_device_memory_bytes"), Some(held), "nothing stays of what was refused");
+    assert_eq!(server.metric_sum("coracle_device_memory_bytes{"), Some(held), "nothing stays of what was refused");
     shape(&client, 16, 16).await.expect("it fits");
     assert_eq!(ask(&client, "half_plus_two").await.expect("another model"), 2.5);
 }

@@ -3,7 +3,12 @@
 use std::time::{Duration, Instant};
 
 use coracle::api::Client;
-use coracle::tensor::Tensor;
+use coracle::batch::{Parameters, Policy};
+use coracle::engine::EngineOptions;
+use coracle::fleet::Fleet;
+use coracle::formats::onnx::ImportOptions;
+use coracle::model::{EngineLoader, Loader as _, ModelConfig, ServableId, ShapeBounds};
+use coracle::tensor::{Shape, Tensor};
 use serde_json::{Value, json};
 
 use crate::calls::join_all;
@@ -155,4 +160,27 @@ async fn many_callers_of_any_length_get_their_own_answers() {
     join_all(calls).await;
     let told = report(&server, "tokens");
     assert_eq!((&told["rows"], &told["failed"]), (&json!(CALLERS * ROUNDS), &json!(0)), "{told}");
+}
+
+#[test]
+fn extents_that_are_padded_to_are_compiled_before_the_version_serves() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("1");
+    std::fs::create_dir_all(&path).expect("writable");
+    std::fs::copy(model("tokens").join("1/model.onnx"), path.join("model.onnx")).expect("readable");
+    std::fs::write(path.join("coracle.toml"), "padded_extents = [8, 16]").expect("writable");
+    let fleet = Fleet::start(&EngineOptions { cache: None, ..EngineOptions::default() }).expect("there is an adapter");
+    let loader = EngineLoader::new(fleet, ShapeBounds::default(), ImportOptions::default(), None, Policy::default());
+    let ready = |pads: bool| {
+        let parameters = Parameters { pad_variable_length_inputs: pads, ..Parameters::default() };
+        let config = ModelConfig { batching: Some(parameters), ..ModelConfig::new("tokens", folder.path()) };
+        let id = ServableId { name: "tokens".into(), version: 1 };
+        let loaded = loader.load(&id, &path, &config).expect("a good model");
+        [4, 8, 16].map(|extent| loaded.model.is_ready(&[Shape::new([1, extent])]))
+    };
+    assert_eq!(ready(true), [false, true, true]);
+    assert_eq!(ready(false), [false; 3], "nobody pads");
 }

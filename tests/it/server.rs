@@ -122,6 +122,15 @@ impl Server {
         Some(number.parse().expect("a number"))
     }
 
+    /// The sum of a metric over all labels after those, if any, that end `name`: `coracle_weights_bytes{`; `None` where it is not
+    /// there.
+    pub(crate) fn metric_sum(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.page("/metrics");
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        let numbers: Vec<f64> = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        (!numbers.is_empty()).then(|| numbers.iter().sum())
+    }
+
     /// The status code and body of an HTTP page.
     pub(crate) fn page(&self, path: &str) -> (u16, String) {
         use std::io::Write as _;

@@ -114,10 +114,32 @@ impl Adapter {
     /// # Errors
     /// `NOT_FOUND` listing what there is.
     pub fn pick(choice: &str) -> Result<Self> {
+        Self::named(&Self::all(), choice)
+    }
+
+    /// The adapters that `choice` names: one as [`Adapter::pick`] takes it, several of those after commas, or `all`, which are those
+    /// that are reached as the best one is. One that is named twice is there twice.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for what is none, listing what there is.
+    pub fn choose(choice: &str) -> Result<Vec<Self>> {
         let adapters = Self::all();
+        if let (true, Some(best)) = (choice.eq_ignore_ascii_case("all"), adapters.first()) {
+            // One that two backends reach would do the work of two.
+            return Ok(adapters.iter().filter(|a| a.info.backend == best.info.backend).cloned().collect());
+        }
+        // Names may have commas in them.
+        match Self::named(&adapters, choice) {
+            Err(_) if choice.contains(',') => choice.split(',').map(|one| Self::named(&adapters, one.trim())).collect(),
+            one => Ok(vec![one?]),
+        }
+    }
+
+    fn named(adapters: &[Self], choice: &str) -> Result<Self> {
         let wanted = choice.to_lowercase();
         let found = adapters.iter().find(|a| match wanted.as_str() {
             "auto" => true,
+            "" => false,
             "software" => a.is_software(),
             other => match other.parse::<usize>() {
                 Ok(index) => a.index == index,

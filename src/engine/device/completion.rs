@@ -1,10 +1,12 @@
 //! The completion thread's work: waits for the oldest submission, reads back, answers.
 
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::job::{Job, SegmentOutput, Times};
 use super::lane::Shared;
+use super::orders::Orders;
+use super::pace::Cuts;
 use super::slot::Slot;
 use super::vulkan::Recording;
 use crate::error::{Error, Result};
@@ -20,8 +22,20 @@ pub(super) struct Flight {
 pub(super) enum Landing {
     /// Tell that a kernel was run, by this recording if by one.
     Touch { done: mpsc::SyncSender<Result<()>>, recording: Option<Recording> },
+    /// Have the next part of the run submitted.
+    Part(Arc<Orders>),
     /// Read back and answer.
-    Run { job: Job, slot: Arc<Slot>, times: Times },
+    Run(Run),
+}
+
+/// A run, all of which was given to the device.
+pub(super) struct Run {
+    pub(super) job: Job,
+    pub(super) slot: Arc<Slot>,
+    pub(super) times: Times,
+    pub(super) cuts: Cuts,
+    /// What the parts before the last took.
+    pub(super) parts: Vec<Duration>,
 }
 
 /// Waits for `flight`, before which the device was free from `free` on, and answers it. Returns when it landed.
@@ -29,6 +43,8 @@ pub(super) fn complete(shared: &Shared, flight: Flight, free: Instant) -> Instan
     let fate = wait(shared, flight.index);
     let done = Instant::now();
     shared.landed();
+    // The queue runs submissions in order: until the one before had landed, this one waited.
+    let took = done.duration_since(flight.submitted.max(free));
     match flight.landing {
         Landing::Touch { done, recording } => {
             if let (Ok(()), Some(recording)) = (&fate, &recording) {
@@ -37,10 +53,14 @@ pub(super) fn complete(shared: &Shared, flight: Flight, free: Instant) -> Instan
             // The one who asked may have stopped waiting.
             drop(done.send(fate));
         }
-        Landing::Run { mut job, slot, mut times } => {
-            // The queue runs submissions in order: until the one before had landed, this one waited.
-            times.device = done.duration_since(flight.submitted.max(free));
-            let result = fate.and_then(|()| read_back(shared, &mut job, slot));
+        Landing::Part(orders) => orders.landed(fate.map(|()| took)),
+        Landing::Run(Run { mut job, slot, mut times, cuts, mut parts }) => {
+            times.device = took + parts.iter().sum::<Duration>();
+            parts.push(took);
+            let result = fate.and_then(|()| {
+                job.executable.segment(job.segment)?.pace.learn(&cuts, &parts);
+                read_back(shared, &mut job, slot)
+            });
             times.read_back = done.elapsed();
             let tensors = std::mem::take(&mut job.tensors);
             shared.answer(job, result.map(|()| SegmentOutput { tensors, times }));

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::budget::{Account, Tenancy};
 use super::gpu::{Gpu, Pipeline};
-use super::memory::{Memory, Needs, Share, rounded, write};
+use super::memory::{ArenaClass, Memory, Needs, Share, rounded, write};
+use super::pace::Pace;
 use super::parallel::compile_all;
 use super::replay::{Script, Step};
 use super::sharing::KeptWeights;
@@ -26,6 +27,8 @@ pub struct Executable {
     segments: Vec<PreparedSegment>,
     buffers: Vec<Arc<Share>>,
     uniforms: Option<Uniforms>,
+    /// Of the arena that it computes in; `None`: it has one of its own.
+    class: Option<ArenaClass>,
     /// Goes last.
     tenancy: Arc<Tenancy>,
 }
@@ -34,6 +37,7 @@ pub struct Executable {
 #[derive(Debug)]
 pub(super) struct PreparedSegment {
     pub(super) dispatches: Vec<PreparedDispatch>,
+    pub(super) pace: Pace,
     /// Those not in flight.
     slots: Mutex<Vec<Arc<Slot>>>,
     returned: Condvar,
@@ -89,9 +93,11 @@ impl Executable {
                 "an activation of {bytes} bytes is over the adapter's max_storage_buffer_binding_size of {limit}"
             )));
         }
-        let shared = program.segments.len() <= 1;
-        let arena =
-            if shared { memory.arena(gpu, account, &pools) } else { memory.private_arena(gpu, account, &pools) }?;
+        let class = ArenaClass::of(program);
+        let arena = match class {
+            Some(class) => memory.arena(gpu, account, class, &pools),
+            None => memory.private_arena(gpu, account, &pools),
+        }?;
         let arena: Vec<_> = arena.into_iter().map(Arc::new).collect();
         let mut buffers = Vec::with_capacity(program.buffers.len());
         for buffer in &program.buffers {
@@ -114,13 +120,16 @@ impl Executable {
             segments: Vec::new(),
             buffers,
             uniforms,
+            class,
             tenancy: Arc::clone(tenancy),
         };
         let mut first_uniform = 0;
+        let all: usize = program.segments.iter().map(|segment| segment.dispatches.len()).sum();
         for segment in &program.segments {
             let prepare = |dispatch| executable.prepare_dispatch(gpu, dispatch, &mut first_uniform);
             let dispatches = segment.dispatches.iter().map(prepare).collect::<Result<Vec<_>>>()?;
-            let segment = PreparedSegment { dispatches, slots: Mutex::default(), returned: Condvar::new() };
+            let pace = Pace::new(dispatches.len(), program.flops * dispatches.len() as f64 / all.max(1) as f64);
+            let segment = PreparedSegment { dispatches, pace, slots: Mutex::default(), returned: Condvar::new() };
             executable.segments.push(segment);
         }
         // What does not fit shall be known now, not with the first request.
@@ -148,6 +157,14 @@ impl Executable {
         // They are held already: another use is within every bound.
         let held = kept.map(|common| (Arc::clone(common), self.account().hold(&common.allocation).ok()));
         KeptWeights::new(held.collect())
+    }
+
+    /// Whether it may run between the parts of a run of `other`: it writes nothing that the other reads later.
+    pub(super) fn passes(&self, other: &Self) -> bool {
+        match (self.class, other.class) {
+            (None, None) => !std::ptr::eq(self, other),
+            (own, others) => own != others,
+        }
     }
 
     /// The device's buffer `id`, shared by all slots.

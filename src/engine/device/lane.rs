@@ -16,15 +16,13 @@ use super::gpu::{Gpu, GpuOptions};
 use super::job::{Job, SegmentOutput, Waiting};
 use super::lane_options::LaneOptions;
 use super::memory::{Memory, Needs};
+use super::orders::{Order, Orders, not_taken};
 use super::promise::{Promise, Promises};
 use super::shelf::WeightKey;
 use super::submission::Submitter;
 use crate::engine::ir::{Kernel, Program};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
-
-/// Jobs that may wait for one lane.
-const MAX_QUEUED: usize = 4096;
 
 /// How long those who still use a lane that is let go are waited for.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -87,32 +85,22 @@ impl Shared {
     }
 }
 
-/// What waits in the lane's queue.
-pub(super) enum Order {
-    /// A segment to run, and when it was handed over.
-    Run(Job, Instant),
-    /// One dispatch with one workgroup, so that the driver compiles it; the answer says when it is done.
-    Touch { executable: Arc<Executable>, segment: usize, dispatch: usize, done: mpsc::SyncSender<Result<()>> },
-    /// The dispatches of a segment, each timed.
-    Profile { executable: Arc<Executable>, segment: usize, done: mpsc::SyncSender<Result<Vec<Duration>>> },
-}
-
 /// A queue of an adapter, with a device of its own.
 pub struct Lane {
-    index: usize,
+    number: usize,
     shared: Arc<Shared>,
-    orders: mpsc::SyncSender<Order>,
+    orders: Arc<Orders>,
     threads: [JoinHandle<()>; 2],
 }
 
 impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane").field("index", &self.index).field("backlog", &self.backlog()).finish_non_exhaustive()
+        f.debug_struct("Lane").field("number", &self.number).field("backlog", &self.backlog()).finish_non_exhaustive()
     }
 }
 
 impl Lane {
-    /// Opens lane `index` of `adapter`.
+    /// Opens the lane in place `index`, from 0 on, of `adapter`.
     ///
     /// # Errors
     /// `UNAVAILABLE` when the driver gives no device.
@@ -137,28 +125,31 @@ impl Lane {
             busy: Mutex::new(Busy { flying: 0, since: Instant::now(), total: Duration::ZERO }),
             warmed: Mutex::default(),
         });
-        let (orders, queue) = mpsc::sync_channel(MAX_QUEUED);
+        let number = options.first + index;
+        let orders = Arc::new(Orders::default());
         // One submission is waited for, one is held by the blocked sender: the channel holds the rest.
         let (flights, landing) = mpsc::sync_channel::<Flight>(options.in_flight.saturating_sub(2));
-        let mut submitter = Submitter { shared: Arc::clone(&shared), flights, scratch: Vec::new() };
-        let submitting = std::thread::Builder::new().name(format!("lane-{index}")).spawn(move || {
-            for order in queue {
-                submitter.submit(order);
-            }
-        })?;
+        let submitter = Submitter {
+            shared: Arc::clone(&shared),
+            orders: Arc::clone(&orders),
+            flights,
+            scratch: Vec::new(),
+            begun: None,
+        };
+        let submitting = std::thread::Builder::new().name(format!("lane-{number}")).spawn(|| submitter.work())?;
         let completer = Arc::clone(&shared);
-        let completing = std::thread::Builder::new().name(format!("lane-{index}-done")).spawn(move || {
+        let completing = std::thread::Builder::new().name(format!("lane-{number}-done")).spawn(move || {
             let mut free = Instant::now();
             for flight in landing {
                 free = complete(&completer, flight, free);
             }
         })?;
-        Ok(Self { index, shared, orders, threads: [submitting, completing] })
+        Ok(Self { number, shared, orders, threads: [submitting, completing] })
     }
 
     /// The lane's number.
-    pub fn index(&self) -> usize {
-        self.index
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// Prepares `program` on this lane's device, with memory that is no model's.
@@ -195,9 +186,9 @@ impl Lane {
             self.shared.give_back(job);
             return Ok(());
         }
-        self.orders.try_send(Order::Run(job, Instant::now())).map_err(|_| {
+        self.orders.push(Order::Run(job, Instant::now())).map_err(|_| {
             self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
-            Error::unavailable(format!("lane {}: {MAX_QUEUED} jobs wait already", self.index))
+            not_taken(self.number)
         })
     }
 
@@ -251,8 +242,8 @@ impl Lane {
     pub fn profile(&self, executable: &Arc<Executable>, segment: usize) -> Result<Vec<Duration>> {
         let (done, answer) = mpsc::sync_channel(1);
         let order = Order::Profile { executable: Arc::clone(executable), segment, done };
-        let stopped = || Error::unavailable(format!("lane {} stopped", self.index));
-        self.orders.send(order).map_err(|_| stopped())?;
+        let stopped = || Error::unavailable(format!("lane {} stopped", self.number));
+        self.orders.push(order).map_err(|_| not_taken(self.number))?;
         answer.recv().map_err(|_| stopped())?
     }
 
@@ -310,7 +301,7 @@ impl Lane {
             tensors: inputs,
             caller: Box::new(Waiting(sender)),
         })?;
-        receiver.recv().map_err(|_| Error::unavailable(format!("lane {} stopped", self.index)))?
+        receiver.recv().map_err(|_| Error::unavailable(format!("lane {} stopped", self.number)))?
     }
 
     /// Lets go of a lane at the end of a process, once nobody else holds it: drivers crash where a process ends while another
@@ -338,9 +329,9 @@ impl Lane {
                 if new {
                     let (done, answer) = mpsc::sync_channel(1);
                     let executable = Arc::clone(executable);
-                    let stopped = || Error::unavailable(format!("lane {} stopped", self.index));
+                    let stopped = || Error::unavailable(format!("lane {} stopped", self.number));
                     let order = Order::Touch { executable, segment, dispatch, done };
-                    let sent = self.orders.send(order).map_err(|_| stopped());
+                    let sent = self.orders.push(order).map_err(|_| not_taken(self.number));
                     let touched = sent.and_then(|()| answer.recv().map_err(|_| stopped())?);
                     // A kernel that never ran is not warm: the next attempt must meet it again.
                     touched.inspect_err(|_| self.forget(&work.kernel))?;
@@ -396,8 +387,7 @@ fn wait_for(is_done: impl Fn() -> bool) {
 impl Drop for Lane {
     /// Waits until the lane's threads have done what they hold. One that hangs is left alone.
     fn drop(&mut self) {
-        let (closed, _) = mpsc::sync_channel(0);
-        drop(std::mem::replace(&mut self.orders, closed));
+        self.orders.close();
         if self.is_hung() {
             // The driver still uses the device, and waits for its work when it is let go: it never is.
             std::mem::forget(Arc::clone(&self.shared));

@@ -10,6 +10,8 @@ use super::sharing::Sharing;
 /// How a lane works.
 #[derive(Clone, Debug)]
 pub struct LaneOptions {
+    /// The number of the adapter's first lane; the others follow it.
+    pub first: usize,
     /// Submissions in flight, at least 2: one runs while the next is encoded.
     pub in_flight: usize,
     /// Keep bounds checks and loop bounds in kernels.
@@ -31,6 +33,7 @@ pub struct LaneOptions {
 impl Default for LaneOptions {
     fn default() -> Self {
         Self {
+            first: 0,
             in_flight: 2,
             checked: false,
             cache: None,

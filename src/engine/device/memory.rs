@@ -1,4 +1,4 @@
-//! Device memory of one lane: weights shared by content, and the arena that all executables compute in.
+//! Device memory of one lane: weights shared by content, and the arenas that executables compute in.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
@@ -96,13 +96,29 @@ impl Deref for Share {
     }
 }
 
+/// Executables whose activations take about as much: they compute in one arena, those of other classes in others, so that a small
+/// one may run between the parts of a large one. All arenas together take little more than the largest.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(super) struct ArenaClass(u32);
+
+impl ArenaClass {
+    /// Each class has up to 2 to this power as many bytes as the one below.
+    const STEP: u32 = 4;
+
+    /// That of `program`; `None` where it needs an arena of its own.
+    pub(super) fn of(program: &Program) -> Option<Self> {
+        let bytes: u64 = program.pool_bytes().iter().sum();
+        (program.segments.len() <= 1).then(|| Self(bytes.max(1).ilog2() / Self::STEP))
+    }
+}
+
 /// Everything allocated on one device.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     bytes: Arc<AtomicU64>,
     weights: Mutex<HashMap<WeightKey, Weak<Held>>>,
-    /// The largest of each pool that an executable holds.
-    arena: Mutex<Vec<Weak<Held>>>,
+    /// By class the largest of each pool that an executable holds.
+    arenas: Mutex<HashMap<ArenaClass, Vec<Weak<Held>>>>,
 }
 
 impl Memory {
@@ -185,10 +201,17 @@ impl Memory {
         held.map(|(key, held)| (key.clone(), held.raw.size(), held.common().map(|common| common.bytes))).collect()
     }
 
-    /// Buffers of at least these sizes, one a pool, shared by every executable of the lane: the queue runs submissions in
-    /// order, so they never use them at once. Larger demands make new buffers; executables made before keep the old ones.
-    pub(super) fn arena(&self, gpu: &Gpu, account: &Arc<Account>, pools: &[u64]) -> Result<Vec<Share>> {
-        let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Buffers of at least these sizes, one a pool, shared by every executable of the class: the lane runs one of them after the
+    /// other. Larger demands make new buffers; executables made before keep the old ones.
+    pub(super) fn arena(
+        &self,
+        gpu: &Gpu,
+        account: &Arc<Account>,
+        class: ArenaClass,
+        pools: &[u64],
+    ) -> Result<Vec<Share>> {
+        let mut arenas = self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
+        let arena = arenas.entry(class).or_default();
         let share = |(index, bytes): (usize, &u64)| {
             let there = arena.get(index).and_then(Weak::upgrade).filter(|held| held.raw.size() >= *bytes);
             if let Some(held) = there {
@@ -249,10 +272,11 @@ impl Memory {
 
     fn missing_arena(&self, program: &Program) -> u64 {
         let pools = program.pool_bytes();
-        let arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        let arenas = self.arenas.lock().unwrap_or_else(PoisonError::into_inner);
+        let arena = ArenaClass::of(program).and_then(|class| arenas.get(&class));
         let is_missing = |(index, bytes): &(usize, &u64)| {
-            let there = arena.get(*index).and_then(Weak::upgrade);
-            program.segments.len() > 1 || there.is_none_or(|held| held.raw.size() < **bytes)
+            let there = arena.and_then(|arena| arena.get(*index)?.upgrade());
+            there.is_none_or(|held| held.raw.size() < **bytes)
         };
         pools.iter().enumerate().filter(is_missing).map(|(_, bytes)| rounded(*bytes)).sum()
     }

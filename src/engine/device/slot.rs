@@ -3,19 +3,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::budget::Account;
 use super::executable::{Executable, PreparedDispatch, PreparedReplay, PreparedSegment};
+use super::gates::{Direction, Gates, INLET, Maker, OUTLET};
 use super::gpu::Gpu;
-use super::memory::{Memory, Share};
-use super::replay::BufferCopy;
+use super::memory::Memory;
+use super::pace::{Cuts, parts};
 use super::transfer::{from_device, to_device};
-use super::vulkan::Recording;
-use crate::engine::ir::{Buffer, BufferId, Port};
+use super::vulkan::{Recorder, Recording};
+use crate::engine::ir::{BufferId, Port};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -24,62 +25,28 @@ const CALLBACK_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often they are asked for while they do not come.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Where one tensor crosses.
-#[derive(Debug)]
-struct Gate {
-    /// Mapped while the host has it.
-    buffer: wgpu::Buffer,
-    at: u64,
-    bytes: u64,
-    /// What it is copied to or from; none where kernels use the mapped buffer itself.
-    device: Option<wgpu::Buffer>,
-}
-
-/// Gates of one direction and the buffers to map for them.
-#[derive(Debug, Default)]
-struct Gates {
-    list: Vec<Gate>,
-    mapped: Vec<Share>,
-}
-
-impl Gates {
-    /// What is copied for them.
-    fn copies(&self, direction: Direction) -> Vec<BufferCopy<'_>> {
-        let mut copies = Vec::new();
-        for gate in self.list.iter().filter(|gate| gate.bytes > 0) {
-            let Some(device) = &gate.device else { continue };
-            let (host, device) = ((&gate.buffer, gate.at), (device, 0));
-            let (from, to) = match direction {
-                Direction::ToDevice => (host, device),
-                Direction::ToHost => (device, host),
-            };
-            copies.push(BufferCopy { from, to, bytes: gate.bytes });
-        }
-        copies
-    }
-}
-
-/// Which way gates lead.
-#[derive(Clone, Copy)]
-enum Direction {
-    ToDevice,
-    ToHost,
-}
-
-/// What one run submits: its commands, and where they are a recording's, what tells wgpu of the mapped buffers.
+/// What one submission holds: its commands, and behind the last that are a recording's what tells wgpu of the mapped buffers.
 pub(super) type Commands = [Option<wgpu::CommandBuffer>; 2];
 
-/// Encoded commands and what encoding them took.
-struct Encoded {
-    commands: Commands,
-    took: Duration,
+/// The commands of one run, those of each part.
+pub(super) struct Ready {
+    pub(super) parts: Vec<Commands>,
+    pub(super) cuts: Cuts,
+    /// What encoding them took.
+    pub(super) took: Duration,
 }
 
 /// What commands are made of.
 enum Work {
     /// Of each dispatch that uses a mapped buffer, its own bind group.
     Encoded(Vec<Option<wgpu::BindGroup>>),
-    Recorded(Recording),
+    Recorded(Mutex<Recordings>),
+}
+
+/// What each part of a run executes.
+struct Recordings {
+    cuts: Cuts,
+    parts: Vec<Recording>,
 }
 
 /// See the module.
@@ -87,9 +54,11 @@ pub(super) struct Slot {
     uploads: Gates,
     downloads: Gates,
     /// Commands for the next run: they name buffers only, so they are encoded while the device works.
-    next: Mutex<Option<Encoded>>,
-    /// Outlives the commands, which may name a recording.
+    next: Mutex<Option<Ready>>,
+    /// Outlives the commands, which may name recordings.
     work: Work,
+    /// The mapped buffers that kernels use.
+    own: HashMap<BufferId, wgpu::Buffer>,
     landed: Arc<Landed>,
     /// Memory of the last outputs, used again once nobody holds them.
     pools: Mutex<Vec<BytesMut>>,
@@ -142,24 +111,24 @@ impl Slot {
         let direct = gpu.unified && program.segments.len() == 1;
         let mut maker = Maker { gpu, memory, executable, direct, own: HashMap::new() };
         let (uploads, downloads) = (maker.gates(&segment.uploads, &INLET)?, maker.gates(&segment.downloads, &OUTLET)?);
+        let prepared = executable.segment(index)?;
         let work = match &gpu.recorder {
             Some(recorder) => {
-                let mut script = executable.script(index, 0..segment.dispatches.len(), &maker.own)?;
-                script.uploads = uploads.copies(Direction::ToDevice);
-                script.downloads = downloads.copies(Direction::ToHost);
-                Work::Recorded(Recording::new(recorder, &script)?)
+                let both = [&uploads, &downloads];
+                Work::Recorded(Mutex::new(Recordings::new(recorder, executable, index, both, &maker.own)?))
             }
             None => {
                 let bind = |(dispatch, prepared): (_, &PreparedDispatch)| {
                     executable.rebind(gpu, dispatch, prepared, &maker.own)
                 };
-                let prepared = &executable.segment(index)?.dispatches;
-                Work::Encoded(segment.dispatches.iter().zip(prepared).map(bind).collect::<Result<_>>()?)
+                let dispatches = segment.dispatches.iter().zip(&prepared.dispatches);
+                Work::Encoded(dispatches.map(bind).collect::<Result<_>>()?)
             }
         };
         Ok(Self {
             uploads,
             work,
+            own: maker.own,
             next: Mutex::default(),
             landed: Arc::default(),
             pools: Mutex::new(vec![BytesMut::new(); downloads.list.len()]),
@@ -181,41 +150,69 @@ impl Slot {
         Ok(())
     }
 
-    /// The commands of one run and what encoding them took.
-    pub(super) fn commands(&self, gpu: &Gpu, segment: &PreparedSegment) -> (Commands, Duration) {
+    /// The commands of one run, which are submitted one after the other.
+    ///
+    /// # Errors
+    /// Those of the driver where they must be recorded anew.
+    pub(super) fn commands(&self, gpu: &Gpu, executable: &Executable, index: usize) -> Result<Ready> {
+        let segment = executable.segment(index)?;
         let ready = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Encoded { commands, took } = ready.unwrap_or_else(|| self.encode(gpu, segment));
+        // Parts that have become too long since are cut again: nothing of the slot's is on the device now.
+        let ready = ready.filter(|ready| Arc::ptr_eq(&ready.cuts, &segment.pace.cuts()));
         self.landed.set(false);
-        (commands, took)
+        if let Some(ready) = ready {
+            return Ok(ready);
+        }
+        if let (Work::Recorded(recordings), Some(recorder)) = (&self.work, &gpu.recorder) {
+            let mut recordings = recordings.lock().unwrap_or_else(PoisonError::into_inner);
+            if !Arc::ptr_eq(&recordings.cuts, &segment.pace.cuts()) {
+                *recordings =
+                    Recordings::new(recorder, executable, index, [&self.uploads, &self.downloads], &self.own)?;
+            }
+        }
+        Ok(self.encode(gpu, segment))
     }
 
     /// Encodes the commands of the next run.
-    pub(super) fn encode_next(&self, gpu: &Gpu, segment: &PreparedSegment) {
-        let encoded = self.encode(gpu, segment);
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(encoded);
-    }
-
-    /// Notes that submission `index` executes the commands.
-    pub(super) fn took_off(&self, index: &wgpu::SubmissionIndex) {
-        if let Work::Recorded(recording) = &self.work {
-            recording.took_off(index);
+    pub(super) fn encode_next(&self, gpu: &Gpu, executable: &Executable, index: usize) {
+        if let Ok(segment) = executable.segment(index) {
+            let ready = self.encode(gpu, segment);
+            *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(ready);
         }
     }
 
-    fn encode(&self, gpu: &Gpu, segment: &PreparedSegment) -> Encoded {
+    /// Notes that submission `index` executes commands of the slot's, and none that comes later does yet.
+    pub(super) fn took_off(&self, index: &wgpu::SubmissionIndex) {
+        if let Work::Recorded(recordings) = &self.work {
+            let recordings = recordings.lock().unwrap_or_else(PoisonError::into_inner);
+            recordings.parts.iter().for_each(|recording| recording.took_off(index));
+        }
+    }
+
+    fn encode(&self, gpu: &Gpu, segment: &PreparedSegment) -> Ready {
         let start = Instant::now();
-        let encoder = || gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let commands = match &self.work {
+        let (parts, cuts) = match &self.work {
             Work::Encoded(bind_groups) => {
-                let mut encoder = encoder();
-                self.encode_all(segment, bind_groups, &mut encoder);
-                self.have_mapped(&encoder);
-                [Some(encoder.finish()), None]
+                let cuts = segment.pace.cuts();
+                (self.encode_all(gpu, segment, bind_groups, &cuts), cuts)
             }
-            Work::Recorded(recording) => {
-                // What goes around wgpu must have an encoder of its own.
-                let (mut around, mut through) = (encoder(), encoder());
-                recording.execute(&mut around);
+            Work::Recorded(recordings) => {
+                let recordings = recordings.lock().unwrap_or_else(PoisonError::into_inner);
+                (self.execute_all(gpu, &recordings.parts), Arc::clone(&recordings.cuts))
+            }
+        };
+        Ready { parts, cuts, took: start.elapsed() }
+    }
+
+    fn execute_all(&self, gpu: &Gpu, recordings: &[Recording]) -> Vec<Commands> {
+        let mut commands = Vec::with_capacity(recordings.len());
+        for (part, recording) in recordings.iter().enumerate() {
+            // What goes around wgpu must have an encoder of its own.
+            let mut around = encoder(gpu);
+            recording.execute(&mut around);
+            let is_last = part + 1 == recordings.len();
+            let through = is_last.then(|| {
+                let mut through = encoder(gpu);
                 // As long as wgpu takes the buffers for used, it maps them only after this submission.
                 let (uploads, downloads) = (self.uploads.mapped.iter(), self.downloads.mapped.iter());
                 let used = uploads
@@ -224,32 +221,43 @@ impl Slot {
                     .map(|(held, state)| wgpu::BufferTransition { buffer: &held.raw, state });
                 through.transition_resources(used, std::iter::empty());
                 self.have_mapped(&through);
-                [Some(around.finish()), Some(through.finish())]
-            }
-        };
-        Encoded { commands, took: start.elapsed() }
+                through.finish()
+            });
+            commands.push([Some(around.finish()), through]);
+        }
+        commands
     }
 
     fn encode_all(
         &self,
+        gpu: &Gpu,
         segment: &PreparedSegment,
         bind_groups: &[Option<wgpu::BindGroup>],
-        encoder: &mut wgpu::CommandEncoder,
-    ) {
+        cuts: &[usize],
+    ) -> Vec<Commands> {
+        let (mut encoder, mut commands) = (encoder(gpu), Vec::with_capacity(cuts.len()));
         for gate in &self.uploads.list {
             if let (Some(device), 1..) = (&gate.device, gate.bytes) {
                 encoder.copy_buffer_to_buffer(&gate.buffer, gate.at, device, 0, Some(gate.bytes));
             }
         }
-        if !segment.dispatches.is_empty() {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            encode_pass(segment, bind_groups, &mut pass);
+        for part in parts(cuts) {
+            if part.start > 0 {
+                commands.push([Some(std::mem::replace(&mut encoder, self::encoder(gpu)).finish()), None]);
+            }
+            if !part.is_empty() {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                encode_pass(&segment.dispatches[part.clone()], &bind_groups[part], &mut pass);
+            }
         }
         for gate in &self.downloads.list {
             if let (Some(device), 1..) = (&gate.device, gate.bytes) {
                 encoder.copy_buffer_to_buffer(device, 0, &gate.buffer, gate.at, Some(gate.bytes));
             }
         }
+        self.have_mapped(&encoder);
+        commands.push([Some(encoder.finish()), None]);
+        commands
     }
 
     /// Has buffers mapped as soon as the work is done; whether that worked is seen when they are used.
@@ -265,8 +273,9 @@ impl Slot {
 
     /// Appends the outputs of a run that is done to `tensors`. After an error the slot is of no use.
     pub(super) fn read(&self, gpu: &Gpu, ports: &[Port], tensors: &mut Vec<Tensor>) -> Result<()> {
-        if let Work::Recorded(recording) = &self.work {
-            recording.landed();
+        if let Work::Recorded(recordings) = &self.work {
+            let recordings = recordings.lock().unwrap_or_else(PoisonError::into_inner);
+            recordings.parts.iter().for_each(Recording::landed);
         }
         if !self.landed.wait(gpu) {
             return Err(Error::unavailable("the device is done but does not give its buffers back"));
@@ -285,9 +294,42 @@ impl Slot {
     }
 }
 
-fn encode_pass(segment: &PreparedSegment, bind_groups: &[Option<wgpu::BindGroup>], pass: &mut wgpu::ComputePass<'_>) {
+impl Recordings {
+    /// Those of segment `index`, as it is cut now, with what leads in and out.
+    fn new(
+        recorder: &Recorder,
+        executable: &Executable,
+        index: usize,
+        [uploads, downloads]: [&Gates; 2],
+        own: &HashMap<BufferId, wgpu::Buffer>,
+    ) -> Result<Self> {
+        let cuts = executable.segment(index)?.pace.cuts();
+        let record = |(number, part): (usize, Range<usize>)| {
+            let mut script = executable.script(index, part, own)?;
+            if number == 0 {
+                script.uploads = uploads.copies(Direction::ToDevice);
+            }
+            if number + 1 == cuts.len() {
+                script.downloads = downloads.copies(Direction::ToHost);
+            }
+            Recording::new(recorder, &script)
+        };
+        let parts = parts(&cuts).enumerate().map(record).collect::<Result<_>>()?;
+        Ok(Self { cuts, parts })
+    }
+}
+
+fn encoder(gpu: &Gpu) -> wgpu::CommandEncoder {
+    gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+}
+
+fn encode_pass(
+    dispatches: &[PreparedDispatch],
+    bind_groups: &[Option<wgpu::BindGroup>],
+    pass: &mut wgpu::ComputePass<'_>,
+) {
     let mut current = None;
-    for (dispatch, own) in segment.dispatches.iter().zip(bind_groups) {
+    for (dispatch, own) in dispatches.iter().zip(bind_groups) {
         let PreparedReplay::Encoded { pipeline, bind_group } = &dispatch.replay else { continue };
         if current != Some(&pipeline.raw) {
             pass.set_pipeline(&pipeline.raw);
@@ -301,81 +343,4 @@ fn encode_pass(segment: &PreparedSegment, bind_groups: &[Option<wgpu::BindGroup>
 
 fn unmapped(error: &dyn fmt::Display) -> Error {
     Error::unavailable(format!("a buffer could not be mapped: {error}"))
-}
-
-/// How buffers of one direction are made.
-struct Way {
-    what: &'static str,
-    direct: wgpu::BufferUsages,
-    staged: wgpu::BufferUsages,
-}
-
-const INLET: Way = Way {
-    what: "inputs",
-    direct: wgpu::BufferUsages::MAP_WRITE.union(wgpu::BufferUsages::STORAGE).union(wgpu::BufferUsages::COPY_SRC),
-    staged: wgpu::BufferUsages::MAP_WRITE.union(wgpu::BufferUsages::COPY_SRC),
-};
-
-const OUTLET: Way = Way {
-    what: "outputs",
-    direct: wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::STORAGE).union(wgpu::BufferUsages::COPY_DST),
-    staged: wgpu::BufferUsages::MAP_READ.union(wgpu::BufferUsages::COPY_DST),
-};
-
-/// What slots are made from.
-struct Maker<'a> {
-    gpu: &'a Gpu,
-    memory: &'a Memory,
-    executable: &'a Executable,
-    /// Kernels may use mapped buffers. Not in programs of several segments: what a later one reads must stay the device's.
-    direct: bool,
-    /// The mapped buffers that kernels use.
-    own: HashMap<BufferId, wgpu::Buffer>,
-}
-
-impl Maker<'_> {
-    /// A gate for each of `ports`: a mapped buffer that kernels use, or a part of one that is copied from or to.
-    fn gates(&mut self, ports: &[Port], way: &Way) -> Result<Gates> {
-        let mut gates = Gates::default();
-        let mut staged = 0;
-        for port in ports {
-            let bytes = (port.storage.size(port.shape.elements()) as u64).next_multiple_of(4);
-            // A buffer that is input and output at once is mapped as the former.
-            let direct = self.direct && bytes > 0 && !self.own.contains_key(&port.buffer);
-            let gate = match self.executable.program().buffers.get(port.buffer.0) {
-                Some(Buffer::Scratch { bytes: whole, .. }) if direct => {
-                    let account = self.executable.account();
-                    let held = self.allocate(account, way, *whole, way.direct)?;
-                    let buffer = held.raw.clone();
-                    self.own.insert(port.buffer, buffer.clone());
-                    gates.mapped.push(held);
-                    Gate { buffer, at: 0, bytes, device: None }
-                }
-                _ => {
-                    let base = self.executable.buffer(port.buffer);
-                    let device = self.own.get(&port.buffer).unwrap_or(base).clone();
-                    let at = staged;
-                    staged += bytes.next_multiple_of(wgpu::MAP_ALIGNMENT);
-                    // The staging buffer follows below, when its size is known.
-                    Gate { buffer: device.clone(), at, bytes, device: Some(device) }
-                }
-            };
-            gates.list.push(gate);
-        }
-        if staged > 0 {
-            let account = self.executable.account();
-            let held = self.allocate(account, way, staged, way.staged)?;
-            gates.list.iter_mut().filter(|g| g.device.is_some()).for_each(|g| g.buffer = held.raw.clone());
-            gates.mapped.push(held);
-        }
-        Ok(gates)
-    }
-
-    fn allocate(&self, account: &Arc<Account>, way: &Way, bytes: u64, usage: wgpu::BufferUsages) -> Result<Share> {
-        let held = self.memory.allocate(self.gpu, account, way.what, bytes, usage)?;
-        if usage.contains(wgpu::BufferUsages::MAP_READ) {
-            self.gpu.clear_for_recordings(&held.raw);
-        }
-        Ok(held)
-    }
 }

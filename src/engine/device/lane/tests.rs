@@ -9,34 +9,46 @@ use crate::tensor::DType;
 
 const COUNT: usize = 70;
 
-/// y = max(x, 0) on `COUNT` elements of `dtype`, by a map kernel that reads its input where the chain's value would stand.
+/// y = max(x, 0) on `COUNT` elements of `dtype`.
 fn relu(dtype: DType, storage: Storage) -> Arc<Program> {
-    let shape = Shape::new([COUNT]);
+    let value = format!("max(x[i], {}(0))", storage.wgsl());
+    Arc::new(map_of(&value, dtype, storage, COUNT, 1))
+}
+
+/// y = x + `times` on `count` floats, in as many dispatches, an odd number, each of which counts for a second's work.
+fn count_up(count: usize, times: usize) -> Arc<Program> {
+    let program = map_of("x[i] + 1.0", DType::F32, Storage::F32, count, times);
+    Arc::new(Program { flops: 1e11 * times as f64, ..program })
+}
+
+/// `value` of x on `count` elements of `dtype`, `times` times, by a map kernel that reads its input where the chain's value would stand.
+fn map_of(value: &str, dtype: DType, storage: Storage, count: usize, times: usize) -> Program {
+    let shape = Shape::new([count]);
     let chain = Chain::identity(storage.class());
     let text = format!("array<{}>", storage.wgsl());
     let link = Link { defines: &[], class: storage.class(), out: storage, chain: &chain, library: &kernels::function };
     let mut kernel = map::SHADER.link(&link).expect("the map links");
-    let zero = format!("{}(0)", storage.wgsl());
     kernel.source = kernel
         .source
-        .replace("store(Value(0), i, 0u)", &format!("store(Value(max(x[i], {zero})), i, 0u)"))
+        .replace("store(Value(0), i, 0u)", &format!("store(Value({value}), i, 0u)"))
         .replace("@compute", &format!("@group(0) @binding(2) var<storage, read> x: {text};\n@compute"))
         .into();
     kernel.bindings.push(crate::engine::ir::Binding::Read);
-    let scratch = |pool| Buffer::Scratch { bytes: (COUNT * 4) as u64, pool };
+    let scratch = |pool| Buffer::Scratch { bytes: (count * 4) as u64, pool };
     let port = |buffer| Port { slot: Slot(buffer), buffer: BufferId(buffer), dtype, storage, shape: shape.clone() };
-    let dispatch = Dispatch {
-        label: "relu".into(),
-        kernel,
-        buffers: vec![BufferId(1), BufferId(0)],
-        uniforms: vec![map::Params { count: COUNT as u32 }.words().to_vec()],
-        groups: [COUNT.div_ceil(64) as u32, 1, 1],
+    let dispatch = |index: usize| Dispatch {
+        label: "map".into(),
+        kernel: kernel.clone(),
+        // From 0 to 1, then back, and so on.
+        buffers: vec![BufferId((index + 1) % 2), BufferId(index % 2)],
+        uniforms: vec![map::Params { count: count as u32 }.words().to_vec()],
+        groups: [count.div_ceil(64) as u32, 1, 1],
     };
-    Arc::new(Program {
+    Program {
         buffers: vec![scratch(0), scratch(1)],
         segments: vec![Segment {
             uploads: vec![port(0)],
-            dispatches: vec![dispatch],
+            dispatches: (0..times).map(dispatch).collect(),
             downloads: vec![port(1)],
             ..Segment::default()
         }],
@@ -47,7 +59,7 @@ fn relu(dtype: DType, storage: Storage) -> Arc<Program> {
         known: Vec::new(),
         nodes: 1,
         flops: 0.0,
-    })
+    }
 }
 
 /// Two lanes on every adapter that is there: one records its batches, where that is possible, and one encodes them.
@@ -118,6 +130,79 @@ fn jobs_in_flight_get_their_own_answers() {
         assert_eq!(lane.backlog(), 0);
         assert!(lane.busy() > Duration::ZERO);
     }
+}
+
+/// Is asked whether it still wants its run before each part: the first time it waits for a word, the third time it may have left.
+struct Patient {
+    word: mpsc::Receiver<()>,
+    asked: std::cell::Cell<usize>,
+    leaves: bool,
+    name: &'static str,
+    sender: mpsc::SyncSender<(&'static str, Result<SegmentOutput>)>,
+}
+
+impl Caller for Patient {
+    fn refuse(&self) -> Option<Error> {
+        let asked = self.asked.replace(self.asked.get() + 1);
+        if asked == 0 {
+            self.word.recv().expect("the test says it");
+        }
+        (self.leaves && asked == 2).then(|| Error::cancelled("the caller left"))
+    }
+
+    fn done(self: Box<Self>, result: Result<SegmentOutput>) {
+        self.sender.send((self.name, result)).expect("the test listens");
+    }
+
+    fn returned(self: Box<Self>, loss: Error) {
+        self.sender.send((self.name, Err(loss))).expect("the test listens");
+    }
+}
+
+/// On each lane hands over a long run, then one that computes in its arena, then a short one; what was answered, in order.
+fn long_and_short(leaves: bool, check: impl Fn(Vec<(&'static str, Result<SegmentOutput>)>)) {
+    for lane in lanes() {
+        let programs = [count_up(64 * COUNT, 7), count_up(64 * COUNT, 1), count_up(COUNT, 1)];
+        let (sender, answers) = mpsc::sync_channel(8);
+        let words = programs.iter().zip(["long", "alike", "short"]).map(|(program, name)| {
+            let executable = lane.prepare(program).expect("it fits");
+            let (say, word) = mpsc::sync_channel(1);
+            let leaves = leaves && name == "long";
+            let caller = Patient { word, asked: Default::default(), leaves, name, sender: sender.clone() };
+            let shape = program.segments[0].uploads[0].shape.clone();
+            let input = Tensor::from_vec(shape.clone(), vec![1.0f32; shape.elements()]).expect("as many");
+            let job = Job { executable, segment: 0, tensors: vec![input], caller: Box::new(caller) };
+            lane.submit(job).expect("the queue holds them");
+            say
+        });
+        // All wait before the first part is submitted.
+        let words: Vec<_> = words.collect();
+        words.iter().for_each(|say| say.send(()).expect("it waits"));
+        check(answers.iter().take(3).collect());
+        assert_eq!(lane.backlog(), 0);
+    }
+}
+
+fn value(output: &SegmentOutput) -> f32 {
+    let values = output.tensors[0].to_f32s().expect("floats");
+    assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
+    values[0]
+}
+
+#[test]
+fn a_short_run_goes_between_the_parts_of_a_long_one_and_spoils_nothing() {
+    long_and_short(false, |answers| {
+        let found: Vec<_> = answers.iter().map(|(name, r)| (*name, value(r.as_ref().expect("it ran")))).collect();
+        assert_eq!(found, [("short", 2.0), ("long", 8.0), ("alike", 2.0)]);
+    });
+}
+
+#[test]
+fn a_long_run_that_nobody_waits_for_ends_between_its_parts() {
+    long_and_short(true, |answers| {
+        let codes = answers.iter().map(|(name, r)| (*name, r.as_ref().err().map(Error::code)));
+        assert_eq!(codes.collect::<Vec<_>>(), [("short", None), ("long", Some(Code::Cancelled)), ("alike", None)]);
+    });
 }
 
 #[test]
