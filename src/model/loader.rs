@@ -229,15 +229,13 @@ pub(super) fn graph(path: &Path, import: ImportOptions) -> Result<Graph> {
     }
 }
 
-/// Compiles for the smallest batch whose open extents are all `extent`, so that no request waits for that; what cannot be compiled is
+/// Compiles for a batch of `rows` whose open extents are all `extent`, so that no request waits for that; what cannot be compiled is
 /// told to whoever asks for it.
-fn have_ready(id: &ServableId, session: &Session, extent: usize) {
-    let smallest = session.shapes_for(1, Some(extent)).and_then(|shapes| match session.merging(&shapes) {
-        Merging::Rows { batch_sizes } => session.shapes_for(*batch_sizes.first()?, Some(extent)),
-        Merging::Alone { .. } => None,
-    });
-    let outcome = smallest.map(|shapes| pollster::block_on(session.prepare(&shapes)));
-    if let Some(Err(error)) = outcome {
+fn have_ready(id: &ServableId, session: &Session, rows: usize, extent: usize) {
+    let Some(shapes) = session.shapes_for(rows, Some(extent)) else { return };
+    if matches!(session.merging(&shapes), Merging::Rows { .. })
+        && let Err(error) = pollster::block_on(session.prepare(&shapes))
+    {
         tracing::warn!(model = %id, extent, %error, "padded inputs of this extent are not ready");
     }
 }
@@ -277,9 +275,12 @@ impl Loader for EngineLoader {
         let policy = config.scheduling.over(settings.scheduling().over(self.policy.clone()));
         let padded_extents = settings.padded_extents;
         if batching.as_ref().is_some_and(|parameters| parameters.pad_variable_length_inputs) {
-            padded_extents
-                .iter()
-                .for_each(|extent| sessions.iter().for_each(|session| have_ready(id, session, *extent)));
+            let rows = batch_sizes.first().copied().unwrap_or(1);
+            for (session, extent) in
+                sessions.iter().flat_map(|session| padded_extents.iter().map(move |e| (session, *e)))
+            {
+                have_ready(id, session, rows, extent);
+            }
         }
         let model = together(sessions);
         Ok(Loaded { model, faces, batching, batch_sizes, padded_extents, policy, read: imported })
