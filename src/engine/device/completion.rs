@@ -56,9 +56,14 @@ pub(super) fn complete(shared: &Shared, flight: Flight, free: Instant) -> Instan
         Landing::Part(orders) => orders.landed(fate.map(|()| took)),
         Landing::Run(Run { mut job, slot, mut times, cuts, mut parts }) => {
             times.device = took + parts.iter().sum::<Duration>();
-            parts.push(took);
             let result = fate.and_then(|()| {
-                job.executable.segment(job.segment)?.pace.learn(&cuts, &parts);
+                let pace = &job.executable.segment(job.segment)?.pace;
+                if parts.is_empty() {
+                    pace.learn(&cuts, &[took]);
+                } else {
+                    parts.push(took);
+                    pace.learn(&cuts, &parts);
+                }
                 read_back(shared, &mut job, slot)
             });
             times.read_back = done.elapsed();

@@ -1,7 +1,7 @@
 //! The host's side of one run: where inputs are written and outputs read, and the commands between. A segment has as many
 //! slots as runs are in flight; each serves one run after the other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -28,9 +28,40 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// What one submission holds: its commands, and behind the last that are a recording's what tells wgpu of the mapped buffers.
 pub(super) type Commands = [Option<wgpu::CommandBuffer>; 2];
 
-/// The commands of one run, those of each part.
+/// The commands of a run's parts, in order. One part, the usual case, takes no memory of the heap.
+#[derive(Default)]
+pub(super) struct Parts {
+    first: Option<Commands>,
+    others: VecDeque<Commands>,
+}
+
+impl Parts {
+    fn push(&mut self, commands: Commands) {
+        match &self.first {
+            None => self.first = Some(commands),
+            Some(_) => self.others.push_back(commands),
+        }
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Commands;
+
+    fn next(&mut self) -> Option<Commands> {
+        self.first.take().or_else(|| self.others.pop_front())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = usize::from(self.first.is_some()) + self.others.len();
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Parts {}
+
+/// The commands of one run.
 pub(super) struct Ready {
-    pub(super) parts: Vec<Commands>,
+    pub(super) parts: Parts,
     pub(super) cuts: Cuts,
     /// What encoding them took.
     pub(super) took: Duration,
@@ -204,8 +235,8 @@ impl Slot {
         Ready { parts, cuts, took: start.elapsed() }
     }
 
-    fn execute_all(&self, gpu: &Gpu, recordings: &[Recording]) -> Vec<Commands> {
-        let mut commands = Vec::with_capacity(recordings.len());
+    fn execute_all(&self, gpu: &Gpu, recordings: &[Recording]) -> Parts {
+        let mut commands = Parts::default();
         for (part, recording) in recordings.iter().enumerate() {
             // What goes around wgpu must have an encoder of its own.
             let mut around = encoder(gpu);
@@ -234,8 +265,8 @@ impl Slot {
         segment: &PreparedSegment,
         bind_groups: &[Option<wgpu::BindGroup>],
         cuts: &[usize],
-    ) -> Vec<Commands> {
-        let (mut encoder, mut commands) = (encoder(gpu), Vec::with_capacity(cuts.len()));
+    ) -> Parts {
+        let (mut encoder, mut commands) = (encoder(gpu), Parts::default());
         for gate in &self.uploads.list {
             if let (Some(device), 1..) = (&gate.device, gate.bytes) {
                 encoder.copy_buffer_to_buffer(&gate.buffer, gate.at, device, 0, Some(gate.bytes));

@@ -10,7 +10,7 @@ use super::lane::Shared;
 use super::orders::{Next, Order, Orders};
 use super::profile::profile;
 use super::single::{Alone, Single};
-use super::slot::{Commands, Ready, Slot};
+use super::slot::{Commands, Parts, Ready, Slot};
 use super::vulkan::Recording;
 use crate::engine::ir::Port;
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub(super) struct Submitter {
 pub(super) struct Begun {
     run: Run,
     /// The parts to be submitted yet.
-    rest: std::vec::IntoIter<Commands>,
+    rest: Parts,
 }
 
 impl Begun {
@@ -126,14 +126,14 @@ impl Submitter {
             // Between parts of another run there is nobody to wait for its own.
             self.land(run, parts);
         } else {
-            self.part(Begun { run, rest: parts.into_iter() });
+            self.part(Begun { run, rest: parts });
         }
     }
 
     /// Submits the next part.
     fn part(&mut self, mut begun: Begun) {
         let next = begun.rest.next();
-        if begun.rest.as_slice().is_empty() {
+        if begun.rest.len() == 0 {
             return self.land(begun.run, next);
         }
         let submitted = Instant::now();
