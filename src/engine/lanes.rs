@@ -73,7 +73,7 @@ impl Lanes {
     ) -> Result<(Arc<Self>, Keeper)> {
         let (bell, rung) = mpsc::channel();
         let options = LaneOptions { ended: Some(bell.clone()), ..options };
-        let ((current, options), _) = choose(options.replay, adapter.records() && adapter.is_software(), |replay| {
+        let ((current, options), _) = choose(options.replay, adapter.records(), |replay| {
             open_all(adapter, profile, LaneOptions { replay, ..options.clone() }, (count, share))
         })?;
         let lanes = Arc::new(Self {

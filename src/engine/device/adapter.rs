@@ -190,9 +190,9 @@ impl Adapter {
         self.info.device_type == wgpu::DeviceType::Cpu
     }
 
-    /// Whether batches can be recorded on it.
+    /// Whether batches are recorded on it unasked: only where that was seen to work, which is no GPU's driver yet.
     pub fn records(&self) -> bool {
-        cfg!(not(target_os = "macos")) && self.info.backend == wgpu::Backend::Vulkan
+        cfg!(not(target_os = "macos")) && self.info.backend == wgpu::Backend::Vulkan && self.is_software()
     }
 
     /// What a subgroup multiplies as one, the largest where there are several.

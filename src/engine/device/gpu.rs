@@ -11,10 +11,10 @@ use super::adapter::Adapter;
 use super::fate::Fate;
 use super::layouts::Layouts;
 use super::pipelines::Pipelines;
-use super::replay::Replay;
+use super::replay::{RecorderOptions, Replay};
 use super::sharing::Sharing;
 use super::shelf::Shelf;
-use super::vulkan::{Recorder, RecorderOptions};
+use super::vulkan::Recorder;
 use crate::engine::ir::Kernel;
 use crate::error::{Error, Result};
 
@@ -312,8 +312,8 @@ fn recorder(
 ) -> Result<Option<Recorder>> {
     let how = RecorderOptions { adapter, device, fate, checked: options.checked, cache: options.cache };
     match options.replay {
-        Replay::Encoded => Ok(None),
-        Replay::Auto => Recorder::open(&how),
+        Replay::Auto if adapter.records() => Recorder::open(&how),
+        Replay::Auto | Replay::Encoded => Ok(None),
         Replay::Recorded => Recorder::open(&how)?.map(Some).ok_or_else(|| {
             Error::failed_precondition(format!(
                 "adapter {:?} is not one of Vulkan 1.1: batches cannot be recorded on it",

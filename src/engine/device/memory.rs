@@ -97,7 +97,7 @@ impl Deref for Share {
 }
 
 /// Executables whose activations take about as much: they compute in one arena, those of other classes in others, so that a small
-/// one may run between the parts of a large one. All arenas together take little more than the largest.
+/// one may run between the parts of a large one. All arenas together take about twice the largest at most.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub(super) struct ArenaClass(u32);
 

@@ -1,13 +1,10 @@
 //! Where Vulkan is not: nothing is imported, nothing recorded.
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::Arc;
 
-use super::adapter::Adapter;
-use super::fate::Fate;
 use super::host_block::HostBlock;
-use super::replay::Script;
+use super::replay::{RecorderOptions, Script};
 use crate::engine::ir::Kernel;
 use crate::error::{Error, Result};
 
@@ -30,6 +27,30 @@ pub(super) fn import(_: &wgpu::Device, _: &Arc<HostBlock>, _: u64) -> Result<wgp
 pub(super) fn queue_count(_: &wgpu::Adapter) -> u32 {
     0
 }
+
+/// Never opened.
+#[derive(Debug)]
+pub(super) struct QueueFamily(Infallible);
+
+impl QueueFamily {
+    /// Refused: there are no queues.
+    pub(super) fn open(_: &wgpu::Adapter, _: &wgpu::DeviceDescriptor<'_>, _: u32) -> Result<Self> {
+        Err(Error::unimplemented("devices have several queues through Vulkan alone"))
+    }
+
+    /// Never called.
+    pub(super) fn queue(&self, _: &wgpu::DeviceDescriptor<'_>, _: u32) -> Result<(wgpu::Device, wgpu::Queue)> {
+        match self.0 {}
+    }
+}
+
+/// Refused: no device shares its memory.
+pub(super) fn alias(_: &wgpu::Device, _: &wgpu::Buffer) -> Result<wgpu::Buffer> {
+    Err(Error::unimplemented("devices have several queues through Vulkan alone"))
+}
+
+/// Never made.
+pub(super) type Compiled = Infallible;
 
 /// Never opened.
 #[derive(Debug)]

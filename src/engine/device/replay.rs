@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::adapter::Adapter;
+use super::fate::Fate;
 use super::vulkan::Compiled;
 use crate::engine::ir::Binding;
 use crate::error::{Error, Result};
@@ -32,6 +35,17 @@ impl FromStr for Replay {
             other => Err(Error::invalid_argument(format!("replay is {other:?}: say auto, recorded or encoded"))),
         }
     }
+}
+
+/// How what records batches is opened.
+pub(super) struct RecorderOptions<'a> {
+    pub(super) adapter: &'a Adapter,
+    pub(super) device: &'a wgpu::Device,
+    pub(super) fate: &'a Arc<Fate>,
+    /// Keep bounds checks and loop bounds in kernels.
+    pub(super) checked: bool,
+    /// Where compiled kernels are kept.
+    pub(super) cache: Option<&'a Path>,
 }
 
 /// What one submission does, in order.

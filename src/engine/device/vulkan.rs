@@ -9,7 +9,7 @@ use wgpu::hal;
 use wgpu::hal::api::Vulkan;
 
 use super::host_block::HostBlock;
-pub(super) use super::vulkan_kernels::{Compiled, Recorder, RecorderOptions};
+pub(super) use super::vulkan_kernels::{Compiled, Recorder};
 pub(super) use super::vulkan_queues::{QueueFamily, alias, queue_count};
 pub(super) use super::vulkan_recording::Recording;
 use crate::error::{Error, Result};

@@ -2,17 +2,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ash::vk;
 use wgpu::hal::api::Vulkan;
 
-use super::adapter::Adapter;
 use super::fate::Fate;
 use super::gpu::MAX_PIPELINES;
 use super::pipeline_file::PipelineFile;
+use super::replay::RecorderOptions;
 use super::spirv::{Dialect, ENTRY_POINT};
 use super::vulkan::refused;
 use crate::engine::ir::{Binding, Kernel};
@@ -107,17 +106,6 @@ impl Drop for Recorder {
         // SAFETY: the cache is this device's, or null; nobody makes pipelines any more.
         unsafe { self.driver.raw.destroy_pipeline_cache(self.cache, None) };
     }
-}
-
-/// How a [`Recorder`] is opened.
-pub(super) struct RecorderOptions<'a> {
-    pub(super) adapter: &'a Adapter,
-    pub(super) device: &'a wgpu::Device,
-    pub(super) fate: &'a Arc<Fate>,
-    /// Keep bounds checks and loop bounds in kernels.
-    pub(super) checked: bool,
-    /// Where compiled kernels are kept.
-    pub(super) cache: Option<&'a Path>,
 }
 
 impl Recorder {
