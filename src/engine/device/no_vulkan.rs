@@ -54,39 +54,6 @@ pub(super) type Compiled = Infallible;
 
 /// Never opened.
 #[derive(Debug)]
-pub(super) struct QueueFamily(Infallible);
-
-impl QueueFamily {
-    /// Refused: there are no queues.
-    pub(super) fn open(_: &wgpu::Adapter, _: &wgpu::DeviceDescriptor<'_>, _: u32) -> Result<Self> {
-        Err(Error::unimplemented("devices have several queues through Vulkan alone"))
-    }
-
-    /// Never called.
-    pub(super) fn queue(&self, _: &wgpu::DeviceDescriptor<'_>, _: u32) -> Result<(wgpu::Device, wgpu::Queue)> {
-        match self.0 {}
-    }
-}
-
-/// Refused: no device shares its memory.
-pub(super) fn alias(_: &wgpu::Device, _: &wgpu::Buffer) -> Result<wgpu::Buffer> {
-    Err(Error::unimplemented("devices have several queues through Vulkan alone"))
-}
-
-/// Never made.
-pub(super) type Compiled = Infallible;
-
-/// How a [`Recorder`] would be opened.
-pub(super) struct RecorderOptions<'a> {
-    pub(super) adapter: &'a Adapter,
-    pub(super) device: &'a wgpu::Device,
-    pub(super) fate: &'a Arc<Fate>,
-    pub(super) checked: bool,
-    pub(super) cache: Option<&'a Path>,
-}
-
-/// Never opened.
-#[derive(Debug)]
 pub(super) struct Recorder(Infallible);
 
 impl Recorder {
