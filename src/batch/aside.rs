@@ -8,11 +8,16 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 /// Work on fewer bytes is done at once: passing on what waits for this thread takes longer.
 const INLINE_BYTES: usize = 1 << 20;
 
+/// Whether work on so many bytes takes long.
+pub(super) fn is_much(bytes: usize) -> bool {
+    bytes >= INLINE_BYTES
+}
+
 /// Does `work`, whose time grows with `bytes`. If it takes long, what waits for this thread of the runtime is passed on to another
 /// one before, where there are several.
 pub(super) fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     let has_others = || Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if bytes >= INLINE_BYTES && has_others() { tokio::task::block_in_place(work) } else { work() }
+    if is_much(bytes) && has_others() { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// What `future` gives, each step of which may take a time that grows with `bytes`.

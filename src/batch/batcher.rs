@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
@@ -141,7 +142,7 @@ impl Batcher {
             observer: Arc::clone(&observer),
             run: Arc::new(run),
             shapes: shapes.clone(),
-            flights: JoinSet::new(),
+            flights: FuturesUnordered::new(),
             preparing: JoinSet::new(),
             preparing_max: parameters.max_enqueued_batches,
             prepared: VecDeque::new(),

@@ -1,11 +1,16 @@
 //! The task that forms batches and runs them.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::JoinSet;
 
+use super::aside::is_much;
 use super::batcher::{Held, Shared, is_dead};
 use super::clock::Clock;
 use super::flight::{Flight, Landed, Order, Ran, is_of_inputs};
@@ -33,6 +38,9 @@ pub(super) enum Awaits {
     Turn(Priority),
 }
 
+/// A batch in flight; `None` of one whose run panicked, which has told its callers.
+type Flying = Pin<Box<dyn Future<Output = Option<Landed>> + Send>>;
+
 /// Forms batches as turns at the device come.
 pub(super) struct Task<R, C> {
     pub(super) shared: Arc<Shared>,
@@ -47,7 +55,7 @@ pub(super) struct Task<R, C> {
     /// What batches of padded requests can run as; `None`: nothing is padded.
     pub(super) shapes: Option<Arc<dyn Shapes>>,
     /// Batches in flight.
-    pub(super) flights: JoinSet<Landed>,
+    pub(super) flights: FuturesUnordered<Flying>,
     /// Batches whose shapes are made ready meanwhile: they hold no turn, and nothing but what their requests hold.
     pub(super) preparing: JoinSet<(Formed, Result<()>)>,
     /// How many of them there may be before no more are formed.
@@ -80,7 +88,7 @@ where
         let mut alarm = None;
         loop {
             // Whatever woke the task: those that have landed do not count as in flight.
-            while let Some(landed) = self.flights.try_join_next() {
+            while let Some(Some(landed)) = self.flights.next().now_or_never() {
                 landed.into_iter().for_each(|landed| self.note(landed));
             }
             let (due, finished) = self.launch();
@@ -100,10 +108,7 @@ where
             tokio::select! {
                 () = self.shared.changed.notified() => {}
                 () = rings => alarm = None,
-                Some(landed) = self.flights.join_next() => {
-                    // A run that panicked has told its callers.
-                    landed.into_iter().for_each(|landed| self.note(landed));
-                }
+                Some(landed) = self.flights.next() => landed.into_iter().for_each(|landed| self.note(landed)),
                 Some(prepared) = self.preparing.join_next() => {
                     // As above.
                     prepared.into_iter().for_each(|(formed, outcome)| match outcome {
@@ -196,8 +201,15 @@ where
         turn.begin(expected);
         let (clock, observer) = (Arc::clone(&self.clock), Arc::clone(&self.observer));
         let is_padded = self.shapes.is_some() && formed.batch.pieces.len() > 1;
+        let bytes = formed.bytes();
         let flight = Flight { formed, turn, priced, expected, is_padded, clock, observer };
-        self.flights.spawn(flight.run(Arc::clone(&self.run), now));
+        let landing = AssertUnwindSafe(flight.run(Arc::clone(&self.run), now)).catch_unwind().map(|landed| landed.ok());
+        // A task of its own costs a small batch more than the work that this task waits for meanwhile.
+        self.flights.push(if is_much(bytes) {
+            tokio::spawn(landing).map(|landed| landed.ok().flatten()).boxed()
+        } else {
+            landing.boxed()
+        });
     }
 
     /// Whether somebody waits for it. Those whose time is over are told.

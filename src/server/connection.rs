@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use tower::Service as _;
 use super::limits::Limits;
 use super::metered::{Metered, Written};
 use super::replies::{Replies, Sending};
+use super::streams::{Driven, Streams};
 use crate::api::{Budget, Held, Peer, random};
 
 /// Bytes of a stream's replies that HTTP/2 holds beside what the budget counts: a piece more at most.
@@ -28,9 +29,9 @@ const SEND_BUFFER: usize = 64 << 10;
 /// How long a connection that should end may do nothing.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// What speaks HTTP/1 and HTTP/2 within the limits.
-pub(super) fn protocols(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+/// What speaks HTTP/1 and HTTP/2 within the limits, and puts the requests of the latter into `streams`.
+fn protocols(limits: &Limits, streams: Streams) -> Builder<Streams> {
+    let mut builder = Builder::new(streams);
     // The times of HTTP/1 are kept by `Life`: hyper's own does not tell a slow caller from an idle one.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None);
     builder
@@ -150,7 +151,6 @@ pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     io: I,
     peer: Peer,
     app: Router,
-    protocols: &Builder<TokioExecutor>,
     limits: &Limits,
     budget: Arc<Budget>,
     mut stopping: watch::Receiver<bool>,
@@ -168,13 +168,16 @@ pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     });
     let io = Metered { io, written: life.written.clone() };
-    let mut connection = pin!(protocols.serve_connection(TokioIo::new(io), answering));
+    let streams = Streams::default();
+    let protocols = protocols(limits, streams.clone());
+    let connection = pin!(protocols.serve_connection(TokioIo::new(io), answering));
+    let mut driven = Driven::new(connection, streams);
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let mut is_timed = true;
     let ending = loop {
         tokio::select! {
             // How a connection ends is the caller's business.
-            _ = connection.as_mut() => return None,
+            _ = &mut driven => return None,
             () = stopped(&mut stopping) => break Ending::Stopping,
             () = timer.as_mut(), if is_timed => match life.verdict(limits, Instant::now()) {
                 Verdict::End(ending) => break ending,
@@ -187,12 +190,12 @@ pub(super) async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         // Nothing that is said now would be read.
         return Some(ending);
     }
-    connection.as_mut().graceful_shutdown();
+    driven.connection.as_mut().graceful_shutdown();
     let last = limits.age_grace.filter(|_| ending == Ending::Old).and_then(|grace| Instant::now().checked_add(grace));
     loop {
         let (before, soon) = (life.written.bytes(), Instant::now() + GOODBYE);
         let until = last.map_or(soon, |last| last.min(soon));
-        let ended = tokio::time::timeout_at(until.into(), connection.as_mut()).await.is_ok();
+        let ended = tokio::time::timeout_at(until.into(), &mut driven).await.is_ok();
         // A request that came just now is answered all the same, and a caller may take a long reply slowly.
         let is_busy = life.is_running() || life.written.bytes() > before;
         if life.unread_at(limits).is_some_and(|at| at <= Instant::now()) {

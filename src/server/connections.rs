@@ -6,14 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::connection::{Ending, protocols, serve, stopped};
+use super::connection::{Ending, serve, stopped};
 use super::limits::Limits;
 use super::telemetry::{Metrics, Refused};
 use super::tls::{Tls, has_certificate};
@@ -74,7 +72,7 @@ pub(super) async fn answer(listener: TcpListener, app: Router, port: Port, stopp
 
 async fn accept<L: Listen>(listener: L, app: Router, port: Port, mut stopping: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(port.limits.connections_max.min(Semaphore::MAX_PERMITS)));
-    let shared = Arc::new((protocols(&port.limits), port));
+    let port = Arc::new(port);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -82,7 +80,6 @@ async fn accept<L: Listen>(listener: L, app: Router, port: Port, mut stopping: w
             Some(_) = connections.join_next() => continue,
             () = stopped(&mut stopping) => break,
         };
-        let port = &shared.1;
         let (io, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_the_callers(&error) => continue,
@@ -106,11 +103,10 @@ async fn accept<L: Listen>(listener: L, app: Router, port: Port, mut stopping: w
             }
             continue;
         };
-        let (shared, app, stopping) = (Arc::clone(&shared), app.clone(), stopping.clone());
+        let (port, app, stopping) = (Arc::clone(&port), app.clone(), stopping.clone());
         connections.spawn(async move {
-            let (protocols, port) = &*shared;
             let _open = port.metrics.opened(port.name);
-            port.connect(io, peer, app, protocols, stopping).await;
+            port.connect(io, peer, app, stopping).await;
             drop(place);
         });
     }
@@ -135,19 +131,18 @@ impl Port {
         io: I,
         peer: Peer,
         app: Router,
-        protocols: &Builder<TokioExecutor>,
         stopping: watch::Receiver<bool>,
     ) {
         let budget = self.budget.part(self.connection_fraction);
         let ending = match &self.tls {
-            None => serve(io, peer, app, protocols, &self.limits, budget, stopping).await,
+            None => serve(io, peer, app, &self.limits, budget, stopping).await,
             Some(tls) => {
                 let shaken = tokio::time::timeout(self.limits.handshake, tls.accept(io)).await;
                 let shaken = shaken.unwrap_or_else(|_| Err(std::io::Error::other("it took too long")));
                 match shaken {
                     Ok(io) => {
                         let peer = Peer { has_certificate: has_certificate(&io), ..peer };
-                        serve(io, peer, app, protocols, &self.limits, budget, stopping).await
+                        serve(io, peer, app, &self.limits, budget, stopping).await
                     }
                     Err(error) => {
                         self.metrics.turned_away(self.name, Refused::Handshake);

@@ -34,6 +34,7 @@ mod service;
 mod settings;
 mod spans;
 mod stop;
+mod streams;
 mod summary;
 mod telemetry;
 mod tensorflow_metrics;
