@@ -27,7 +27,7 @@ use super::status::{PUSHBACK, status};
 use super::tfs::{peek, weigh};
 use super::tokens::Access;
 use super::trail::Trail;
-use crate::batch::each_step_aside;
+use crate::batch::{each_step_aside, is_much};
 use crate::error::{Code, Error, Result};
 use crate::model::Manager;
 
@@ -77,7 +77,7 @@ type Reply = Pin<Box<dyn Future<Output = std::result::Result<Response<HttpBody>,
 impl<S> Service<Request<HttpBody>> for Framed<S>
 where
     S: Service<Request<HttpBody>, Response = Response<HttpBody>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
 {
     type Response = Response<HttpBody>;
     type Error = Infallible;
@@ -106,7 +106,13 @@ where
                     Ok((request, kept)) => {
                         // gRPC copies the message and decodes it in one step.
                         let bytes = request.body().size_hint().lower() as usize;
-                        let response = each_step_aside(bytes, inner.call(request)).await?;
+                        let answering = inner.call(request);
+                        let response = if is_much(bytes) {
+                            // Its connection answers others meanwhile.
+                            Arc::clone(&trail).apart(each_step_aside(bytes, answering)).await?
+                        } else {
+                            answering.await?
+                        };
                         response.map(|body| HttpBody::new(Held::new(body, kept)))
                     }
                 })

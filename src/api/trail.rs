@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue};
+use tokio::task::JoinSet;
 
 use super::request_id::{self, request_id};
 use super::trace::{self, TraceParent};
@@ -57,6 +58,18 @@ impl Trail {
     /// Answers a request: what `work` does has this trail.
     pub(super) async fn around<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> T {
         CURRENT.scope(Arc::clone(self), work).await
+    }
+
+    /// As [`Trail::around`], in a task of its own: others of the current one go on meanwhile. It ends with the future.
+    pub(super) async fn apart<T: Send + 'static>(self: Arc<Self>, work: impl Future<Output = T> + Send + 'static) -> T {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { self.around(work).await });
+        match tasks.join_next().await {
+            Some(Ok(output)) => output,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // It is cancelled with the runtime, which ends this task too.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Says in a reply what the request is called.
@@ -128,6 +141,20 @@ mod tests {
         let mut reply = HeaderMap::new();
         trail.mark(&mut reply);
         assert_eq!((reply.len(), reply[request_id::NAME].as_bytes()), (1, &b"abc"[..]));
+    }
+
+    #[tokio::test]
+    async fn work_apart_belongs_to_the_request_too_and_ends_with_it() {
+        let trail = Trail::begin(&HeaderMap::new());
+        Arc::clone(&trail).apart(async { note("apart", Timing::default()) }).await;
+        assert_eq!(trail.noted().signature, "apart");
+        let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+        let unending = Arc::clone(&trail).apart(async move {
+            let _sender = sender;
+            std::future::pending::<()>().await;
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(20), unending).await.is_err());
+        assert!(receiver.await.is_err(), "the work was dropped");
     }
 
     #[test]

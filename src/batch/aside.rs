@@ -9,7 +9,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 const INLINE_BYTES: usize = 1 << 20;
 
 /// Whether work on so many bytes takes long.
-pub(super) fn is_much(bytes: usize) -> bool {
+pub fn is_much(bytes: usize) -> bool {
     bytes >= INLINE_BYTES
 }
 

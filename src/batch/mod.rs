@@ -25,7 +25,7 @@ mod task;
 mod terms;
 mod turns;
 
-pub use aside::each_step_aside;
+pub use aside::{each_step_aside, is_much};
 pub use batcher::{Batcher, Pending, Setting};
 pub use clock::{Clock, SystemClock};
 pub use figure::Figure;

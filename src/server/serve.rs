@@ -1,9 +1,11 @@
 //! The daemon's life: listen, load, serve, drain.
 
 use std::io::Write as _;
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -72,9 +74,11 @@ pub fn run(args: &ServeArgs) -> Result<Ended> {
     values.notes.iter().chain(&values.unused_channel_arguments()).for_each(|note| tracing::info!("{note}"));
     raise_open_files_limit();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = config.host_threads {
-        builder.worker_threads(threads).max_blocking_threads(threads);
-    }
+    match config.host_threads {
+        Some(threads) => builder.worker_threads(threads).max_blocking_threads(threads),
+        // The lanes, and the threads of a software adapter's driver, need the others; workers that wake each other cost both.
+        None => builder.worker_threads((available_parallelism().map_or(1, NonZero::get) / 2).max(1)),
+    };
     let runtime = builder.enable_all().build()?;
     let result = runtime.block_on(serve(config));
     // Loads under way may take long: nobody waits for them.

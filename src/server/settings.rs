@@ -375,7 +375,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "1073741824",
         "bytes of one log of requests; when half is full, it takes the place of the half before",
     ),
-    setting("tensorflow_session_parallelism", Kind::Number, "0", "threads of the host side; 0: one for each processor"),
+    setting(
+        "tensorflow_session_parallelism",
+        Kind::Number,
+        "0",
+        "threads of the host side; 0: one for every two processors",
+    ),
     setting("tensorflow_intra_op_parallelism", Kind::Number, "0", "the same"),
     setting("tensorflow_inter_op_parallelism", Kind::Number, "0", "the same"),
     setting("intra_op_parallelism_threads", Kind::Number, "0", "the same"),

@@ -60,3 +60,32 @@ impl<C: Future + Unpin> Future for Driven<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn streams_are_answered_and_one_that_panics_costs_the_others_nothing() {
+        let (streams, answered) = (Streams::default(), Arc::new(AtomicUsize::new(0)));
+        let (come, seen) = (streams.clone(), Arc::clone(&answered));
+        let mut waiting: Vec<Stream> = Vec::new();
+        for number in 0..3 {
+            let answered = Arc::clone(&answered);
+            waiting.push(Box::pin(async move {
+                tokio::task::yield_now().await;
+                assert_ne!(number, 1, "a defect");
+                answered.fetch_add(1, Ordering::Relaxed);
+            }));
+        }
+        let connection = poll_fn(|_| {
+            waiting.drain(..).for_each(|stream| come.execute(stream));
+            if seen.load(Ordering::Relaxed) == 2 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        Driven::new(connection, streams).await;
+        assert_eq!(answered.load(Ordering::Relaxed), 2);
+    }
+}
