@@ -96,6 +96,8 @@ pub(super) struct Config {
     pub(super) otlp: Option<Otlp>,
     pub(super) json_log: bool,
     pub(super) log_level: String,
+    /// `None`: standard error.
+    pub(super) log_folder: Option<PathBuf>,
 }
 
 /// Takes note of what is wrong, so that all of it can be told at once.
@@ -213,6 +215,7 @@ impl Values {
             otlp: wrong.one(self.otlp(|name| std::env::var(name).ok())),
             json_log: wrong.one(self.one_of("log_format", &["text", "json"])) == 1,
             log_level: self.text("log_level").to_owned(),
+            log_folder: self.path("log_dir"),
         };
         if wrong.0.is_empty() { Ok(config) } else { Err(wrong.0) }
     }

@@ -70,7 +70,8 @@ pub fn run(args: &ServeArgs) -> Result<Ended> {
     if let Some(folder) = &config.engine.cache {
         keep_driver_cache_in(folder);
     }
-    start_logging(&config.log_level, config.json_log)?;
+    start_logging(&config.log_level, config.json_log, config.log_folder.as_deref())?;
+    let is_logged = config.log_folder.is_some();
     values.notes.iter().chain(&values.unused_channel_arguments()).for_each(|note| tracing::info!("{note}"));
     raise_open_files_limit();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -83,7 +84,8 @@ pub fn run(args: &ServeArgs) -> Result<Ended> {
     let result = runtime.block_on(serve(config));
     // Loads under way may take long: nobody waits for them.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    result
+    // Standard error is told by whoever called, but a service has none.
+    result.inspect_err(|error| if is_logged { tracing::error!("{error}") })
 }
 
 async fn serve(mut config: Config) -> Result<Ended> {

@@ -409,5 +409,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     setting("otlp_service_name", Kind::Text, "coracle", "what the collector calls this server"),
     setting("log_format", Kind::Text, "text", "text or json, on standard error"),
+    setting(
+        "log_dir",
+        Kind::Text,
+        "",
+        "folder for logs, a file for each day (UTC), the last seven kept; empty: standard error",
+    ),
     setting("log_level", Kind::Text, "info", "error, warn, info, debug or trace, or a filter such as coracle=debug"),
 ];

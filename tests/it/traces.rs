@@ -266,3 +266,20 @@ fn one_line_a_kind_of_failure_a_second_and_nothing_that_callers_sent() {
     assert!(refused.iter().all(|f| f["code"] == "INVALID_ARGUMENT" && f["request_id"] == "mine"), "{log}");
     assert!(!log.contains("secret"), "{log}");
 }
+
+#[test]
+fn logs_go_to_a_folder_where_one_is_named() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let logs = folder.path().join("logs");
+    let server = Server::start(&["half_plus_two"], &[&format!("--log_dir={}", logs.display())]);
+    assert!(!server.log().contains("answering requests"));
+    let files: Vec<_> = std::fs::read_dir(&logs).expect("it was made").flatten().map(|entry| entry.path()).collect();
+    let [file] = &files[..] else { panic!("{files:?}") };
+    let name = file.file_name().and_then(|name| name.to_str()).expect("text");
+    assert!(name.starts_with("coracle.") && name.ends_with(".log"), "{name}");
+    let text = std::fs::read_to_string(file).expect("text");
+    assert!(text.contains("answering requests"), "{text}");
+}
