@@ -18,6 +18,10 @@ mod lane;
 mod lane_options;
 mod layouts;
 mod memory;
+#[cfg_attr(windows, path = "dx12.rs")]
+#[cfg_attr(target_os = "macos", path = "metal.rs")]
+#[cfg_attr(not(any(windows, target_os = "macos")), path = "no_native.rs")]
+mod native;
 mod orders;
 mod pace;
 mod parallel;
