@@ -12,6 +12,7 @@ mod faults;
 mod gates;
 mod gpu;
 mod heap;
+#[cfg_attr(target_os = "macos", allow(dead_code, reason = "what Vulkan alone imports"))]
 mod host_block;
 mod job;
 mod lane;
@@ -29,6 +30,7 @@ mod pipeline_file;
 mod pipelines;
 mod profile;
 mod promise;
+#[cfg_attr(target_os = "macos", allow(dead_code, reason = "what Vulkan alone records"))]
 mod replay;
 mod sharing;
 mod shelf;
