@@ -48,6 +48,9 @@ const FLOORS: &[(&str, &[&str])] = &[
 const WALLS: &[(&str, &[&str])] = &[
     ("wgpu", &["src/engine/device/"]),
     ("ash", &["src/engine/device/"]),
+    ("windows", &["src/engine/device/"]),
+    ("objc2", &["src/engine/device/"]),
+    ("objc2_metal", &["src/engine/device/"]),
     ("naga", &["build.rs", "build/", "tests/"]),
     ("tonic", &["src/api/", "src/server/", "src/cli/client", "src/cli/predict", "src/cli/bench", "build/", "tests/"]),
     ("axum", &["src/api/", "src/server/", "tests/"]),

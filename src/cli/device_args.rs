@@ -34,8 +34,8 @@ pub struct DeviceArgs {
     /// Where measured choices and compiled kernels are kept, or none [default: coracle in the user's cache folder].
     #[arg(long, default_value = "", hide_default_value = true, value_name = "DIR")]
     pub cache_dir: String,
-    /// One copy of weights for all lanes: auto (on software adapters, where a test finds that it works), on (also where nobody
-    /// has tried it yet), off (a copy on each lane).
+    /// One copy of weights for all lanes: auto (on Vulkan's software adapters, where a test finds that it works), on (also where
+    /// nobody has tried it on hardware yet), off (a copy on each lane).
     #[arg(long, default_value = "auto", value_name = "MODE")]
     pub share_weights: ShareWeights,
     /// How batches are replayed: recorded (once into a command buffer of Vulkan's), encoded (anew for each, through wgpu), auto

@@ -158,6 +158,12 @@ impl Adapter {
         })
     }
 
+    /// A device of it.
+    pub(super) fn open(&self, descriptor: &wgpu::DeviceDescriptor<'_>) -> Result<(wgpu::Device, wgpu::Queue)> {
+        pollster::block_on(self.raw.request_device(descriptor))
+            .map_err(|e| Error::unavailable(e.to_string()).with_source(e))
+    }
+
     /// The adapter's name.
     pub fn name(&self) -> &str {
         &self.info.name

@@ -52,6 +52,7 @@ impl Fate {
         self.hung.load(Ordering::Acquire)
     }
 
+    #[cfg(not(target_os = "macos"))]
     pub(super) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
     }

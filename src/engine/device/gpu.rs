@@ -109,9 +109,7 @@ impl Gpu {
             Some(sharing) => sharing
                 .open(adapter, &descriptor, options.index)
                 .map(|(device, queue, shelf)| (device, queue, Some(shelf))),
-            None => pollster::block_on(adapter.raw.request_device(&descriptor))
-                .map(|(device, queue)| (device, queue, None))
-                .map_err(|e| Error::unavailable(e.to_string()).with_source(e)),
+            None => adapter.open(&descriptor).map(|(device, queue)| (device, queue, None)),
         }
         .map_err(|e| e.at(format_args!("adapter {:?} gives no device", adapter.name())))?;
         let fate = Arc::new(Fate::new(options.ended.clone()));
@@ -278,6 +276,14 @@ impl Gpu {
 
     /// A buffer, mapped if it can be written through a mapping, or `RESOURCE_EXHAUSTED` naming `what` and the limit.
     pub(super) fn buffer(&self, what: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        self.check_bytes(what, bytes)?;
+        let mapped_at_creation = usage.contains(wgpu::BufferUsages::MAP_WRITE);
+        let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation };
+        self.guarded(what, || self.device.create_buffer(&descriptor))
+    }
+
+    /// Whether there may be a buffer of so many bytes, else `RESOURCE_EXHAUSTED` naming `what` and the limit.
+    pub(super) fn check_bytes(&self, what: &str, bytes: u64) -> Result<()> {
         if bytes > self.limits.max_buffer_size {
             return Err(Error::resource_exhausted(format!(
                 "{what} needs a buffer of {bytes} bytes, the adapter's max_buffer_size is {}",
@@ -287,9 +293,7 @@ impl Gpu {
         if self.starves.load(Ordering::Acquire) {
             return Err(Error::resource_exhausted(format!("{what}: out of device memory: {bytes} bytes, simulated")));
         }
-        let mapped_at_creation = usage.contains(wgpu::BufferUsages::MAP_WRITE);
-        let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation };
-        self.guarded(what, || self.device.create_buffer(&descriptor))
+        Ok(())
     }
 
     /// Has `buffer` hold zeros before what is submitted next, where that is not left to wgpu: it does not know that recordings

@@ -9,6 +9,7 @@ use super::budget::{Account, Allocation, Use};
 use super::gpu::Gpu;
 use super::host_block::HostBlock;
 use super::layouts::STORAGE_BYTES_MIN;
+use super::native::NativeDevice;
 use super::shelf::{Common, Contents, Place as ShelfPlace, WeightKey, weight_key};
 use super::transfer::to_device;
 use crate::engine::ir::{Buffer, Program};
@@ -185,10 +186,10 @@ impl Memory {
         weights.insert(key, Arc::downgrade(&share.held));
         Ok(share)
     }
+
     /// A buffer of the lane's own that holds `contents`.
     fn upload(&self, gpu: &Gpu, account: &Arc<Account>, bytes: u64, contents: &[u8]) -> Result<Share> {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let share = self.allocate(gpu, account, "a weight", bytes, usage)?;
+        let share = self.allocate(gpu, account, "a weight", bytes, WRITTEN_ONCE)?;
         write(gpu, &share.raw, contents);
         Ok(share)
     }
@@ -292,10 +293,20 @@ fn common_contents(gpu: &Gpu, place: ShelfPlace, bytes: u64, contents: &[u8]) ->
     match place {
         ShelfPlace::Host { alignment } => Ok(Contents::Host(Arc::new(HostBlock::new(contents, alignment)?))),
         ShelfPlace::Device => {
-            let raw = gpu.buffer("a weight", bytes, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST)?;
+            let raw = gpu.buffer("a weight", bytes, WRITTEN_ONCE)?;
             write(gpu, &raw, contents);
             gpu.finish()?;
             Ok(Contents::Device(raw))
+        }
+        ShelfPlace::Native => {
+            gpu.check_bytes("a weight", bytes)?;
+            let device =
+                NativeDevice::of(&gpu.device).ok_or_else(|| Error::internal("a device is none of the system's"))?;
+            let native = device.buffer(bytes)?;
+            let raw = gpu.guarded("a weight", || native.on(&gpu.device, WRITTEN_ONCE))??;
+            write(gpu, &raw, contents);
+            gpu.finish()?;
+            Ok(Contents::Native(native))
         }
     }
 }
@@ -310,5 +321,53 @@ pub(super) fn write(gpu: &Gpu, buffer: &wgpu::Buffer, contents: &[u8]) {
     }
 }
 
+const WRITTEN_ONCE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST);
 const SCRATCH: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+
+#[cfg(test)]
+mod tests {
+    use super::super::adapter::Adapter;
+    use super::super::gpu::GpuOptions;
+    use super::super::sharing::{ShareWeights, Sharing, Way};
+    use super::*;
+
+    fn contents_of(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<u8> {
+        let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
+        let read = gpu.buffer("a copy", buffer.size(), usage).expect("there is memory");
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(buffer, 0, &read, 0, buffer.size());
+        gpu.queue.submit([encoder.finish()]);
+        read.map_async(wgpu::MapMode::Read, .., |mapped| mapped.expect("it can be mapped"));
+        gpu.device.poll(wgpu::PollType::wait_indefinitely()).expect("it is done");
+        read.get_mapped_range(..).expect("it is mapped").to_vec()
+    }
+
+    /// By copies alone: a compiler of kernels is not needed.
+    #[test]
+    fn buffers_of_the_systems_device_outlive_the_lane_that_made_them() {
+        for adapter in Adapter::all().iter().filter(|adapter| adapter.way_to_share() == Some(Way::Native)) {
+            let sharing = Sharing::begin(adapter, ShareWeights::On, 3).expect("it has a way");
+            let open = |index| {
+                let options = GpuOptions { index, sharing: Some(&sharing), ..GpuOptions::default() };
+                Gpu::open(adapter, &options).expect("a device")
+            };
+            let (maker, second, third) = (open(0), open(1), open(2));
+            assert_eq!(NativeDevice::of(&maker.device), NativeDevice::of(&third.device));
+            let contents: Vec<u8> = (0..100_000u32).map(|i| (i * 7 % 251) as u8).collect();
+            let made = common_contents(&maker, ShelfPlace::Native, 100_352, &contents).expect("there is memory");
+            let Contents::Native(native) = made else { panic!("it is the system's") };
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+            let on = |gpu: &Gpu| native.on(&gpu.device, usage).expect("a buffer over it");
+            let (first, twice) = (on(&second), on(&second));
+            drop(maker);
+            let found = contents_of(&second, &first);
+            assert!(found[..100_000] == contents && found[100_000..].iter().all(|byte| *byte == 0), "{adapter:?}");
+            drop(first);
+            assert!(contents_of(&second, &twice) == found, "{adapter:?}");
+            let last = on(&third);
+            drop((twice, second, native));
+            assert!(contents_of(&third, &last) == found, "{adapter:?}");
+        }
+    }
+}

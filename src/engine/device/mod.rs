@@ -12,12 +12,17 @@ mod faults;
 mod gates;
 mod gpu;
 mod heap;
+#[cfg_attr(target_os = "macos", allow(dead_code, reason = "what Vulkan alone imports"))]
 mod host_block;
 mod job;
 mod lane;
 mod lane_options;
 mod layouts;
 mod memory;
+#[cfg_attr(windows, path = "dx12.rs")]
+#[cfg_attr(target_os = "macos", path = "metal.rs")]
+#[cfg_attr(not(any(windows, target_os = "macos")), path = "no_native.rs")]
+mod native;
 mod orders;
 mod pace;
 mod parallel;
@@ -25,6 +30,7 @@ mod pipeline_file;
 mod pipelines;
 mod profile;
 mod promise;
+#[cfg_attr(target_os = "macos", allow(dead_code, reason = "what Vulkan alone records"))]
 mod replay;
 mod sharing;
 mod shelf;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::adapter::Adapter;
 use super::budget::Use;
 use super::lane::Lane;
+use super::native::NativeDevice;
 use super::shelf::{Common, Place, Shelf};
 use super::vulkan::{self, QueueFamily};
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 /// When lanes have their weights in common.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ShareWeights {
-    /// Where that was seen to work: on software adapters.
+    /// Where that was seen to work: on Vulkan's software adapters.
     #[default]
     Auto,
     /// Wherever the adapter has a way.
@@ -49,6 +50,8 @@ pub enum Way {
         /// How many it has.
         count: u32,
     },
+    /// The lanes' devices are made of one of the system's, and bind its buffers.
+    Native,
 }
 
 impl Way {
@@ -57,6 +60,7 @@ impl Way {
         match self {
             Self::HostMemory { .. } => "host memory that every lane imports",
             Self::Queues { .. } => "lanes are queues of one device",
+            Self::Native => "lanes bind buffers of one native device",
         }
     }
 }
@@ -65,6 +69,7 @@ impl Adapter {
     /// How lanes on it can have their weights in common; `None` where each must have a copy.
     pub fn way_to_share(&self) -> Option<Way> {
         match self.info().device_type {
+            _ if matches!(self.info().backend, wgpu::Backend::Dx12 | wgpu::Backend::Metal) => Some(Way::Native),
             wgpu::DeviceType::Cpu | wgpu::DeviceType::IntegratedGpu => {
                 vulkan::import_alignment(&self.raw).map(|alignment| Way::HostMemory { alignment })
             }
@@ -75,7 +80,7 @@ impl Adapter {
 
     /// How they do when it is left to us: only where that was seen to work.
     pub fn way_trusted(&self) -> Option<Way> {
-        self.way_to_share().filter(|_| self.is_software())
+        self.way_to_share().filter(|way| matches!(way, Way::HostMemory { .. }) && self.is_software())
     }
 }
 
@@ -90,13 +95,17 @@ pub struct Sharing {
 #[derive(Debug)]
 struct Group {
     shelf: Arc<Shelf>,
-    /// The device whose queues they are, where they are, and which lanes have theirs.
-    family: Option<(QueueFamily, HashSet<usize>)>,
+    /// The device whose queues they are, where they are.
+    family: Option<QueueFamily>,
+    /// The system's device that theirs are made of, where that is how they share.
+    native: Option<NativeDevice>,
+    /// Which lanes they are, where their devices take the weights with them when they are lost.
+    lanes: HashSet<usize>,
 }
 
 impl Group {
     fn new(place: Place) -> Self {
-        Self { shelf: Arc::new(Shelf::new(place)), family: None }
+        Self { shelf: Arc::new(Shelf::new(place)), family: None, native: None, lanes: HashSet::new() }
     }
 }
 
@@ -117,6 +126,7 @@ impl Sharing {
             Way::HostMemory { alignment } => Place::Host { alignment },
             Way::Queues { count } if lanes <= count as usize => Place::Device,
             Way::Queues { .. } => return None,
+            Way::Native => Place::Native,
         };
         Some(Arc::new(Self { way, current: Mutex::new(Group::new(place)) }))
     }
@@ -134,26 +144,36 @@ impl Sharing {
         index: usize,
     ) -> Result<(wgpu::Device, wgpu::Queue, Arc<Shelf>)> {
         let mut group = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = match self.way {
+        let (device, queue) = match self.way {
             Way::HostMemory { .. } => {
                 let shelf = Arc::clone(&group.shelf);
                 drop(group);
                 let (device, queue) = vulkan::open_importing(&adapter.raw, descriptor)?;
                 return Ok((device, queue, shelf));
             }
-            Way::Queues { count } => count,
+            // A lane that comes again has lost its queue: what is left of that device is no good for anybody who comes.
+            Way::Queues { count } => {
+                if group.family.is_none() || group.lanes.contains(&index) {
+                    let family = QueueFamily::open(&adapter.raw, descriptor, count)?;
+                    *group = Group { family: Some(family), ..Group::new(Place::Device) };
+                }
+                group.lanes.insert(index);
+                let family = group.family.as_ref().ok_or_else(|| Error::internal("a device has no queues"))?;
+                let queue = u32::try_from(index).map_err(|_| Error::internal("a lane's number is no queue's"))?;
+                family.queue(descriptor, queue)?
+            }
+            // As above: the system's device may be lost, and what was in its memory with it.
+            Way::Native => {
+                let (device, queue) = adapter.open(descriptor)?;
+                let native = NativeDevice::of(&device);
+                if group.native != native || group.lanes.contains(&index) {
+                    *group = Group { native, ..Group::new(Place::Native) };
+                }
+                group.lanes.insert(index);
+                (device, queue)
+            }
         };
-        // A lane that comes again has lost its queue: what is left of that device is no good for anybody who comes.
-        if group.family.as_ref().is_none_or(|(_, taken)| taken.contains(&index)) {
-            let family = QueueFamily::open(&adapter.raw, descriptor, count)?;
-            *group = Group { family: Some((family, HashSet::new())), ..Group::new(Place::Device) };
-        }
-        let shelf = Arc::clone(&group.shelf);
-        let (family, taken) = group.family.as_mut().ok_or_else(|| Error::internal("a device has no queues"))?;
-        taken.insert(index);
-        let queue = u32::try_from(index).map_err(|_| Error::internal("a lane's number is no queue's"))?;
-        let (device, queue) = family.queue(descriptor, queue)?;
-        Ok((device, queue, shelf))
+        Ok((device, queue, Arc::clone(&group.shelf)))
     }
 }
 
@@ -220,7 +240,8 @@ mod tests {
     fn only_what_was_seen_to_work_is_chosen_unasked() {
         for adapter in Adapter::all() {
             let unasked = Sharing::begin(&adapter, ShareWeights::Auto, 2).map(|sharing| sharing.way());
-            assert_eq!(unasked, adapter.way_to_share().filter(|_| adapter.is_software()));
+            let seen = adapter.is_software() && adapter.info().backend == wgpu::Backend::Vulkan;
+            assert_eq!(unasked, adapter.way_to_share().filter(|_| seen));
             assert!(Sharing::begin(&adapter, ShareWeights::Off, 2).is_none());
         }
     }
@@ -305,6 +326,20 @@ mod tests {
             }
             // Who comes again gets another device, and shares nothing with what was lost.
             assert!(!Arc::ptr_eq(&shelves[0], &shelves[1]) && !Arc::ptr_eq(&shelves[1], &shelves[2]));
+        }
+    }
+
+    /// What decides who is beside whom, without buffers: here no device is made of one of the system's.
+    #[test]
+    fn lanes_of_one_native_device_are_together_until_one_is_lost() {
+        for adapter in Adapter::all() {
+            let sharing = Sharing::by(Way::Native, 64).expect("as many lanes as one likes");
+            let open = |index| sharing.open(&adapter, &wgpu::DeviceDescriptor::default(), index).expect("a device").2;
+            let (first, second) = (open(0), open(1));
+            assert!(Arc::ptr_eq(&first, &second) && first.place == Place::Native);
+            let again = open(1);
+            assert!(!Arc::ptr_eq(&again, &second), "what was lost is not used again");
+            assert!(Arc::ptr_eq(&open(0), &again) && !Arc::ptr_eq(&open(0), &again));
         }
     }
 

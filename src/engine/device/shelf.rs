@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::budget::{Account, Allocation, Use};
 use super::host_block::HostBlock;
+use super::native::NativeBuffer;
 use super::vulkan;
 use crate::engine::ir::{Form, Storage};
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ pub(super) enum Contents {
     Host(Arc<HostBlock>),
     /// In a buffer of the device whose queues the lanes are.
     Device(wgpu::Buffer),
+    /// In a buffer of the system's device that those of the lanes are made of.
+    Native(NativeBuffer),
 }
 
 /// A weight that every lane may have a buffer over.
@@ -47,6 +50,7 @@ impl Common {
         match &self.contents {
             Contents::Host(block) => vulkan::import(device, block, bytes),
             Contents::Device(buffer) => vulkan::alias(device, buffer),
+            Contents::Native(buffer) => buffer.on(device, wgpu::BufferUsages::STORAGE),
         }
     }
 
@@ -61,8 +65,10 @@ impl Common {
 pub(super) enum Place {
     /// The host's, in blocks that begin at multiples of so many bytes.
     Host { alignment: usize },
-    /// The device's.
+    /// The device's, whose queues the lanes are.
     Device,
+    /// That of the system's device, which those of the lanes are made of.
+    Native,
 }
 
 /// The weights in common.
@@ -82,7 +88,7 @@ impl Shelf {
     pub(super) fn bytes_of(&self, bytes: u64) -> Option<u64> {
         let taken = match self.place {
             Place::Host { alignment } => HostBlock::size_of(bytes, alignment),
-            Place::Device => bytes,
+            Place::Device | Place::Native => bytes,
         };
         (bytes >= COMMON_BYTES_MIN).then_some(taken)
     }
