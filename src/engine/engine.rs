@@ -49,6 +49,8 @@ pub struct EngineOptions {
     pub checked_kernels: bool,
     /// Work of a device that takes longer is taken to never end: the device is given up.
     pub hang_time: Duration,
+    /// An adapter none of whose devices has worked for so long is given up.
+    pub loss_time: Duration,
     /// When lanes have their weights in common.
     pub share_weights: ShareWeights,
     /// How batches are replayed.
@@ -71,6 +73,7 @@ impl Default for EngineOptions {
             cache: None,
             checked_kernels: false,
             hang_time: LaneOptions::default().hang_time,
+            loss_time: LaneOptions::default().loss_time,
             share_weights: ShareWeights::Auto,
             replay: Replay::Auto,
         }
@@ -153,6 +156,7 @@ impl Engine {
             cache: options.cache.clone(),
             fragments: profile.fragments.is_some(),
             hang_time: options.hang_time,
+            loss_time: options.loss_time,
             ended: None,
             sharing: None,
             replay: options.replay,

@@ -46,6 +46,8 @@ pub(super) struct Lanes {
     changed: watch::Sender<()>,
     tenants: Mutex<Vec<Weak<dyn Tenant>>>,
     hung: AtomicUsize,
+    /// Whether no device is opened any more, because none has worked for too long.
+    given_up: AtomicBool,
     replaced: AtomicUsize,
     closed: AtomicBool,
     /// Wakes the keeper.
@@ -86,6 +88,7 @@ impl Lanes {
             changed: watch::Sender::new(()),
             tenants: Mutex::default(),
             hung: AtomicUsize::new(0),
+            given_up: AtomicBool::new(false),
             replaced: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             bell,
@@ -144,9 +147,9 @@ impl Lanes {
         self.replaced.load(Ordering::Relaxed)
     }
 
-    /// Whether no lane works and none will: so many devices hung that no other is opened.
+    /// Whether no lane works and none will: so many devices hung, or none has worked for so long, that no other is opened.
     pub(super) fn is_hopeless(&self) -> bool {
-        self.hung.load(Ordering::Acquire) >= MAX_HUNG
+        self.hung.load(Ordering::Acquire) >= MAX_HUNG || self.given_up.load(Ordering::Acquire)
     }
 
     /// Returns once [`Lanes::is_hopeless`].
@@ -206,7 +209,7 @@ impl Lanes {
     /// The keeper's work: replaces lanes that have ended, again and again while that fails.
     fn keep(&self, rung: &mpsc::Receiver<()>) {
         let mut counted = vec![false; self.count];
-        let (mut pause, mut next) = (PAUSES[0], Instant::now());
+        let (mut pause, mut next, mut dark_since) = (PAUSES[0], Instant::now(), None);
         loop {
             if self.all().iter().any(|lane| lane.is_lost()) {
                 // Those who wait look at the clock when they are told.
@@ -225,7 +228,19 @@ impl Lanes {
                     pause = (pause * 2).min(PAUSES[1]);
                 }
             }
+            self.give_up_if_dark(&mut dark_since);
             self.say_changed();
+        }
+    }
+
+    /// Gives the adapter up where no lane has worked for too long. Some systems open no device in a process that still has anything of a
+    /// lost one: a new process helps.
+    fn give_up_if_dark(&self, since: &mut Option<Instant>) {
+        if self.work() || self.is_hopeless() {
+            *since = None;
+        } else if since.get_or_insert_with(Instant::now).elapsed() >= self.options.loss_time {
+            tracing::error!(after = ?self.options.loss_time, "no device of the adapter works any more: it is given up");
+            self.given_up.store(true, Ordering::Release);
         }
     }
 
@@ -243,7 +258,11 @@ impl Lanes {
             return true;
         }
         let start = Instant::now();
-        let lane = match self.open_tested(index) {
+        let opened = match old.faults().buries() {
+            true => Err(Error::unavailable("no device opens, which was asked for")),
+            false => self.open_tested(index),
+        };
+        let lane = match opened {
             Ok(lane) => lane,
             Err(error) => {
                 tracing::warn!(lane = old.number(), %error, "no device in the place of the lost one yet");

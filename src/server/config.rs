@@ -191,6 +191,7 @@ impl Values {
                 share_weights: wrong.one(self.share_weights()),
                 replay: wrong.one(self.replay()),
                 hang_time: Duration::from_millis(wrong.one(self.number::<u32>("lane_hang_ms")).max(1).into()),
+                loss_time: Duration::from_millis(wrong.one(self.number::<u32>("device_loss_max_ms")).max(1).into()),
             },
             manager: self.manager(&mut wrong),
             warm_up: self.warm_up(&mut wrong),

@@ -1,4 +1,4 @@
-//! Faults on demand, to test what callers see: lanes that lose their devices, hang, have no memory left, or compute wrong.
+//! Faults on demand, to test what callers see: lanes that lose their devices (for good, if they are to), hang, have no memory left, or compute wrong.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use axum::routing::post;
 
 use super::http::Pages;
 
-/// `/faults/lanes/N/lose`, `hang`, `corrupt`, `starve` and `feed`, which ends the last.
+/// `/faults/lanes/N/lose`, `hang`, `corrupt`, `bury` (no device opens in its place), `starve` and `feed`, which ends the last.
 pub(super) fn routes() -> Router<Arc<Pages>> {
     Router::new().route("/faults/lanes/{lane}/{fault}", post(inject))
 }
@@ -23,10 +23,11 @@ async fn inject(State(pages): State<Arc<Pages>>, Path((lane, fault)): Path<(usiz
         "lose" => lane.simulate_loss(),
         "hang" => lane.faults().hang(),
         "corrupt" => lane.faults().corrupt(),
+        "bury" => lane.faults().bury(),
         "starve" => lane.simulate_shortage(true),
         "feed" => lane.simulate_shortage(false),
         _ => {
-            let what = format!("no fault {fault:?}, expected lose, hang, corrupt, starve or feed\n");
+            let what = format!("no fault {fault:?}, expected lose, hang, corrupt, bury, starve or feed\n");
             return (StatusCode::NOT_FOUND, what);
         }
     }

@@ -223,6 +223,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "a device that does not finish its work for so long, in milliseconds, is given up and replaced; the second such ends the process",
     ),
     setting(
+        "device_loss_max_ms",
+        Kind::Number,
+        "60000",
+        "an adapter none of whose devices has worked for so long, in milliseconds, is given up; the last such ends the process",
+    ),
+    setting(
         "check_fraction",
         Kind::Fraction,
         "0.0",

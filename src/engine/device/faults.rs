@@ -10,6 +10,7 @@ use crate::tensor::{DType, Tensor};
 pub struct Faults {
     hangs: AtomicBool,
     corrupts: AtomicBool,
+    buries: AtomicBool,
 }
 
 impl Faults {
@@ -21,6 +22,16 @@ impl Faults {
     /// The device computes wrong.
     pub fn corrupt(&self) {
         self.corrupts.store(true, Ordering::Release);
+    }
+
+    /// No device opens in the place of this one.
+    pub fn bury(&self) {
+        self.buries.store(true, Ordering::Release);
+    }
+
+    /// See [`Faults::bury`].
+    pub fn buries(&self) -> bool {
+        self.buries.load(Ordering::Acquire)
     }
 
     pub(super) fn hangs(&self) -> bool {

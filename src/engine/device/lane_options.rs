@@ -22,6 +22,8 @@ pub struct LaneOptions {
     pub fragments: bool,
     /// Work that takes longer is taken to never end: the lane gives its device up.
     pub hang_time: Duration,
+    /// An adapter none of whose devices has worked for so long is given up.
+    pub loss_time: Duration,
     /// Told when the device stops working.
     pub ended: Option<mpsc::Sender<()>>,
     /// What it has in common with the adapter's other lanes; `None`: nothing.
@@ -39,6 +41,7 @@ impl Default for LaneOptions {
             cache: None,
             fragments: false,
             hang_time: Duration::from_secs(120),
+            loss_time: Duration::from_secs(60),
             ended: None,
             sharing: None,
             replay: Replay::Auto,

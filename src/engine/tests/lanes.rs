@@ -17,12 +17,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const IN_FLIGHT: usize = 3;
 
 /// An engine of so many lanes, and a model on it; none where there is no adapter.
-fn engine(lanes: usize, hang_time: Duration) -> Option<(Arc<Engine>, Arc<Session>)> {
+fn engine(lanes: usize, patience: Duration) -> Option<(Arc<Engine>, Arc<Session>)> {
     if Adapter::all().is_empty() {
         eprintln!("skipped: no adapter");
         return None;
     }
-    let options = EngineOptions { lanes: LaneCount::Exactly(lanes), hang_time, ..EngineOptions::default() };
+    let (lanes, hang_time, loss_time) = (LaneCount::Exactly(lanes), patience, patience);
+    let options = EngineOptions { lanes, hang_time, loss_time, ..EngineOptions::default() };
     let engine = Engine::start(&options).expect("an adapter that computes right");
     let graph = Sketch::new(vec![tensor("x", &[4, 6])]).node("Relu", &["x"], "y", &[]).0;
     let session = engine.load(graph, LoadOptions::default()).expect("it loads");
@@ -95,4 +96,18 @@ fn a_lane_that_hangs_is_replaced_once_and_the_second_is_the_last() {
     assert_eq!(run(&session, 4).expect_err("it was on the device").code(), Code::Unavailable);
     pollster::block_on(engine.hopeless());
     assert_eq!(run(&session, 5).expect_err("nothing runs any more").code(), Code::Unavailable);
+}
+
+#[test]
+fn an_adapter_whose_devices_stay_lost_is_given_up() {
+    let Some((engine, session)) = engine(2, Duration::from_millis(500)) else { return };
+    let lanes = engine.lanes();
+    lanes.iter().for_each(|lane| lane.faults().bury());
+    lanes[0].simulate_loss();
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(is_right(1, &run(&session, 1).expect("the other lane works")));
+    lanes[1].simulate_loss();
+    pollster::block_on(engine.hopeless());
+    assert_eq!(run(&session, 2).expect_err("nothing runs any more").code(), Code::Unavailable);
+    assert_eq!(engine.lanes_replaced(), 0);
 }
