@@ -85,7 +85,11 @@ pub fn run(args: &ServeArgs) -> Result<Ended> {
     // Loads under way may take long: nobody waits for them.
     runtime.shutdown_timeout(Duration::from_millis(100));
     // Standard error is told by whoever called, but a service has none.
-    result.inspect_err(|error| if is_logged { tracing::error!("{error}") })
+    result.inspect_err(|error| {
+        if is_logged {
+            tracing::error!("{error}")
+        }
+    })
 }
 
 async fn serve(mut config: Config) -> Result<Ended> {
