@@ -72,11 +72,12 @@ pub(super) struct Framed<S> {
 }
 
 type HttpBody = axum::body::Body;
+type Message = Full<Bytes>;
 type Reply = Pin<Box<dyn Future<Output = std::result::Result<Response<HttpBody>, Infallible>> + Send>>;
 
 impl<S> Service<Request<HttpBody>> for Framed<S>
 where
-    S: Service<Request<HttpBody>, Response = Response<HttpBody>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Message>, Response = Response<tonic::body::Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response<HttpBody>;
@@ -93,10 +94,6 @@ where
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            // Streams of messages (reflection, health) are small and go on as they are.
-            if !request.uri().path().starts_with("/tensorflow.serving.") {
-                return inner.call(request).await;
-            }
             let (trail, start) = (Trail::begin(request.headers()), Instant::now());
             let method = method(request.uri().path());
             let answer = async {
@@ -160,7 +157,7 @@ impl Frames {
         request: Request<HttpBody>,
         start: Instant,
         asked: &mut Option<Answering>,
-    ) -> Result<(Request<HttpBody>, (Arc<Ledger>, Place))> {
+    ) -> Result<(Request<Message>, (Arc<Ledger>, Place))> {
         if let Some(right) = right(request.uri().path()) {
             self.access.permit(right, request.headers())?;
         }
@@ -173,7 +170,7 @@ impl Frames {
         parts.extensions.insert(priority(&parts.headers)?);
         parts.headers.remove("grpc-encoding");
         parts.extensions.insert(Arc::clone(&ledger));
-        Ok((Request::from_parts(parts, HttpBody::new(Full::new(message))), (ledger, place)))
+        Ok((Request::from_parts(parts, Full::new(message)), (ledger, place)))
     }
 
     /// Whether the request whose message begins so would be answered in time; `false` where that cannot be told yet.

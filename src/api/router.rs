@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::codec::CompressionEncoding::Gzip;
+use tonic::server::NamedService;
 use tonic::service::Routes;
+use tower::Layer as _;
 
 use super::admin::Admin;
 use super::budget::Budget;
@@ -88,12 +90,18 @@ pub fn router(services: Services) -> Result<axum::Router> {
     let Options { max_message_bytes, receive_timeout, .. } = options;
     let frames =
         Frames { budget, max_message_bytes, receive_timeout, in_flight, access, manager: foreseer, observer: counted };
-    let routes = Routes::new(predictions)
-        .add_service(models)
-        .add_service(reflection)
-        .add_service(reflection_alpha)
-        .add_service(health::service(health));
-    Ok(routes.prepare().into_axum_router().layer(frames))
+    let routes = Routes::new(reflection).add_service(reflection_alpha).add_service(health::service(health));
+    // What the others' methods take is small.
+    Ok(routes
+        .prepare()
+        .into_axum_router()
+        .route_service(&methods(&predictions), frames.layer(predictions))
+        .route_service(&methods(&models), frames.layer(models)))
+}
+
+/// The paths of a service's methods.
+fn methods<S: NamedService>(_: &S) -> String {
+    format!("/{}/{{*method}}", S::NAME)
 }
 
 fn reflection_builder() -> tonic_reflection::server::Builder<'static> {
