@@ -38,7 +38,6 @@ mod single;
 mod slot;
 #[cfg(not(target_os = "macos"))]
 mod spirv;
-mod streamed;
 mod submission;
 mod transfer;
 #[cfg_attr(target_os = "macos", path = "no_vulkan.rs")]

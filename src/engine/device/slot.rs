@@ -14,7 +14,6 @@ use super::gates::{Direction, Gates, INLET, Maker, OUTLET};
 use super::gpu::Gpu;
 use super::memory::Memory;
 use super::pace::{Cuts, parts};
-use super::streamed;
 use super::transfer::{from_device, to_device};
 use super::vulkan::{Recorder, Recording};
 use crate::engine::ir::{BufferId, Port};
@@ -175,7 +174,7 @@ impl Slot {
             if !bytes.is_empty() {
                 let range = gate.at..gate.at + gate.bytes;
                 let mut view = gate.buffer.get_mapped_range_mut(range).map_err(|e| unmapped(&e))?;
-                streamed::write(view.slice(..), bytes);
+                view.slice(..bytes.len()).copy_from_slice(bytes);
             }
         }
         self.uploads.mapped.iter().for_each(|held| held.raw.unmap());
