@@ -251,7 +251,7 @@ impl Engine {
         self.lanes.work()
     }
 
-    /// Returns once devices have hung so often that no other is opened: nothing will run any more.
+    /// Returns once devices have hung so often, or none has worked for so long, that no other is opened: nothing will run any more.
     pub async fn hopeless(&self) {
         self.lanes.hopeless().await;
     }

@@ -233,8 +233,7 @@ impl Lanes {
         }
     }
 
-    /// Gives the adapter up where no lane has worked for too long. Some systems open no device in a process that still has anything of a
-    /// lost one: a new process helps.
+    /// Gives the adapter up where no lane has worked for too long: a new process may find a device where this one cannot.
     fn give_up_if_dark(&self, since: &mut Option<Instant>) {
         if self.work() || self.is_hopeless() {
             *since = None;

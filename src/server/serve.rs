@@ -38,7 +38,7 @@ use crate::model::{Board, Checker, Context, EngineLoader, Manager, check_version
 pub enum Ended {
     /// It was told to, or had done what it was asked.
     Told,
-    /// Devices hang: another process must take its place.
+    /// No device works any more, and none will here: another process must take its place.
     Hopeless,
 }
 

@@ -414,7 +414,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "the part of the requests without traceparent that are recorded; for the others their callers decide",
     ),
     setting("otlp_service_name", Kind::Text, "coracle", "what the collector calls this server"),
-    setting("log_format", Kind::Text, "text", "text or json, on standard error"),
+    setting("log_format", Kind::Text, "text", "text or json"),
     setting(
         "log_dir",
         Kind::Text,

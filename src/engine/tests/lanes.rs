@@ -4,6 +4,8 @@ use std::future::Future;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+
 use super::super::device::Adapter;
 use super::super::engine::{Engine, EngineOptions, LoadOptions};
 use super::super::lane_count::LaneCount;
@@ -105,6 +107,7 @@ fn an_adapter_whose_devices_stay_lost_is_given_up() {
     lanes.iter().for_each(|lane| lane.faults().bury());
     lanes[0].simulate_loss();
     std::thread::sleep(Duration::from_millis(700));
+    assert!(engine.hopeless().now_or_never().is_none(), "the other lane works");
     assert!(is_right(1, &run(&session, 1).expect("the other lane works")));
     lanes[1].simulate_loss();
     pollster::block_on(engine.hopeless());
