@@ -4,6 +4,8 @@ struct Params {
     patches: u32,
     patches_x: u32,
     patches_y: u32,
+    // Rows of a patch.
+    rows: u32,
     channels: u32,
     // Output channels that read the same input channel.
     multiplier: u32,

@@ -5,6 +5,8 @@
 // Extents and strides of x and a count vectors of four, those of y elements.
 struct Params {
     rows: u32,
+    // Tiles of rows that a workgroup makes, one after the other: its columns of x then come from a cache.
+    turns: u32,
     // Groups of columns in all images.
     groups: u32,
     channels: u32,

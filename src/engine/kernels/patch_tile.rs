@@ -1,5 +1,7 @@
 //! Depthwise convolutions and maxima over windows by patches, for software adapters: what a patch reads of a row is whole vectors
 //! of four, each inside the row or outside, and every tap takes its columns from registers.
+//!
+//! A patch is made row by row: each row of the input is read once, and added to all rows of the output that it belongs to.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -42,10 +44,10 @@ pub enum Taps {
 pub struct PatchTile {
     /// Invocations of a workgroup, a patch each.
     pub lanes: u32,
-    /// Rows of a patch.
-    pub rows: u32,
     /// Vectors of four columns of a patch.
     pub vectors: u32,
+    /// Vectors of a row of x, where a patch spans whole rows: nothing lies beside it then.
+    pub whole: Option<u32>,
     /// Taps along y and x.
     pub kernel: [u32; 2],
     /// Input rows and columns between neighbouring outputs.
@@ -63,25 +65,28 @@ pub struct PatchTile {
 impl PatchTile {
     /// Multiply-adds of vectors, and so how long the text is.
     pub fn statements(&self) -> u32 {
-        self.rows * self.vectors * self.taps()
+        self.vectors * self.kernel[0] * self.kernel[1]
     }
 
-    /// Vectors read and stored by a patch.
-    pub fn accesses(&self) -> u32 {
-        self.span_y() * self.span_x() + self.rows * self.vectors + self.tap_vectors()
+    /// Vectors read and stored by a patch of so many rows.
+    pub fn accesses(&self, rows: u32) -> u32 {
+        let read = (0..self.span_x()).filter(|q| self.reads(*q)).count() as u32;
+        (rows + self.open() - 1) * self.rows_read() * read + rows * self.vectors + self.tap_vectors()
     }
 
-    fn taps(&self) -> u32 {
-        self.kernel[0] * self.kernel[1]
+    /// Rows of the output that a row of the input belongs to.
+    fn open(&self) -> u32 {
+        self.kernel[0].div_ceil(self.stride[0])
+    }
+
+    /// Rows of the input read for each of the output: steps longer than windows leave some out.
+    fn rows_read(&self) -> u32 {
+        self.stride[0].min(self.kernel[0])
     }
 
     /// Vectors of weights.
     fn tap_vectors(&self) -> u32 {
-        if self.of == Taps::Largest { 0 } else { self.taps().div_ceil(4) }
-    }
-
-    fn span_y(&self) -> u32 {
-        (self.rows - 1) * self.stride[0] + self.kernel[0]
+        if self.of == Taps::Largest { 0 } else { (self.kernel[0] * self.kernel[1]).div_ceil(4) }
     }
 
     /// Vectors of a row before the patch's own first one.
@@ -94,9 +99,19 @@ impl PatchTile {
         column * self.stride[1] + k + 4 * self.before() - self.pad_x
     }
 
-    /// Vectors of a row that a patch reads.
+    /// Vectors of a row that a patch spans.
     fn span_x(&self) -> u32 {
         self.place(4 * self.vectors - 1, self.kernel[1] - 1) / 4 + 1
+    }
+
+    /// Whether vector `q` of the span may lie inside the row.
+    fn reads(&self, q: u32) -> bool {
+        self.whole.is_none_or(|row| (self.before()..self.before() + row).contains(&q))
+    }
+
+    /// Whether vector `q` of the span may be the row's last one, some elements of which lie behind it.
+    fn is_cut(&self, q: u32) -> bool {
+        self.cut && self.whole.is_none_or(|row| q + 1 == self.before() + row)
     }
 
     /// The kernel's text.
@@ -131,7 +146,7 @@ impl PatchTile {
     }
 
     fn emit(&self, text: &mut String) -> std::fmt::Result {
-        let Self { lanes, rows, vectors, stride, .. } = *self;
+        let Self { lanes, vectors, stride, .. } = *self;
         writeln!(
             text,
             "@compute @workgroup_size({lanes})\n\
@@ -141,17 +156,15 @@ impl PatchTile {
              let line = quotient(patch_index, params.patches_x);\n\
              let plane = quotient(line, params.patches_y);\n\
              let place = patch_index - line * params.patches_x;\n\
-             let first_row = (line - plane * params.patches_y) * {rows}u;\n\
+             let first_row = (line - plane * params.patches_y) * params.rows;\n\
              let image = quotient(plane, params.channels);\n\
              let channel = plane - image * params.channels;\n\
              let source = params.x_first + image * params.x_image + quotient(channel, params.multiplier) * params.x_plane;\n\
              let drain = params.y_first + image * params.y_image + channel * params.y_plane;\n\
              let left = place * {}u - {}u;\n\
-             let top = first_row * {}u - params.pad_y;\n\
              let zero = vec4<f32>();",
             vectors * stride[1],
             self.before(),
-            stride[0],
         )?;
         let tap_vectors = self.tap_vectors();
         for vector in 0..tap_vectors {
@@ -160,35 +173,53 @@ impl PatchTile {
         let first = match self.of {
             Taps::Weighted { bias: true } => "vec4<f32>(f32(bias[channel]))",
             Taps::Weighted { bias: false } => "zero",
-            Taps::Largest => "lowest",
+            Taps::Largest => "ordered(vec4<u32>(params.lowest))",
         };
+        writeln!(text, "let first = {first};")?;
         if self.of == Taps::Largest {
-            writeln!(text, "let lowest = ordered(vec4<u32>(params.lowest));")?;
+            writeln!(text, "let lowest = first;")?;
         }
-        for row in 0..rows {
+        for open in 0..self.open() {
             for vector in 0..vectors {
-                writeln!(text, "var s{row}_{vector} = {first};")?;
+                writeln!(text, "var s{open}_{vector} = first;")?;
             }
         }
-        for q in 0..self.span_x() {
-            writeln!(text, "let in{q} = left + {q}u < params.input_x;\nlet at{q} = select(0u, left + {q}u, in{q});")?;
-            if self.cut {
+        for q in (0..self.span_x()).filter(|q| self.reads(*q)) {
+            match self.whole {
+                Some(_) => writeln!(text, "let at{q} = {}u;", q - self.before())?,
+                None => writeln!(
+                    text,
+                    "let in{q} = left + {q}u < params.input_x;\nlet at{q} = select(0u, left + {q}u, in{q});"
+                )?,
+            }
+            if self.is_cut(q) {
                 writeln!(
                     text,
                     "let kept{q} = vec4<u32>(at{q} * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.width);"
                 )?;
             }
         }
-        for row in 0..self.span_y() {
+        let last = self.open() - 1;
+        writeln!(
+            text,
+            "for (var turn = 0u; turn < params.rows + {last}u; turn++) {{\n\
+             let top = (first_row + turn) * {}u - params.pad_y;",
+            stride[0]
+        )?;
+        for row in 0..self.rows_read() {
             self.emit_row(text, row)?;
         }
-        for row in 0..rows {
-            self.emit_store(text, row)?;
+        self.emit_store(text)?;
+        for open in 0..self.open() {
+            for vector in 0..vectors {
+                let next = if open < last { format!("s{}_{vector}", open + 1) } else { "first".to_owned() };
+                writeln!(text, "s{open}_{vector} = {next};")?;
+            }
         }
-        writeln!(text, "}}")
+        writeln!(text, "}}\n}}")
     }
 
-    /// Row `r` of what the patch reads, and what it adds to each row of the patch.
+    /// Row `r` of those that a turn reads, and what it adds to each open row of the output.
     fn emit_row(&self, text: &mut String, r: u32) -> std::fmt::Result {
         writeln!(
             text,
@@ -200,12 +231,19 @@ impl PatchTile {
                 Taps::Weighted { .. } => ("zero", format!("x[start{r} + at{q}]")),
                 Taps::Largest => ("lowest", format!("ordered(bitcast<vec4<u32>>(x[start{r} + at{q}]))")),
             };
-            let kept =
-                if self.cut { format!("vec4<bool>(row{r} && in{q}) & kept{q}") } else { format!("row{r} && in{q}") };
+            if !self.reads(q) {
+                writeln!(text, "let x{r}_{q} = {outside};")?;
+                continue;
+            }
+            let inner = if self.whole.is_some() { format!("row{r}") } else { format!("row{r} && in{q}") };
+            let kept = if self.is_cut(q) { format!("vec4<bool>({inner}) & kept{q}") } else { inner };
             writeln!(text, "let x{r}_{q} = select({outside}, {inside}, {kept});")?;
         }
-        for row in 0..self.rows {
-            let Some(tap) = r.checked_sub(row * self.stride[0]).filter(|tap| *tap < self.kernel[0]) else { continue };
+        for open in 0..self.open() {
+            let tap = r + (self.open() - 1 - open) * self.stride[0];
+            if tap >= self.kernel[0] {
+                continue;
+            }
             for vector in 0..self.vectors {
                 for k in 0..self.kernel[1] {
                     let i = tap * self.kernel[1] + k;
@@ -215,13 +253,13 @@ impl PatchTile {
                     };
                     let columns: Vec<String> = (4 * vector..4 * vector + 4).map(element).collect();
                     if self.of == Taps::Largest {
-                        writeln!(text, "s{row}_{vector} = max(s{row}_{vector}, vec4<i32>({}));", columns.join(", "))?;
+                        writeln!(text, "s{open}_{vector} = max(s{open}_{vector}, vec4<i32>({}));", columns.join(", "))?;
                         continue;
                     }
                     let weight = format!("t{}.{}", i / 4, COMPONENTS[i as usize % 4]);
                     writeln!(
                         text,
-                        "s{row}_{vector} = fma(vec4<f32>({weight}), vec4<f32>({}), s{row}_{vector});",
+                        "s{open}_{vector} = fma(vec4<f32>({weight}), vec4<f32>({}), s{open}_{vector});",
                         columns.join(", ")
                     )?;
                 }
@@ -230,11 +268,14 @@ impl PatchTile {
         Ok(())
     }
 
-    fn emit_store(&self, text: &mut String, row: u32) -> std::fmt::Result {
+    /// Stores the row of the output that this turn completes.
+    fn emit_store(&self, text: &mut String) -> std::fmt::Result {
+        let last = self.open() - 1;
         writeln!(
             text,
-            "if first_row + {row}u < params.output_y {{\n\
-             let line_at = drain + (first_row + {row}u) * params.y_row;"
+            "let row = first_row + turn - {last}u;\n\
+             if turn >= {last}u && row < params.output_y {{\n\
+             let line_at = drain + row * params.y_row;"
         )?;
         for vector in 0..self.vectors {
             writeln!(
@@ -245,11 +286,11 @@ impl PatchTile {
             )?;
             let value = if self.of == Taps::Largest { "restored" } else { "" };
             if self.fours {
-                writeln!(text, "store4({value}(s{row}_{vector}), line_at + column{vector}, channel);")?;
+                writeln!(text, "store4({value}(s0_{vector}), line_at + column{vector}, channel);")?;
             } else {
                 writeln!(
                     text,
-                    "for (var i = 0u; i < min(4u, params.output_x - column{vector}); i++) {{ store({value}(s{row}_{vector})[i], line_at + column{vector} + i, channel); }}"
+                    "for (var i = 0u; i < min(4u, params.output_x - column{vector}); i++) {{ store({value}(s0_{vector})[i], line_at + column{vector} + i, channel); }}"
                 )?;
             }
             writeln!(text, "}}")?;
@@ -264,11 +305,23 @@ mod tests {
     use super::*;
     use crate::engine::ir::{Define, Storage};
 
+    const THREE: PatchTile = PatchTile {
+        lanes: 8,
+        vectors: 2,
+        whole: None,
+        kernel: [3, 3],
+        stride: [1, 1],
+        pad_x: 1,
+        of: Taps::Weighted { bias: false },
+        fours: true,
+        cut: false,
+    };
+
     #[test]
     fn every_tile_is_valid_everywhere() {
-        for (rows, vectors) in [(1, 1), (2, 4), (4, 2), (8, 2)] {
+        for (vectors, whole) in [(1, None), (2, Some(2)), (4, Some(7)), (7, None), (14, Some(14))] {
             for (kernel, stride, pad_x) in
-                [([3, 3], [1, 1], 1), ([1, 9], [1, 2], 4), ([5, 5], [2, 2], 2), ([7, 7], [1, 1], 5)]
+                [([3, 3], [1, 1], 1), ([1, 9], [2, 2], 4), ([5, 5], [2, 2], 2), ([7, 7], [1, 1], 5)]
             {
                 for (of, fours) in [
                     (Taps::Weighted { bias: false }, true),
@@ -276,17 +329,8 @@ mod tests {
                     (Taps::Largest, true),
                     (Taps::Largest, false),
                 ] {
-                    let tile = PatchTile {
-                        lanes: 8,
-                        rows,
-                        vectors,
-                        kernel,
-                        stride,
-                        pad_x,
-                        of,
-                        fours,
-                        cut: fours != (rows == 1),
-                    };
+                    let cut = fours != (vectors == 2);
+                    let tile = PatchTile { vectors, whole, kernel, stride, pad_x, of, fours, cut, ..THREE };
                     let made = checked::validated(
                         &tile,
                         &tile.shader(),
@@ -301,20 +345,15 @@ mod tests {
     }
 
     #[test]
-    fn patches_read_whole_vectors() {
-        let tile = PatchTile {
-            lanes: 8,
-            rows: 4,
-            vectors: 2,
-            kernel: [3, 3],
-            stride: [1, 1],
-            pad_x: 1,
-            of: Taps::Weighted { bias: false },
-            fours: true,
-            cut: false,
-        };
-        // One vector before the patch's two, and one behind.
-        assert_eq!((tile.span_x(), tile.span_y()), (4, 6));
-        assert_eq!(PatchTile { stride: [2, 2], pad_x: 0, ..tile }.span_x(), 5);
+    fn patches_read_each_row_once() {
+        // One vector before the patch's two and one behind, six rows and two weights and a half.
+        assert_eq!((THREE.span_x(), THREE.open()), (4, 3));
+        assert_eq!(THREE.accesses(4), 6 * 4 + 4 * 2 + 3);
+        // Nothing lies beside whole rows.
+        assert_eq!(PatchTile { whole: Some(2), ..THREE }.accesses(4), 6 * 2 + 4 * 2 + 3);
+        let halved = PatchTile { stride: [2, 2], pad_x: 0, ..THREE };
+        assert_eq!((halved.span_x(), halved.open(), halved.accesses(1)), (5, 2, 2 * 2 * 5 + 2 + 3));
+        // One row of every two is left out.
+        assert_eq!(PatchTile { kernel: [1, 3], ..halved }.accesses(1), 5 + 2 + 1);
     }
 }

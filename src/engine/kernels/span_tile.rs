@@ -142,15 +142,18 @@ impl SpanTile {
              fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {{\n\
              let tile = group.y * groups.x + group.x;\n\
              let column_tiles = (params.groups + {}u) / {lanes}u;\n\
-             let row_tile = quotient(tile, column_tiles);\n\
-             let first_row = row_tile * {rows}u;\n\
-             if first_row >= params.rows {{ return; }}\n\
+             let row_block = quotient(tile, column_tiles);\n\
+             let first_turn = row_block * params.turns;\n\
+             if first_turn * {rows}u >= params.rows {{ return; }}\n\
              let last_row = params.rows - 1u;\n\
              let start = starts[group.z];\n\
-             let column_tile = tile - row_tile * column_tiles;\n\
+             let column_tile = tile - row_block * column_tiles;\n\
              let index = column_tile * {lanes}u + lane;\n\
              let own = group_at(min(index, params.groups - 1u));\n\
-             let corner = start.y + own.image * params.x_image + own.slice * params.x_slice + own.line * params.x_row + own.place * {}u + column_tile * params.x_tile;",
+             let corner = start.y + own.image * params.x_image + own.slice * params.x_slice + own.line * params.x_row + own.place * {}u + column_tile * params.x_tile;\n\
+             for (var turn = first_turn; turn < first_turn + params.turns; turn++) {{\n\
+             let first_row = turn * {rows}u;\n\
+             if first_row >= params.rows {{ break; }}",
             lanes - 1,
             vectors * self.stride,
         )?;
@@ -185,7 +188,7 @@ impl SpanTile {
              tap_y = select(tap_y, 0u, ends);\n}}"
         )?;
         self.emit_stores(text)?;
-        writeln!(text, "}}")
+        writeln!(text, "}}\n}}")
     }
 
     fn loads(&self) -> u32 {
@@ -274,7 +277,7 @@ impl SpanTile {
         let blocks = self.rows.div_ceil(BLOCK_ROWS);
         writeln!(
             text,
-            "if index >= params.groups {{ return; }}\n\
+            "if index < params.groups {{\n\
              let first_column = own.place * {}u;\n\
              let base = start.z + own.image * params.y_image + own.slice * params.y_slice + own.line * params.y_line + first_column * params.y_column;",
             self.columns()
@@ -317,7 +320,7 @@ impl SpanTile {
                 "for (var row = first_row; row < min(first_row + {rows}u, params.rows); row++) {{ frame(base + row * params.y_row, own, {columns}u); }}"
             )?;
         }
-        Ok(())
+        writeln!(text, "}}")
     }
 
     fn emit_store(&self, text: &mut String, vector: u32, sum: &str) -> std::fmt::Result {

@@ -9,21 +9,20 @@ use crate::engine::kernels::patches::Params;
 use crate::engine::kernels::{PatchTile, Taps};
 use crate::error::Result;
 
-/// Multiply-adds of vectors in a patch: longer ones leave a CPU's instruction cache.
+/// Multiply-adds of vectors in the loop over rows: longer ones leave a CPU's instruction cache.
 const MAX_STATEMENTS: u32 = 260;
+/// Vectors of a patch, which stay in the first cache with those of its open rows.
+const MAX_VECTORS: usize = 16;
 /// Taps and steps beyond which even a small patch would take too long to compile.
 const MAX_TAPS: usize = 49;
 /// See [`MAX_TAPS`].
 const MAX_STRIDE: usize = 4;
 /// Elements from which a kernel for whole vectors repays its compiling.
 const MIN_ELEMENTS: usize = 4096;
-/// Patches below which lanes would idle.
-const MIN_PATCHES: usize = 64;
+/// Workgroups below which the last ones would leave cores idle for long.
+const MIN_WORKGROUPS: usize = 16;
 /// Patches that are timed at most.
 const CANDIDATES_MAX: usize = 3;
-/// Rows and vectors of patches.
-const PATCHES: [(u32, u32); 12] =
-    [(4, 7), (2, 7), (8, 2), (7, 2), (4, 4), (4, 2), (4, 1), (2, 2), (2, 1), (1, 4), (1, 2), (1, 1)];
 
 /// Whether `rows` rows of `extent` elements are best read by vectors of four, a row an invocation.
 pub(super) fn rows_of_fours(recorder: &Recorder<'_>, rows: usize, extent: usize) -> bool {
@@ -75,17 +74,19 @@ impl Patches<'_> {
         let bias = self.weights.and_then(|(_, bias)| bias);
         let room = recorder.room().filter(|room| room.border == 0);
         let tile = self.chosen(recorder, lanes, room.is_some())?;
+        let rows = self.rows(&tile);
         if room.is_some() {
             recorder.take_room();
         }
         let (from, to) = (self.read_strides()?, self.stored_strides(room)?);
-        let patches_y = g.output[1].div_ceil(tile.rows as usize);
+        let patches_y = g.output[1].div_ceil(rows);
         let patches_x = g.output[2].div_ceil(4 * tile.vectors as usize);
         let patches = self.images * self.channels * patches_y * patches_x;
         let params = Params {
             patches: word(patches)?,
             patches_x: word(patches_x)?,
             patches_y: word(patches_y)?,
+            rows: word(rows)?,
             channels,
             multiplier: word(self.multiplier)?,
             input_y: word(g.input[1])?,
@@ -152,15 +153,28 @@ impl Patches<'_> {
         Ok([first?, image?, plane?, row?])
     }
 
+    /// Rows of a patch: all, unless too few patches were left for all cores.
+    fn rows(&self, tile: &PatchTile) -> usize {
+        let rows = self.geometry.output[1];
+        let columns = self.geometry.output[2].div_ceil(4 * tile.vectors as usize);
+        let beside = self.images * self.channels * columns;
+        rows.div_ceil((MIN_WORKGROUPS * tile.lanes as usize).div_ceil(beside).min(rows))
+    }
+
     /// The patch that is chosen: that of fewest accesses or one of the next.
     fn chosen(&self, recorder: &mut Recorder<'_>, lanes: u32, in_room: bool) -> Result<PatchTile> {
         let g = self.geometry;
         let two = |extents: [usize; 3]| -> Result<[u32; 2]> { Ok([word(extents[1])?, word(extents[2])?]) };
         let [kernel, stride, pad] = [two(g.kernel)?, two(g.stride)?, two(g.pad)?];
-        let tile = |(rows, vectors): (u32, u32)| PatchTile {
+        let row = g.output[2].div_ceil(4);
+        // Of all widths those that share a row out evenly.
+        let mut widths: Vec<usize> = (1..=MAX_VECTORS.min(row)).map(|most| row.div_ceil(row.div_ceil(most))).collect();
+        widths.dedup();
+        let input_x = word(g.input[2].div_ceil(4))?;
+        let tile = |vectors: usize| PatchTile {
             lanes,
-            rows,
-            vectors,
+            vectors: vectors as u32,
+            whole: (vectors == row).then_some(input_x),
             kernel,
             stride,
             pad_x: pad[1],
@@ -169,14 +183,16 @@ impl Patches<'_> {
             cut: !g.input[2].is_multiple_of(4),
         };
         let accesses = |tile: &PatchTile| {
-            let patches = g.output[1].div_ceil(tile.rows as usize) * g.output[2].div_ceil(4 * tile.vectors as usize);
-            (patches * self.images * self.channels).max(MIN_PATCHES) as f64 * f64::from(tile.accesses())
+            let rows = self.rows(tile);
+            let patches = g.output[1].div_ceil(rows) * g.output[2].div_ceil(4 * tile.vectors as usize);
+            let groups = (patches * self.images * self.channels).div_ceil(lanes as usize).max(MIN_WORKGROUPS);
+            groups as f64 * f64::from(tile.accesses(rows as u32))
         };
-        let mut tiles: Vec<PatchTile> =
-            PATCHES.map(tile).into_iter().filter(|t| t.statements() <= MAX_STATEMENTS).collect();
+        let short = |t: &PatchTile| t.vectors == 1 || t.statements() <= MAX_STATEMENTS;
+        let mut tiles: Vec<PatchTile> = widths.into_iter().map(tile).filter(short).collect();
         tiles.sort_by(|a, b| accesses(a).total_cmp(&accesses(b)));
         tiles.truncate(CANDIDATES_MAX);
-        let names: Vec<String> = tiles.iter().map(|t| format!("{}x{}", t.rows, 4 * t.vectors)).collect();
+        let names: Vec<String> = tiles.iter().map(|t| format!("{}", 4 * t.vectors)).collect();
         let epilogue = recorder.epilogue();
         Ok(tiles[recorder.choose(|| self.key(&tiles[0], &epilogue), &names)])
     }

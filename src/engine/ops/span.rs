@@ -17,6 +17,10 @@ const MAX_STATEMENTS: u32 = 224;
 const MAX_SPAN: u32 = 8;
 /// Tiles below which some of an adapter's cores would idle.
 const FEW_TILES: usize = 4;
+/// Workgroups below which the last ones would leave cores idle for long.
+const MIN_WORKGROUPS: usize = 64;
+/// What is read again and again stays in the second cache of a core: half of 1 MiB.
+const CACHE_BYTES: usize = 512 << 10;
 /// Columns from which laying out a computed left side pays: it is read once for every few of them.
 const MIN_COLUMNS_PER_ROW: u32 = 256;
 /// Tiles that are timed at most.
@@ -89,6 +93,18 @@ impl Plan<'_> {
         let reads =
             tile.rows.div_ceil(tile.lanes) as f64 * f64::from(tile.taps.div_ceil(4)) + f64::from(tile.span()) * turns;
         tiles * (reads + f64::from(tile.statements()) / 7.0) / turns
+    }
+
+    /// Tiles of rows that a workgroup makes: as many as leave workgroups for all cores, and as read no more than stays in a cache.
+    fn turns(&self, tile: &SpanTile) -> u32 {
+        let p = &self.product.params;
+        let row_tiles = p.rows.div_ceil(tile.rows).max(1) as usize;
+        let beside = (self.groups(tile).div_ceil(tile.lanes) as usize * self.product.starts.len()).max(1);
+        let column_bytes = (p.channels as usize * p.taps as usize * size_of::<f32>()).max(1);
+        let columns = (tile.lanes * tile.columns()) as usize;
+        let kept = (CACHE_BYTES / column_bytes).saturating_sub(columns) / tile.rows as usize;
+        let blocks = MIN_WORKGROUPS.div_ceil(beside).max(row_tiles.div_ceil(kept.max(1))).min(row_tiles);
+        row_tiles.div_ceil(blocks) as u32
     }
 
     /// Groups of columns in all images.
@@ -174,8 +190,10 @@ impl Plan<'_> {
         let [a_row, a_line] = self.left_strides(plain);
         let Right { side: right, strides, tile: x_tile } = self.right(recorder, tile)?;
         let [x_image, x_channel, x_row, x_slice, x_tap_y, x_tap_z] = strides;
+        let turns = self.turns(tile);
         let params = Params {
             rows: p.rows,
+            turns,
             groups: self.groups(tile),
             channels: p.channels,
             lines: self.y.taps * self.z.taps,
@@ -209,7 +227,7 @@ impl Plan<'_> {
         let starts: Vec<Start> = (self.product.starts.iter().zip(&left.starts).zip(&right.starts))
             .map(|((start, a), x)| [*a, *x, self.stores.first + start[2], start[3]])
             .collect();
-        let tiles = params.rows.div_ceil(tile.rows) as usize * params.groups.div_ceil(tile.lanes) as usize;
+        let tiles = params.rows.div_ceil(tile.rows * turns) as usize * params.groups.div_ceil(tile.lanes) as usize;
         let max_groups = recorder.profile.max_workgroups;
         let [x_groups, y_groups, _] = linear_groups(tiles, 1, max_groups);
         if self.stores.in_room {

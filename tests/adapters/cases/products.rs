@@ -142,6 +142,23 @@ fn depthwise() -> Vec<Case> {
             .int("group", 7)
             .varying(floats(&[1, 7, 16, 32], 95))
             .constant(floats(&[7, 1, 3, 3], 96)),
+        new("Conv", "depthwise_many")
+            .int("group", 140)
+            .ints("pads", &[1, 1, 1, 1])
+            .varying(floats(&[1, 140, 11, 72], 97))
+            .constant(floats(&[140, 1, 3, 3], 98))
+            .constant(floats(&[140], 99)),
+        new("Conv", "depthwise_many_whole_s2")
+            .int("group", 130)
+            .ints("pads", &[2, 2, 2, 2])
+            .ints("strides", &[2, 2])
+            .varying(floats(&[1, 130, 13, 24], 190))
+            .constant(floats(&[130, 1, 5, 5], 191)),
+        new("Conv", "depthwise_many_sparse")
+            .int("group", 129)
+            .ints("strides", &[3, 2])
+            .varying(floats(&[1, 129, 11, 16], 192))
+            .constant(floats(&[129, 1, 2, 3], 193)),
         new("Conv", "depthwise_1d")
             .int("group", 5)
             .ints("pads", &[4, 4])

@@ -20,6 +20,8 @@ fn matrices() -> Vec<Case> {
         new("MatMul", "span_shared_left").varying(floats(&[1, 70, 36], 9)).varying(floats(&[4, 36, 50], 10)),
         new("MatMul", "span_stacked").varying(floats(&[3, 33, 70], 11)).constant(floats(&[70, 128], 12)),
         new("MatMul", "span_packed").varying(floats(&[37, 130], 13)).constant(floats(&[130, 256], 14)),
+        // So many columns that a workgroup makes several tiles of rows, of which the last one is cut off.
+        new("MatMul", "span_turns").varying(floats(&[70, 24], 26)).constant(floats(&[24, 2080], 27)),
         new("MatMul", "span_few_rows").varying(floats(&[3, 700], 15)).constant(floats(&[700, 300], 16)),
         new("Gemm", "span_bias")
             .int("transB", 1)
@@ -43,6 +45,14 @@ fn convolutions() -> Vec<Case> {
             .constant(floats(&[48, 40, 1, 1], 31))
             .constant(floats(&[48], 32)),
         new("Conv", "span_1x1_of_odd_planes").varying(floats(&[2, 40, 7, 7], 33)).constant(floats(&[96, 40, 1, 1], 34)),
+        new("Conv", "span_1x1_turns")
+            .varying(floats(&[1, 21, 36, 60], 120))
+            .constant(floats(&[75, 21, 1, 1], 121))
+            .constant(floats(&[75], 122)),
+        new("Conv", "span_3x3_turns")
+            .ints("pads", &[1, 1, 1, 1])
+            .varying(floats(&[2, 5, 52, 47], 123))
+            .constant(floats(&[67, 5, 3, 3], 124)),
         new("Conv", "span_1x1_s2")
             .ints("strides", &[2, 2])
             .varying(floats(&[1, 40, 21, 19], 35))

@@ -66,6 +66,7 @@ fn pools() -> Vec<Case> {
     let pool = |operator, name| Case::new(operator, name).ints("kernel_shape", &[3, 2]);
     vec![
         pool("MaxPool", "rows_of_fours").ints("pads", &[1, 1, 1, 1]).varying(with_extremes(&[2, 3, 18, 24], 80)),
+        pool("MaxPool", "many_rows_of_fours").ints("pads", &[1, 1, 1, 1]).varying(with_extremes(&[1, 135, 14, 68], 82)),
         Case::new("MaxPool", "steps_of_rows_of_fours")
             .ints("kernel_shape", &[2, 3])
             .ints("strides", &[2, 2])
