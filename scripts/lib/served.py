@@ -34,6 +34,10 @@ class Server:
         return subprocess.Popen([self.binary, "bench", model, "--server", self.grpc, "--json", *flags],
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
+    def warm(self, model, *flags):
+        """Drives `model` without looking at what comes of it: while batch sizes are still being made a limit may refuse some."""
+        self.begin(model, *flags).communicate()
+
     def bench(self, model, *flags):
         return figures(self.begin(model, *flags))
 
