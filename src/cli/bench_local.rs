@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::bench::{Args, quantile};
 use super::bench_inputs;
 use super::bench_profile;
+use super::own_cpu::own_cpu;
 use crate::engine::device::{Adapter, Mask, Times, measure_ceilings};
 use crate::engine::{Demand, Engine, LoadOptions, Profiled, Session};
 use crate::formats::onnx;
@@ -47,13 +48,23 @@ struct Report {
     gflop: f64,
     gflop_per_s: f64,
     /// With `in_flight` runs on each of `lanes` lanes.
-    rows_per_s: f64,
-    /// Share of the time in which each lane had work, while throughput was measured.
-    lane_busy: Vec<f64>,
+    #[serde(flatten)]
+    throughput: Throughput,
     /// Time by part of the load, the first run's included.
     load_ms: BTreeMap<&'static str, f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<bench_profile::Report>,
+}
+
+/// What `in_flight` runs on each lane come to.
+#[derive(Debug, Serialize)]
+struct Throughput {
+    rows_per_s: f64,
+    /// Processor time of this process for a run, the driver's threads included, where the system tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_us: Option<f64>,
+    /// Share of the time in which each lane had work.
+    lane_busy: Vec<f64>,
 }
 
 /// Measures what the adapter could do at best.
@@ -90,7 +101,7 @@ pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
     let lanes = engine.lanes().len();
     let share = if lanes > 1 || args.in_flight > 1 { args.seconds / 2.0 } else { args.seconds };
     let alone = one_at_a_time(&session, &inputs, Duration::from_secs_f64(share))?;
-    let (rows_per_s, lane_busy) = throughput(&engine, &session, &inputs, args, Duration::from_secs_f64(share))?;
+    let throughput = throughput(&engine, &session, &inputs, args, Duration::from_secs_f64(share))?;
     let profile = profiled(args, &engine, &session, &shapes, alone.times.last())?;
     let gflop = session.flops(&shapes).unwrap_or(0.0) / 1e9;
     let compute_us = alone.part(|t| t.device);
@@ -112,8 +123,7 @@ pub(super) fn run(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
         first_run_us,
         gflop,
         gflop_per_s: if compute_us > 0.0 { gflop / (compute_us * 1e-6) } else { 0.0 },
-        rows_per_s,
-        lane_busy,
+        throughput,
         load_ms: session.load_times().parts().into_iter().map(|(part, time)| (part, micros(time) / 1e3)).collect(),
         profile,
     };
@@ -182,18 +192,18 @@ fn one_at_a_time(session: &Session, inputs: &[Tensor], time: Duration) -> anyhow
     Ok(alone)
 }
 
-/// Rows a second with every slot of every lane filled, and each lane's busy share.
+/// Runs with every slot of every lane filled.
 fn throughput(
     engine: &Engine,
     session: &Arc<Session>,
     inputs: &[Tensor],
     args: &Args,
     time: Duration,
-) -> anyhow::Result<(f64, Vec<f64>)> {
+) -> anyhow::Result<Throughput> {
     let callers = engine.lanes().len() * args.in_flight as usize;
     let (runs, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let busy_before: Vec<Duration> = engine.lanes().iter().map(|l| l.busy()).collect();
-    let start = Instant::now();
+    let (start, cpu_before) = (Instant::now(), own_cpu());
     let end = start + time;
     std::thread::scope(|scope| {
         for _ in 0..callers {
@@ -207,7 +217,7 @@ fn throughput(
             });
         }
     });
-    let elapsed = start.elapsed();
+    let (elapsed, cpu) = (start.elapsed(), cpu_before.zip(own_cpu()));
     if failed.load(Ordering::Relaxed) {
         bail!("a run failed while throughput was measured");
     }
@@ -217,7 +227,10 @@ fn throughput(
     };
     let lane_busy = engine.lanes().iter().zip(&busy_before).map(share).collect();
     let rows = inputs.first().and_then(|t| t.shape().first().copied()).unwrap_or(1);
-    Ok(((runs.load(Ordering::Relaxed) * rows) as f64 / elapsed.as_secs_f64(), lane_busy))
+    let runs = runs.load(Ordering::Relaxed);
+    let rows_per_s = (runs * rows) as f64 / elapsed.as_secs_f64();
+    let cpu_us = cpu.filter(|_| runs > 0).map(|(before, after)| 1e6 * (after - before) / runs as f64);
+    Ok(Throughput { rows_per_s, cpu_us, lane_busy })
 }
 
 fn print(report: &Report, json: bool) -> anyhow::Result<()> {
@@ -225,7 +238,8 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
         super::output::line(&serde_json::to_string(report)?);
         return Ok(());
     }
-    let busy: Vec<String> = report.lane_busy.iter().map(|b| format!("{:.0} %", b * 100.0)).collect();
+    let busy: Vec<String> = report.throughput.lane_busy.iter().map(|b| format!("{:.0} %", b * 100.0)).collect();
+    let cpu = report.throughput.cpu_us.map_or_else(String::new, |us| format!("; {us:.0} µs of processor time a run"));
     let load: Vec<String> = report.load_ms.iter().map(|(part, ms)| format!("{part} {ms:.0} ms")).collect();
     super::output::line(&format!(
         "{} on {}, batch {}\n\
@@ -233,7 +247,7 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
          of which        {:>12.0} µs upload, {:.0} µs encode, {:.0} µs submit, {:.0} µs compute, {:.0} µs read-back\n\
          arithmetic      {:>12.3} GFLOP a run, {:.2} GFLOP/s\n\
          first run       {:>12.0} µs\n\
-         throughput      {:>12.1} rows/s with {} in flight on each of {} lanes (busy {})\n\
+         throughput      {:>12.1} rows/s with {} in flight on each of {} lanes (busy {}{cpu})\n\
          load            {}",
         report.model,
         report.device,
@@ -250,7 +264,7 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
         report.gflop,
         report.gflop_per_s,
         report.first_run_us,
-        report.rows_per_s,
+        report.throughput.rows_per_s,
         report.in_flight,
         report.lanes,
         busy.join(", "),

@@ -13,6 +13,7 @@ mod images;
 mod inspect_text;
 mod npy;
 mod output;
+mod own_cpu;
 mod shapes;
 mod tensors;
 mod ties;
