@@ -157,8 +157,8 @@ impl Patches<'_> {
     fn rows(&self, tile: &PatchTile) -> usize {
         let rows = self.geometry.output[1];
         let columns = self.geometry.output[2].div_ceil(4 * tile.vectors as usize);
-        let beside = self.images * self.channels * columns;
-        rows.div_ceil((MIN_WORKGROUPS * tile.lanes as usize).div_ceil(beside).min(rows))
+        let beside = (self.images * self.channels * columns).max(1);
+        rows.div_ceil((MIN_WORKGROUPS * tile.lanes as usize).div_ceil(beside).min(rows).max(1))
     }
 
     /// The patch that is chosen: that of fewest accesses or one of the next.
