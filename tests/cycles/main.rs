@@ -27,7 +27,7 @@ const WARM_CYCLES: usize = 20;
 /// How far later cycles may be from that.
 const SPREAD_MAX: f64 = 0.05;
 /// Bytes that are no growth: tables that double, threads that end late.
-const NOISE_BYTES: f64 = (256 << 10) as f64;
+const NOISE_BYTES: f64 = (32 << 10) as f64;
 
 /// What is in use while nothing is loaded.
 #[derive(Clone, Copy, Debug)]

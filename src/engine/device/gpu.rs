@@ -11,6 +11,7 @@ use super::adapter::Adapter;
 use super::fate::Fate;
 use super::layouts::Layouts;
 use super::pipelines::Pipelines;
+use super::refusals;
 use super::replay::{RecorderOptions, Replay};
 use super::sharing::Sharing;
 use super::shelf::Shelf;
@@ -120,7 +121,11 @@ impl Gpu {
                 lost.record_gone(format!("device lost: {message}"));
             }
         });
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| uncaptured.record(error.to_string())));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            if let Some(error) = refusals::keep(error) {
+                uncaptured.record(error.to_string());
+            }
+        }));
         let recorder = recorder(adapter, &device, &fate, options)?;
         // wgpu compiles nothing for recordings.
         let folder = options.cache.filter(|_| recorder.is_none());
@@ -187,17 +192,11 @@ impl Gpu {
 
     /// Runs `make`, turning what the driver refuses in it into an error that names `what`.
     pub(super) fn guarded<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
-        // Scopes belong to a thread: pushed, used and popped here.
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let made = make();
-        let refused = pollster::block_on(validation.pop());
-        let refused = pollster::block_on(internal.pop()).or(refused);
-        if let Some(error) = pollster::block_on(memory.pop()) {
+        let (made, refused) = refusals::collect(make);
+        if let Some(error) = refused.memory {
             return Err(Error::resource_exhausted(format!("{what}: out of device memory: {error}")));
         }
-        match refused {
+        match refused.other {
             Some(error) => Err(Error::internal(format!("{what}: {error}"))),
             None => Ok(made),
         }

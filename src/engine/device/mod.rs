@@ -30,6 +30,7 @@ mod pipeline_file;
 mod pipelines;
 mod profile;
 mod promise;
+mod refusals;
 #[cfg_attr(target_os = "macos", allow(dead_code, reason = "what Vulkan alone records"))]
 mod replay;
 mod sharing;
