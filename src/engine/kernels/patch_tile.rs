@@ -176,9 +176,6 @@ impl PatchTile {
             Taps::Largest => "ordered(vec4<u32>(params.lowest))",
         };
         writeln!(text, "let first = {first};")?;
-        if self.of == Taps::Largest {
-            writeln!(text, "let lowest = first;")?;
-        }
         for open in 0..self.open() {
             for vector in 0..vectors {
                 writeln!(text, "var s{open}_{vector} = first;")?;
@@ -229,7 +226,7 @@ impl PatchTile {
         for q in 0..self.span_x() {
             let (outside, inside) = match self.of {
                 Taps::Weighted { .. } => ("zero", format!("x[start{r} + at{q}]")),
-                Taps::Largest => ("lowest", format!("ordered(bitcast<vec4<u32>>(x[start{r} + at{q}]))")),
+                Taps::Largest => ("first", format!("ordered(bitcast<vec4<u32>>(x[start{r} + at{q}]))")),
             };
             if !self.reads(q) {
                 writeln!(text, "let x{r}_{q} = {outside};")?;
