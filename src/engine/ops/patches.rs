@@ -20,7 +20,7 @@ const MAX_STRIDE: usize = 4;
 /// Elements from which a kernel for whole vectors repays its compiling.
 const MIN_ELEMENTS: usize = 4096;
 /// Workgroups below which the last ones would leave cores idle for long.
-const MIN_WORKGROUPS: usize = 16;
+const MIN_WORKGROUPS: usize = 32;
 /// Patches that are timed at most.
 const CANDIDATES_MAX: usize = 3;
 
