@@ -27,7 +27,8 @@ pub(super) fn candidates(default: ProductTile, extents: &Extents, wide: impl Fn(
     for rows in [4, 8, 16, 32] {
         for columns in [1, 2, 4, 8] {
             // Half a tile may be empty at most.
-            let fits = rows < 2 * extents.rows && columns * default.lanes < 2 * extents.columns.max(default.lanes);
+            let fits = rows < extents.rows.saturating_mul(2)
+                && columns * default.lanes < extents.columns.max(default.lanes).saturating_mul(2);
             let tile = ProductTile { rows, columns, wide: wide(columns), ..default };
             if fits && rows <= extents.most_rows && tile != default {
                 tiles.push(tile);
@@ -39,8 +40,8 @@ pub(super) fn candidates(default: ProductTile, extents: &Extents, wide: impl Fn(
 
 /// Estimated time of one term of the whole product, in those of one element loaded.
 fn cost(tile: &ProductTile, extents: &Extents) -> f64 {
-    let grid = extents.rows.div_ceil(tile.rows) * extents.columns.div_ceil(tile.tile_columns());
-    let tiles = f64::from(grid) * extents.batch as f64;
+    let grid = f64::from(extents.rows.div_ceil(tile.rows)) * f64::from(extents.columns.div_ceil(tile.tile_columns()));
+    let tiles = grid * extents.batch as f64;
     let turns = (tiles / f64::from(CORES)).ceil();
     turns * (f64::from(tile.rows + tile.tile_columns()) + f64::from(tile.rows * tile.columns) * MULTIPLY_ADD_COST)
 }
