@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::adapter::Adapter;
 use super::gpu::{Gpu, GpuOptions};
 use super::layouts::STORAGE_BYTES_MIN;
+use super::refusals;
 use crate::engine::ir::{Binding, Kernel, Profile};
 use crate::error::Result;
 
@@ -150,7 +151,7 @@ fn best(gpu: &Gpu, kernel: &Kernel, groups: u32, bytes: u64) -> Result<f64> {
         .enumerate()
         .map(|(i, b)| wgpu::BindGroupEntry { binding: i as u32, resource: b.as_entire_binding() })
         .collect();
-    let bind_group = gpu.guarded(kernel.name, || {
+    let bind_group = refusals::guarded(kernel.name, || {
         let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
         gpu.device.create_bind_group(&descriptor)
     })?;

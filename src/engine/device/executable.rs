@@ -10,6 +10,7 @@ use super::gpu::{Gpu, Pipeline};
 use super::memory::{ArenaClass, Memory, Needs, Share, rounded, write};
 use super::pace::Pace;
 use super::parallel::compile_all;
+use super::refusals;
 use super::replay::{Script, Step};
 use super::sharing::KeptWeights;
 use super::slot::Slot;
@@ -250,7 +251,7 @@ impl Executable {
         let entries: Vec<_> = bindings.into_iter().enumerate().map(entry).collect();
         let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };
         let what = format!("{} for {:?}", dispatch.kernel.name, dispatch.label);
-        gpu.guarded(&what, || gpu.device.create_bind_group(&descriptor))
+        refusals::guarded(&what, || gpu.device.create_bind_group(&descriptor))
     }
 
     /// What each binding of a dispatch is bound to.

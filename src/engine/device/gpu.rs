@@ -190,25 +190,13 @@ impl Gpu {
         self.fate.is_hung()
     }
 
-    /// Runs `make`, turning what the driver refuses in it into an error that names `what`.
-    pub(super) fn guarded<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
-        let (made, refused) = refusals::collect(make);
-        if let Some(error) = refused.memory {
-            return Err(Error::resource_exhausted(format!("{what}: out of device memory: {error}")));
-        }
-        match refused.other {
-            Some(error) => Err(Error::internal(format!("{what}: {error}"))),
-            None => Ok(made),
-        }
-    }
-
     /// The pipeline of `kernel`, compiled on first use.
     pub(super) fn pipeline(&self, kernel: &Kernel) -> Result<Arc<Pipeline>> {
         let cached = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).get(kernel).cloned();
         if let Some(pipeline) = cached {
             return Ok(pipeline);
         }
-        let pipeline = Arc::new(self.guarded(&format!("kernel {}", kernel.name), || self.compile(kernel))?);
+        let pipeline = Arc::new(refusals::guarded(&format!("kernel {}", kernel.name), || self.compile(kernel))?);
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if pipelines.len() >= MAX_PIPELINES {
             // Those that executables hold stay; the others are compiled again if they are wanted.
@@ -278,7 +266,7 @@ impl Gpu {
         self.check_bytes(what, bytes)?;
         let mapped_at_creation = usage.contains(wgpu::BufferUsages::MAP_WRITE);
         let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation };
-        self.guarded(what, || self.device.create_buffer(&descriptor))
+        refusals::guarded(what, || self.device.create_buffer(&descriptor))
     }
 
     /// Whether there may be a buffer of so many bytes, else `RESOURCE_EXHAUSTED` naming `what` and the limit.

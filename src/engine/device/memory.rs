@@ -10,6 +10,7 @@ use super::gpu::Gpu;
 use super::host_block::HostBlock;
 use super::layouts::STORAGE_BYTES_MIN;
 use super::native::NativeDevice;
+use super::refusals;
 use super::shelf::{Common, Contents, Place as ShelfPlace, WeightKey, weight_key};
 use super::transfer::to_device;
 use crate::engine::ir::{Buffer, Program};
@@ -303,7 +304,7 @@ fn common_contents(gpu: &Gpu, place: ShelfPlace, bytes: u64, contents: &[u8]) ->
             let device =
                 NativeDevice::of(&gpu.device).ok_or_else(|| Error::internal("a device is none of the system's"))?;
             let native = device.buffer(bytes)?;
-            let raw = gpu.guarded("a weight", || native.on(&gpu.device, WRITTEN_ONCE))??;
+            let raw = refusals::guarded("a weight", || native.on(&gpu.device, WRITTEN_ONCE))??;
             write(gpu, &raw, contents);
             gpu.finish()?;
             Ok(Contents::Native(native))

@@ -5,6 +5,8 @@
 
 use std::cell::RefCell;
 
+use crate::error::{Error, Result};
+
 thread_local! {
     /// What has been refused since this thread began to collect; none while it does not.
     static COLLECTED: RefCell<Option<Refused>> = const { RefCell::new(None) };
@@ -12,11 +14,11 @@ thread_local! {
 
 /// The first refusal of each kind.
 #[derive(Debug, Default)]
-pub(super) struct Refused {
+struct Refused {
     /// Memory was short.
-    pub(super) memory: Option<wgpu::Error>,
+    memory: Option<wgpu::Error>,
     /// Anything else.
-    pub(super) other: Option<wgpu::Error>,
+    other: Option<wgpu::Error>,
 }
 
 /// Puts back what an outer call has collected, also where `make` panics.
@@ -28,8 +30,20 @@ impl Drop for Outer {
     }
 }
 
+/// Runs `make`, turning what a driver refuses in it into an error that names `what`.
+pub(super) fn guarded<T>(what: &str, make: impl FnOnce() -> T) -> Result<T> {
+    let (made, refused) = collect(make);
+    if let Some(error) = refused.memory {
+        return Err(Error::resource_exhausted(format!("{what}: out of device memory: {error}")));
+    }
+    match refused.other {
+        Some(error) => Err(Error::internal(format!("{what}: {error}"))),
+        None => Ok(made),
+    }
+}
+
 /// Runs `make` and gives what was refused in it.
-pub(super) fn collect<T>(make: impl FnOnce() -> T) -> (T, Refused) {
+fn collect<T>(make: impl FnOnce() -> T) -> (T, Refused) {
     let _outer = Outer(COLLECTED.replace(Some(Refused::default())));
     let made = make();
     (made, COLLECTED.take().unwrap_or_default())

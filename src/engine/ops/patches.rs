@@ -74,13 +74,11 @@ impl Patches<'_> {
         let bias = self.weights.and_then(|(_, bias)| bias);
         let room = recorder.room().filter(|room| room.border == 0);
         let tile = self.chosen(recorder, lanes, room.is_some())?;
-        let rows = self.rows(&tile);
+        let [rows, patches_y, patches_x] = self.grid(&tile);
         if room.is_some() {
             recorder.take_room();
         }
         let (from, to) = (self.read_strides()?, self.stored_strides(room)?);
-        let patches_y = g.output[1].div_ceil(rows);
-        let patches_x = g.output[2].div_ceil(4 * tile.vectors as usize);
         let patches = self.images * self.channels * patches_y * patches_x;
         let params = Params {
             patches: word(patches)?,
@@ -153,12 +151,13 @@ impl Patches<'_> {
         Ok([first?, image?, plane?, row?])
     }
 
-    /// Rows of a patch: all, unless too few patches were left for all cores.
-    fn rows(&self, tile: &PatchTile) -> usize {
-        let rows = self.geometry.output[1];
-        let columns = self.geometry.output[2].div_ceil(4 * tile.vectors as usize);
-        let beside = (self.images * self.channels * columns).max(1);
-        rows.div_ceil((MIN_WORKGROUPS * tile.lanes as usize).div_ceil(beside).min(rows).max(1))
+    /// Rows of a patch, all of a plane's unless too few patches were left for all cores, and patches of a plane along y and x.
+    fn grid(&self, tile: &PatchTile) -> [usize; 3] {
+        let [_, y, x] = self.geometry.output;
+        let patches_x = x.div_ceil(4 * tile.vectors as usize);
+        let beside = (self.images * self.channels * patches_x).max(1);
+        let rows = y.div_ceil((MIN_WORKGROUPS * tile.lanes as usize).div_ceil(beside).min(y).max(1)).max(1);
+        [rows, y.div_ceil(rows), patches_x]
     }
 
     /// The patch that is chosen: that of fewest accesses or one of the next.
@@ -183,16 +182,16 @@ impl Patches<'_> {
             cut: !g.input[2].is_multiple_of(4),
         };
         let accesses = |tile: &PatchTile| {
-            let rows = self.rows(tile);
-            let patches = g.output[1].div_ceil(rows) * g.output[2].div_ceil(4 * tile.vectors as usize);
-            let groups = (patches * self.images * self.channels).div_ceil(lanes as usize).max(MIN_WORKGROUPS);
+            let [rows, patches_y, patches_x] = self.grid(tile);
+            let groups =
+                (patches_y * patches_x * self.images * self.channels).div_ceil(lanes as usize).max(MIN_WORKGROUPS);
             groups as f64 * f64::from(tile.accesses(rows as u32))
         };
         let short = |t: &PatchTile| t.vectors == 1 || t.statements() <= MAX_STATEMENTS;
         let mut tiles: Vec<PatchTile> = widths.into_iter().map(tile).filter(short).collect();
         tiles.sort_by(|a, b| accesses(a).total_cmp(&accesses(b)));
         tiles.truncate(CANDIDATES_MAX);
-        let names: Vec<String> = tiles.iter().map(|t| format!("{}", 4 * t.vectors)).collect();
+        let names: Vec<String> = tiles.iter().map(|t| (4 * t.vectors).to_string()).collect();
         let epilogue = recorder.epilogue();
         Ok(tiles[recorder.choose(|| self.key(&tiles[0], &epilogue), &names)])
     }

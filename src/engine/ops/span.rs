@@ -88,23 +88,21 @@ impl Plan<'_> {
     /// Estimated time, in reads: each costs as much as some multiply-adds of vectors.
     fn cost(&self, tile: &SpanTile) -> f64 {
         let p = &self.product.params;
-        let tiles = f64::from(p.rows.div_ceil(tile.rows) * self.groups(tile).div_ceil(tile.lanes));
+        let tiles = f64::from(p.rows.div_ceil(tile.rows)) * f64::from(self.groups(tile).div_ceil(tile.lanes));
         let turns = if tile.taps == 1 { 4.0 } else { 1.0 };
         let reads =
             tile.rows.div_ceil(tile.lanes) as f64 * f64::from(tile.taps.div_ceil(4)) + f64::from(tile.span()) * turns;
         tiles * (reads + f64::from(tile.statements()) / 7.0) / turns
     }
 
-    /// Tiles of rows that a workgroup makes: as many as leave workgroups for all cores, and as read no more than stays in a cache.
+    /// Tiles of rows that a workgroup makes.
     fn turns(&self, tile: &SpanTile) -> u32 {
         let p = &self.product.params;
-        let row_tiles = p.rows.div_ceil(tile.rows).max(1) as usize;
-        let beside = (self.groups(tile).div_ceil(tile.lanes) as usize * self.product.starts.len()).max(1);
+        let beside = self.groups(tile).div_ceil(tile.lanes) as usize * self.product.starts.len();
         let column_bytes = (p.channels as usize * p.taps as usize * size_of::<f32>()).max(1);
         let columns = (tile.lanes * tile.columns()) as usize;
         let kept = (CACHE_BYTES / column_bytes).saturating_sub(columns) / tile.rows as usize;
-        let blocks = MIN_WORKGROUPS.div_ceil(beside).max(row_tiles.div_ceil(kept.max(1))).min(row_tiles);
-        row_tiles.div_ceil(blocks) as u32
+        turns(p.rows.div_ceil(tile.rows) as usize, beside, kept) as u32
     }
 
     /// Groups of columns in all images.
@@ -256,5 +254,27 @@ impl Plan<'_> {
             })?;
         }
         Ok(())
+    }
+}
+
+/// How many of `row_tiles` a workgroup makes, `beside` of them at a time: as many as leave workgroups for all cores, of those of
+/// which a cache keeps what `kept` read.
+fn turns(row_tiles: usize, beside: usize, kept: usize) -> usize {
+    let row_tiles = row_tiles.max(1);
+    let blocks = MIN_WORKGROUPS.div_ceil(beside.max(1)).max(row_tiles.div_ceil(kept.max(1)));
+    row_tiles.div_ceil(blocks.min(row_tiles))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::turns;
+
+    #[test]
+    fn turns_leave_workgroups_and_what_they_read_in_a_cache() {
+        // Many columns, and the other way round.
+        assert_eq!((turns(2, 98, 15), turns(16, 16, 15), turns(8, 7, 15)), (2, 4, 1));
+        // So many terms that a cache keeps what three tiles read, or none.
+        assert_eq!((turns(7, 96, 3), turns(7, 96, 0)), (3, 1));
+        assert_eq!(turns(0, 0, 0), 1);
     }
 }
