@@ -13,11 +13,13 @@ struct Params {
     // Vectors of a row of x, of which the last one may be cut off after `width` elements.
     input_x: u32,
     width: u32,
-    // Vectors of x before the first one, and between images, planes and rows.
+    // Vectors of x before the first one, and between images, planes and rows: elements where rows begin anywhere.
     x_first: u32,
     x_image: u32,
     x_plane: u32,
     x_row: u32,
+    // The last vector of x.
+    x_last: u32,
     output_y: u32,
     output_x: u32,
     // Elements of y before the first one, and between images, planes and rows.

@@ -216,7 +216,9 @@ fn depthwise(b: &mut Builder, x: ValueId) -> Vec<ValueId> {
     let spread = b.depthwise(wide, 3, 1);
     let spread = b.sigmoid(spread);
     let narrow = b.conv(spread, 33, 1, 1);
-    let halved = b.depthwise(narrow, 5, 2);
+    let again = b.depthwise(narrow, 3, 1);
+    let again = b.node("Add", &[], &[again, narrow]);
+    let halved = b.depthwise(again, 5, 2);
     vec![b.conv(halved, 64, 1, 1)]
 }
 

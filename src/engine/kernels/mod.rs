@@ -6,6 +6,7 @@ mod block_carry;
 mod block_fragments;
 mod block_store;
 mod block_tile;
+mod patch_rows;
 mod patch_tile;
 mod product;
 mod span_tile;
@@ -19,7 +20,7 @@ mod library {
 pub use attention_tile::{AttentionTile, Masking};
 pub use block_tile::{BlockTile, DEPTH, Reach, Walk};
 pub use library::*;
-pub use patch_tile::{PatchTile, Taps};
+pub use patch_tile::{PatchTile, Stored, Taps};
 pub use product::{BiasAccess, ProductTile};
 pub use span_tile::SpanTile;
 pub use weights::PackedWeights;

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use super::patch_rows;
 use crate::engine::ir::{Binding, Shader, Target};
 
 /// x, weights, bias, y, params.
@@ -26,6 +27,17 @@ fn restored(value: vec4<i32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(select(value, value ^ vec4<i32>(0x7fffffff), value < vec4<i32>(0)));
 }
 ";
+
+/// How results are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stored {
+    /// In fours: rows of the output start at multiples of four.
+    Fours,
+    /// In fours as they fill up: rows of so many elements follow each other without gaps, and patches span them.
+    Tight(u32),
+    /// One by one.
+    Each,
+}
 
 /// What is made of the taps of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,10 +68,12 @@ pub struct PatchTile {
     pub pad_x: u32,
     /// What is made of them.
     pub of: Taps,
-    /// Whether results are stored in fours: rows of the output start at multiples of four.
-    pub fours: bool,
+    /// How results are stored.
+    pub stored: Stored,
     /// Whether the last vector of a row of x holds elements behind the row.
     pub cut: bool,
+    /// Elements of a row of x, where rows follow each other without gaps and so begin anywhere; patches span them.
+    pub tight: Option<u32>,
 }
 
 impl PatchTile {
@@ -70,7 +84,8 @@ impl PatchTile {
 
     /// Vectors read and stored by a patch of so many rows.
     pub fn accesses(&self, rows: u32) -> u32 {
-        let read = (0..self.span_x()).filter(|q| self.reads(*q)).count() as u32;
+        let in_place = (0..self.span_x()).filter(|q| self.reads(*q)).count() as u32;
+        let read = self.tight.map_or(in_place, |width| patch_rows::vectors(width));
         (rows + self.open() - 1) * self.rows_read() * read + rows * self.vectors + self.tap_vectors()
     }
 
@@ -196,10 +211,14 @@ impl PatchTile {
                 )?;
             }
         }
+        if matches!(self.stored, Stored::Tight(_)) {
+            writeln!(text, "var held = zero;")?;
+        }
         let last = self.open() - 1;
         writeln!(
             text,
-            "for (var turn = 0u; turn < params.rows + {last}u; turn++) {{\n\
+            "let turns = params.rows + {last}u;\n\
+             for (var turn = 0u; turn < turns; turn++) {{\n\
              let top = (first_row + turn) * {}u - params.pad_y;",
             stride[0]
         )?;
@@ -223,10 +242,17 @@ impl PatchTile {
             "let row{r} = top + {r}u < params.input_y;\n\
              let start{r} = source + select(0u, top + {r}u, row{r}) * params.x_row;"
         )?;
+        if let Some(width) = self.tight {
+            patch_rows::emit_read(text, r, width)?;
+        }
         for q in 0..self.span_x() {
+            let held = match self.tight {
+                Some(_) => format!("v{r}_{}", q.saturating_sub(self.before())),
+                None => format!("x[start{r} + at{q}]"),
+            };
             let (outside, inside) = match self.of {
-                Taps::Weighted { .. } => ("zero", format!("x[start{r} + at{q}]")),
-                Taps::Largest => ("first", format!("ordered(bitcast<vec4<u32>>(x[start{r} + at{q}]))")),
+                Taps::Weighted { .. } => ("zero", held),
+                Taps::Largest => ("first", format!("ordered(bitcast<vec4<u32>>({held}))")),
             };
             if !self.reads(q) {
                 writeln!(text, "let x{r}_{q} = {outside};")?;
@@ -274,6 +300,14 @@ impl PatchTile {
              if turn >= {last}u && row < params.output_y {{\n\
              let line_at = drain + row * params.y_row;"
         )?;
+        let value = if self.of == Taps::Largest { "restored" } else { "" };
+        if let Stored::Tight(width) = self.stored {
+            for vector in 0..self.vectors {
+                writeln!(text, "let o{vector} = {value}(s0_{vector});")?;
+            }
+            patch_rows::emit_store(text, width)?;
+            return writeln!(text, "}}");
+        }
         for vector in 0..self.vectors {
             writeln!(
                 text,
@@ -281,8 +315,7 @@ impl PatchTile {
                 4 * self.vectors,
                 4 * vector
             )?;
-            let value = if self.of == Taps::Largest { "restored" } else { "" };
-            if self.fours {
+            if self.stored == Stored::Fours {
                 writeln!(text, "store4({value}(s0_{vector}), line_at + column{vector}, channel);")?;
             } else {
                 writeln!(
@@ -310,8 +343,9 @@ mod tests {
         stride: [1, 1],
         pad_x: 1,
         of: Taps::Weighted { bias: false },
-        fours: true,
+        stored: Stored::Fours,
         cut: false,
+        tight: None,
     };
 
     #[test]
@@ -320,14 +354,16 @@ mod tests {
             for (kernel, stride, pad_x) in
                 [([3, 3], [1, 1], 1), ([1, 9], [2, 2], 4), ([5, 5], [2, 2], 2), ([7, 7], [1, 1], 5)]
             {
-                for (of, fours) in [
-                    (Taps::Weighted { bias: false }, true),
-                    (Taps::Weighted { bias: true }, false),
-                    (Taps::Largest, true),
-                    (Taps::Largest, false),
+                for (of, stored) in [
+                    (Taps::Weighted { bias: false }, Stored::Fours),
+                    (Taps::Weighted { bias: true }, Stored::Each),
+                    (Taps::Largest, Stored::Fours),
+                    (Taps::Largest, Stored::Tight((4 * vectors - 1).max(4))),
+                    (Taps::Weighted { bias: true }, Stored::Tight((4 * vectors - 2).max(4))),
                 ] {
-                    let cut = fours != (vectors == 2);
-                    let tile = PatchTile { vectors, whole, kernel, stride, pad_x, of, fours, cut, ..THREE };
+                    let cut = (stored == Stored::Fours) != (vectors == 2);
+                    let tight = whole.filter(|_| cut).map(|row| 4 * row - vectors % 4);
+                    let tile = PatchTile { vectors, whole, kernel, stride, pad_x, of, stored, cut, tight, ..THREE };
                     let made = checked::validated(
                         &tile,
                         &tile.shader(),

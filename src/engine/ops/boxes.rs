@@ -1,12 +1,14 @@
 //! Strided copies: what operators that only move elements are made of.
 
+use super::box_fours::Fours;
 use crate::engine::ir::{Define, Operand, Recorder, Storage, Strided, Work, linear_groups};
-use crate::engine::kernels::copy;
+use crate::engine::kernels::copy::Params;
+use crate::engine::kernels::{copy, copy4};
 use crate::error::{Error, Result};
 
 /// The most axes that a copy can have after collapsing.
 const MAX_RANK: usize = 8;
-/// Ranks that `shaders/copy.wgsl` is compiled for.
+/// Ranks that `shaders/copy.wgsl` and `copy4.wgsl` are compiled for.
 const RANKS: [usize; 5] = [1, 2, 3, 4, 8];
 
 /// One axis of a box: how many steps, and how far each goes in the source and in the target, in elements.
@@ -104,12 +106,17 @@ impl Copy {
             return Err(Error::unimplemented(format!("a copy over {} axes", axes.len())));
         }
         let rank = RANKS.into_iter().find(|r| *r >= axes.len()).unwrap_or(MAX_RANK);
-        let mut params = copy::Params {
+        let fours = Fours::new(self, &axes);
+        let (from, to, axes) = match &fours {
+            Some(fours) => (fours.from, fours.to, &fours.axes),
+            None => (self.from, self.to, &axes),
+        };
+        let mut params = Params {
             count: word(axes.iter().map(|a| a.extent).product())?,
-            from_offset: signed(self.from)?,
-            to_offset: signed(self.to)?,
+            from_offset: signed(from)?,
+            to_offset: signed(to)?,
             extents: [[1; 4]; 2],
-            ..copy::Params::default()
+            ..Params::default()
         };
         // Axes stand at the inner end; those outside them have one step.
         for (position, axis) in axes.iter().enumerate() {
@@ -118,9 +125,22 @@ impl Copy {
             params.from_strides[at / 4][at % 4] = signed(axis.from)?;
             params.to_strides[at / 4][at % 4] = signed(axis.to)?;
         }
+        let square = fours.as_ref().and_then(|fours| fours.square);
+        if let Some([row, column]) = square {
+            params.square = [signed(row)?, signed(column)?, 0, 0];
+        }
+        let defines = [
+            Define::Scalar("In", source.storage),
+            Define::Const("RANK", rank as u32),
+            Define::Const("TURNED", u32::from(square.is_some())),
+        ];
+        let (shader, defines) = match fours {
+            Some(_) => (&copy4::SHADER, &defines[..]),
+            None => (&copy::SHADER, &defines[..2]),
+        };
         let work = Work {
-            shader: &copy::SHADER,
-            defines: &[Define::Scalar("In", source.storage), Define::Const("RANK", rank as u32)],
+            shader,
+            defines,
             buffers: &[source.buffer, target.buffer],
             params: params.words(),
             groups: linear_groups(params.count as usize, 64, recorder.profile.max_workgroups),

@@ -11,6 +11,7 @@ mod attention;
 mod batch_normalization;
 mod batch_statistics;
 mod bits;
+mod box_fours;
 mod boxes;
 mod branch;
 mod broadcast;

@@ -6,7 +6,7 @@ use crate::engine::ir::{
     BufferId, Define, Family, Form, Planes, PlanesWish, Profile, Recorder, Storage, Work, linear_groups,
 };
 use crate::engine::kernels::patches::Params;
-use crate::engine::kernels::{PatchTile, Taps};
+use crate::engine::kernels::{PatchTile, Stored, Taps};
 use crate::error::Result;
 
 /// Multiply-adds of vectors in the loop over rows: longer ones leave a CPU's instruction cache.
@@ -65,6 +65,7 @@ impl Patches<'_> {
                     entries: vec![0],
                     extents: [1, 1, 1, channels, taps],
                     strides: [0, 0, 0, i64::from(taps), 1],
+                    cut: None,
                 };
                 let Some(formed) = recorder.formed(weights, &form) else { return Ok(false) };
                 Some(formed)
@@ -78,7 +79,7 @@ impl Patches<'_> {
         if room.is_some() {
             recorder.take_room();
         }
-        let (from, to) = (self.read_strides()?, self.stored_strides(room)?);
+        let (from, to) = (self.read_strides(tile.tight.is_some())?, self.stored_strides(room)?);
         let patches = self.images * self.channels * patches_y * patches_x;
         let params = Params {
             patches: word(patches)?,
@@ -94,6 +95,7 @@ impl Patches<'_> {
             x_image: from[1],
             x_plane: from[2],
             x_row: from[3],
+            x_last: word((self.x_elements() / 4).saturating_sub(1))?,
             y_first: to[0],
             y_image: to[1],
             y_plane: to[2],
@@ -124,19 +126,29 @@ impl Patches<'_> {
 
     fn fits(&self, recorder: &Recorder<'_>) -> bool {
         let floats = self.x.storage == Storage::F32 && recorder.output(0).storage == Storage::F32;
-        let wish = wish(self.geometry, recorder.profile);
-        floats && wish.is_some_and(|wish| wish.dense_serves || self.x.planes.is_some())
+        let Some(wish) = wish(self.geometry, recorder.profile).filter(|_| floats) else { return false };
+        let serves = wish.dense_serves || self.x.planes.is_some();
+        // Vectors that rows share are all there, and one row's taps fit a kernel.
+        let elements = self.x_elements();
+        let row = self.geometry.output[2].div_ceil(4);
+        let short = row * self.geometry.taps() <= MAX_STATEMENTS as usize && row <= MAX_VECTORS;
+        serves || (elements.is_multiple_of(4) && elements >= MIN_ELEMENTS && short)
     }
 
-    /// Vectors of x before the first one, and between images, planes and rows.
-    fn read_strides(&self) -> Result<[u32; 4]> {
+    /// Elements of x, where they lie side by side.
+    fn x_elements(&self) -> usize {
+        self.images * (self.channels / self.multiplier) * self.geometry.input_pixels()
+    }
+
+    /// Vectors of x before the first one, and between images, planes and rows; elements where rows begin anywhere.
+    fn read_strides(&self, tight: bool) -> Result<[u32; 4]> {
         let [_, y, x] = self.geometry.input;
         let channels = self.channels / self.multiplier;
         let strides = match self.x.planes {
             Some(Planes { first, image, plane, row, .. }) => [first, image, plane, row],
             None => [0, channels * y * x, y * x, x],
         };
-        let [first, image, plane, row] = strides.map(|n| word(n / 4));
+        let [first, image, plane, row] = strides.map(|n| word(if tight { n } else { n / 4 }));
         Ok([first?, image?, plane?, row?])
     }
 
@@ -169,17 +181,26 @@ impl Patches<'_> {
         // Of all widths those that share a row out evenly.
         let mut widths: Vec<usize> = (1..=MAX_VECTORS.min(row)).map(|most| row.div_ceil(row.div_ceil(most))).collect();
         widths.dedup();
-        let input_x = word(g.input[2].div_ceil(4))?;
+        let [input_x, output_x] = [word(g.input[2])?, word(g.output[2])?];
+        let begins_anywhere = self.x.planes.is_none() && !input_x.is_multiple_of(4);
+        if begins_anywhere {
+            widths = vec![row];
+        }
         let tile = |vectors: usize| PatchTile {
             lanes,
             vectors: vectors as u32,
-            whole: (vectors == row).then_some(input_x),
+            whole: (vectors == row).then_some(input_x.div_ceil(4)),
             kernel,
             stride,
             pad_x: pad[1],
             of: self.weights.map_or(Taps::Largest, |(_, bias)| Taps::Weighted { bias: bias.is_some() }),
-            fours: in_room || g.output[2].is_multiple_of(4),
-            cut: !g.input[2].is_multiple_of(4),
+            stored: match in_room || output_x.is_multiple_of(4) {
+                true => Stored::Fours,
+                false if vectors == row => Stored::Tight(output_x),
+                false => Stored::Each,
+            },
+            cut: !input_x.is_multiple_of(4),
+            tight: begins_anywhere.then_some(input_x),
         };
         let accesses = |tile: &PatchTile| {
             let [rows, patches_y, patches_x] = self.grid(tile);
@@ -200,7 +221,7 @@ impl Patches<'_> {
     fn key(&self, tile: &PatchTile, epilogue: &str) -> String {
         let g = self.geometry;
         format!(
-            "patches {:?} {}x{} kernel {:?} input {:?} stride {:?} pad {:?} fours {} epilogue {epilogue}",
+            "patches {:?} {}x{} kernel {:?} input {:?} stride {:?} pad {:?} stored {:?} epilogue {epilogue}",
             tile.of,
             self.images,
             self.channels,
@@ -208,7 +229,7 @@ impl Patches<'_> {
             &g.input[1..],
             &g.stride[1..],
             &g.pad[1..],
-            tile.fours,
+            tile.stored,
         )
     }
 }

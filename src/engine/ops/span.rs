@@ -143,11 +143,13 @@ impl Plan<'_> {
                 entries,
                 extents: [1, p.rows, self.z.taps, self.y.taps, p.channels],
                 strides: [0, a_row, self.z.left_tap, self.y.left_tap, a_channel],
+                cut: None,
             },
             taps => Form {
                 entries,
                 extents: [p.rows, self.z.taps, self.y.taps, p.channels, taps],
                 strides: [a_row, self.z.left_tap, self.y.left_tap, a_channel, self.x.left_tap],
+                cut: None,
             },
         };
         let plain = self.x.taps == 1 && p.taps == 1 && a_channel == 1 && p.a_row.is_multiple_of(4);

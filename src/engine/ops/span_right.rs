@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 const MIN_READS: u32 = 2;
 /// How many times as many elements an array may have when it is laid out anew.
 const SPREAD_MAX: u64 = 8;
+/// Of how many columns one may be filled in with zeros, so that tiles come out even.
+const FILLED_MAX: u32 = 8;
 /// The right side, and vectors between its parts.
 pub(super) struct Right {
     pub(super) side: Side,
@@ -51,7 +53,7 @@ impl Plan<'_> {
             || self.x.taps != 1
             || self.product.padded
             || self.x.pad != 0
-            || !self.x.output.is_multiple_of(columns)
+            || self.x.output.next_multiple_of(columns) > self.x.output + self.x.output / FILLED_MAX
         {
             return Ok(None);
         }
@@ -59,8 +61,9 @@ impl Plan<'_> {
         let step = i64::from(self.x.stride);
         let form = Form {
             entries,
-            extents: [self.x.output / columns, 1, 1, p.channels, columns],
+            extents: [self.x.output.div_ceil(columns), 1, 1, p.channels, columns],
             strides: [i64::from(columns) * step, 0, 0, i64::from(p.b_channel), step],
+            cut: Some(self.x.output),
         };
         let Some(buffer) = recorder.formed(self.product.b.buffer, &form) else { return Ok(None) };
         let (entry, channel) = (word(form.entry() / 4)?, columns / 4);
@@ -123,6 +126,7 @@ impl Plan<'_> {
                 i64::from(y_stride * y_step),
                 i64::from(x_step),
             ],
+            cut: None,
         };
         if plain
             && self.images == 1

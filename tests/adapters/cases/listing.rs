@@ -2,7 +2,7 @@
 
 use super::{
     arithmetic, attention, batch_normalization, bits, cast, choice, compare, indices, join, movement, normalization,
-    products, quantize, recurrent, reductions, signals, spans, tiles, unary, views, vision, weights, wide,
+    products, quantize, recurrent, reductions, signals, spans, tight, tiles, unary, views, vision, weights, wide,
 };
 use crate::case::Case;
 
@@ -26,6 +26,7 @@ pub(crate) fn all() -> Vec<Case> {
         reductions::cases,
         signals::cases,
         spans::cases,
+        tight::cases,
         tiles::cases,
         unary::cases,
         views::cases,

@@ -17,6 +17,7 @@ mod recurrent;
 mod reductions;
 mod signals;
 mod spans;
+mod tight;
 mod tiles;
 mod unary;
 mod views;
