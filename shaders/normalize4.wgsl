@@ -1,26 +1,15 @@
 // As normalize.wgsl, an invocation a row, for rows of whole vectors of four and a scale and bias for each element of a row.
 // Grid: linear over the rows, GROUP a workgroup.
-// uses: index
+// uses: index, normalize4
 // target: y wide
 // variants: Out = f32
 // variants: const RMS = 0 1
 // variants: const GROUP = 8
-struct Params {
-    rows: u32,
-    // Vectors of a row.
-    vectors: u32,
-    has_bias: u32,
-    epsilon: f32,
-}
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> scale: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<Out>>;
 @group(0) @binding(4) var<uniform> params: Params;
-
-fn total(parts: vec4<f32>) -> f32 {
-    return (parts.x + parts.y) + (parts.z + parts.w);
-}
 
 @compute @workgroup_size(GROUP)
 fn main(
@@ -33,32 +22,11 @@ fn main(
         return;
     }
     let base = row * params.vectors;
-    let count = f32(params.vectors * 4u);
     var mean = 0.0;
     if RMS == 0u {
-        // In blocks: added to a large sum one by one, small terms would lose their digits.
-        var sums = vec4<f32>();
-        for (var block = 0u; block < params.vectors; block += 32u) {
-            let end = min(block + 32u, params.vectors);
-            var part = vec4<f32>();
-            for (var i = block; i < end; i++) {
-                part += x[base + i];
-            }
-            sums += part;
-        }
-        mean = total(sums) / count;
+        mean = mean_from(base);
     }
-    var spread = vec4<f32>();
-    for (var block = 0u; block < params.vectors; block += 32u) {
-        let end = min(block + 32u, params.vectors);
-        var part = vec4<f32>();
-        for (var i = block; i < end; i++) {
-            let centred = x[base + i] - vec4<f32>(mean);
-            part += centred * centred;
-        }
-        spread += part;
-    }
-    let factor = 1.0 / sqrt(total(spread) / count + params.epsilon);
+    let factor = factor_from(base, mean);
     for (var i = 0u; i < params.vectors; i++) {
         var value = (x[base + i] - vec4<f32>(mean)) * factor * scale[i];
         if params.has_bias != 0u {

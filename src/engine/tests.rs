@@ -2,6 +2,7 @@
 
 mod attention;
 mod lanes;
+mod norms;
 mod sharing;
 
 use std::sync::Arc;

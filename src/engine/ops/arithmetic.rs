@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::arguments::required;
 use super::broadcast::{Numbers, common_dims, common_shape, indices, wrapped};
 use super::functions::of_class;
-use super::narrow;
 use super::registry::OpSpec;
-use crate::engine::ir::{Class, Fact, Op, PointwiseBuilder, Reg, Rows, RowsQuery};
+use super::{narrow, norm_pattern};
+use crate::engine::ir::{Class, Fact, Fused, Node, Op, PointwiseBuilder, Reg, Rows, RowsQuery, Surroundings};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 
@@ -96,6 +96,13 @@ impl Arithmetic {
 
     fn is_mean(&self) -> bool {
         self.kind.name == "Mean"
+    }
+
+    /// Whether it raises to the power of two.
+    fn is_square(&self, builder: &PointwiseBuilder<'_>) -> bool {
+        let exponent = builder.fact(1).and_then(|fact| fact.value.as_ref()).filter(|v| v.shape().elements() == 1);
+        let exponent = exponent.and_then(|value| value.to_f64s().ok());
+        self.kind.name == "Pow" && exponent.is_some_and(|values| values[0] == 2.0)
     }
 
     fn fold_real(&self, inputs: &[&Tensor], dtype: DType) -> Result<Tensor> {
@@ -188,6 +195,10 @@ impl Op for Arithmetic {
         }
     }
 
+    fn fuse(&self, node: &Node, around: &Surroundings<'_>) -> Option<Fused> {
+        norm_pattern::recognised(node, around)
+    }
+
     fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {
         let dtype = builder.output_dtype();
         let class = builder.class_of(dtype)?;
@@ -203,6 +214,9 @@ impl Op for Arithmetic {
             return None;
         }
         let mut result = builder.input(0)?;
+        if class == Class::F32 && self.is_square(builder) {
+            return Some(builder.call("mul_f", &[result, result], class));
+        }
         for i in 1..count {
             let next = builder.input(i)?;
             let next = builder.convert(next, class);

@@ -1,7 +1,6 @@
 //! Attention as exporters write it: a product of queries and keys, scaled before or behind, masked, softmax, and a product with the
 //! values, with transposes and changes of shape around all of them.
 
-use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -9,34 +8,15 @@ use super::arithmetic::Arithmetic;
 use super::attend::{Attend, Lie, Mask, Masked, is_attended};
 use super::compare::Where;
 use super::matmul::MatMul;
+use super::pattern::{input, is, number, shape};
 use super::softmax::Softmax;
 use crate::engine::ir::{Fused, Node, Strided, Surroundings, ValueId};
-use crate::tensor::{DType, Shape, broadcast};
+use crate::tensor::{DType, broadcast};
 
 /// Nodes looked at between softmax and the product before it.
 const MAX_STEPS: usize = 8;
 /// What hides a key for good: exporters write the least number of their type, or less.
 const HIDING: f64 = -1e30;
-
-/// The operator of `node`, if it is a `T`.
-fn is<T: Any>(node: &Node) -> Option<&T> {
-    let op: &dyn Any = &*node.op;
-    op.downcast_ref()
-}
-
-fn input(node: &Node, i: usize) -> Option<ValueId> {
-    node.inputs.get(i).copied().flatten()
-}
-
-fn shape(around: &Surroundings<'_>, value: ValueId) -> Option<Shape> {
-    around.fact(value)?.shape().filter(|s| s.elements() > 0)
-}
-
-/// The one number that `value` always is.
-fn number(around: &Surroundings<'_>, value: ValueId) -> Option<f64> {
-    let one = around.constant(value).filter(|constant| constant.shape().elements() == 1)?;
-    one.to_f64s().ok()?.first().copied()
-}
 
 /// What `node` multiplies by a number, and the number.
 fn scaled(around: &Surroundings<'_>, node: &Node) -> Option<(ValueId, f64)> {

@@ -11,7 +11,8 @@ use super::sketch::{Sketch, number};
 use crate::engine::ir::{
     Define, Expansion, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Storage, Wire, Work, linear_groups,
 };
-use crate::engine::kernels::{normalize as kernel, normalize4};
+use crate::engine::kernels::normalize4::Params;
+use crate::engine::kernels::{normalize as kernel, normalize_planes4, normalize4};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Dim, Shape, Tensor};
 
@@ -50,6 +51,15 @@ pub(super) fn rms_normalization(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
         epsilon: spec.attributes.float_or("epsilon", 1e-5)?,
         outputs: spec.outputs,
     }))
+}
+
+/// Layer normalisation of rows, or root mean square normalisation where they are not `centred`.
+pub(super) fn of_rows(centred: bool, epsilon: f32) -> Arc<dyn Op> {
+    let (name, kind) = match centred {
+        true => ("LayerNormalization", Kind::Layer(-1)),
+        false => ("RMSNormalization", Kind::Rms(-1)),
+    };
+    Arc::new(Normalization { name, kind, epsilon, outputs: 1 })
 }
 
 pub(super) fn instance_normalization(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
@@ -298,20 +308,27 @@ impl Op for Normalization {
         }
         let floats = [&input, &scale, &output].iter().all(|o| o.storage == Storage::F32);
         let by_element = plan.groups <= 1 && plan.element_divisor <= 1 && plan.element_scales == plan.count;
-        if floats && by_element && rows_of_fours(recorder, plan.rows, plan.count) {
+        let by_vectors = plan.element_divisor.is_multiple_of(4) && !matches!(self.kind, Kind::Rms(_));
+        if floats && (by_element || by_vectors) && rows_of_fours(recorder, plan.rows, plan.count) {
             let group = recorder.profile.subgroup.unwrap_or(8);
-            let params = normalize4::Params {
+            let params = Params {
                 rows: word(plan.rows)?,
                 vectors: word(plan.count / 4)?,
                 has_bias: u32::from(bias.is_some()),
                 epsilon: self.epsilon,
+                groups: word(plan.groups)?,
+                group_scales: word(plan.group_scales)?,
+                scale_vectors: word(plan.element_divisor / 4)?,
+            };
+            let rms = Define::Const("RMS", u32::from(matches!(self.kind, Kind::Rms(_))));
+            let group_size = Define::Const("GROUP", group);
+            let (shader, defines) = match by_element {
+                true => (&normalize4::SHADER, vec![rms, group_size]),
+                false => (&normalize_planes4::SHADER, vec![group_size]),
             };
             return recorder.dispatch(&Work {
-                shader: &normalize4::SHADER,
-                defines: &[
-                    Define::Const("RMS", u32::from(matches!(self.kind, Kind::Rms(_)))),
-                    Define::Const("GROUP", group),
-                ],
+                shader,
+                defines: &defines,
                 buffers: &[input.buffer, scale.buffer, bias.map_or(scale.buffer, |b| b.buffer), output.buffer],
                 params: params.words(),
                 groups: linear_groups(plan.rows, group, recorder.profile.max_workgroups),

@@ -72,7 +72,7 @@ pub(super) fn reduce(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
 }
 
 #[derive(Debug)]
-struct Reduce {
+pub(super) struct Reduce {
     kind: &'static Kind,
     axes: Option<Vec<i64>>,
     /// Reduced axes stay with extent 1.
@@ -102,6 +102,13 @@ impl Reduce {
         axes.sort_unstable();
         axes.dedup();
         Ok(Some(axes))
+    }
+
+    /// Whether it takes the mean along the last axis and keeps that.
+    pub(super) fn is_mean_of_rows(&self, facts: &[Option<&Fact>]) -> bool {
+        let rank = optional(facts, 0).and_then(Fact::rank).unwrap_or(0);
+        let axes = self.axes(facts, rank).ok().flatten();
+        self.kind.name == "ReduceMean" && self.keep && rank > 0 && axes.is_some_and(|axes| axes == [rank - 1])
     }
 
     fn dims(&self, dims: &[Dim], axes: &[usize]) -> Vec<Dim> {

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use super::arguments::{axis_of, known, known_ints, optional, required, unknown};
-use super::boxes::word;
 use super::registry::OpSpec;
+use super::resample::{self, Pass};
 use super::resize_taps::{Interpolation, Line, Method, Rounding, Taps, Transform};
-use crate::engine::ir::{Define, Fact, Op, Profile, Recorder, Rows, RowsQuery, Storage, Work, linear_groups};
-use crate::engine::kernels::resample;
+use crate::engine::ir::{Fact, Op, Profile, Recorder, Rows, RowsQuery};
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Dim, Shape, Tensor};
+use crate::tensor::{DType, Dim, Tensor};
 
 /// How wanted sizes that change the proportions are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,20 +245,6 @@ fn resample_axis(x: &[f64], shape: &[usize], axis: usize, taps: &[Taps]) -> Vec<
     y
 }
 
-/// The rows of the kernel's table, and the pairs of each.
-fn table(taps: &[Taps]) -> Result<(Vec<u32>, usize)> {
-    let pairs = taps.iter().map(|t| t.taps.len()).max().unwrap_or(0);
-    let mut words = Vec::with_capacity(taps.len() * (1 + 2 * pairs));
-    for row in taps {
-        words.push(row.constant.to_bits());
-        for (index, weight) in &row.taps {
-            words.extend([word(*index)?, weight.to_bits()]);
-        }
-        words.extend(std::iter::repeat_n(0, 2 * (pairs - row.taps.len())));
-    }
-    Ok((words, pairs))
-}
-
 impl Op for Resize {
     fn name(&self) -> &'static str {
         self.name
@@ -334,46 +319,17 @@ impl Op for Resize {
 
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
         let facts: Vec<Option<&Fact>> = (0..recorder.input_count()).map(|i| recorder.fact(i)).collect();
-        let (mut x, output) = (recorder.input(0)?.clone(), recorder.output(0).clone());
-        let lines = self.lines(&facts, &x.shape)?;
+        let lines = self.lines(&facts, &recorder.input(0)?.shape)?;
         let lines = lines.ok_or_else(|| Error::unimplemented("sizes depend on data, which is not supported yet"))?;
-        let mut passes = self.passes(&lines);
-        if passes.is_empty() {
+        let mut axes = self.passes(&lines);
+        if axes.is_empty() {
             // Nothing changes, but the fused chain still has to run: any axis serves.
             if lines.is_empty() {
                 return Err(Error::unimplemented("resizing a scalar is not supported"));
             }
-            passes.push(lines.len() - 1);
+            axes.push(lines.len() - 1);
         }
-        for (i, axis) in passes.iter().copied().enumerate() {
-            let mut shape = x.shape.dims().to_vec();
-            shape[axis] = lines[axis].output;
-            let shape = Shape::new(shape);
-            let last = i + 1 == passes.len();
-            let target = if last { output.clone() } else { recorder.scratch(shape.clone(), DType::F32, Storage::F32) };
-            let (words, taps) = table(&self.taps(&lines[axis]))?;
-            let params = resample::Params {
-                total: word(shape.elements())?,
-                extent: word(x.shape[axis])?,
-                count: word(shape[axis])?,
-                inner: word(shape[axis + 1..].iter().product())?,
-                taps: word(taps)?,
-            };
-            let table = recorder.table(words);
-            let work = Work {
-                shader: &resample::SHADER,
-                defines: &[Define::Scalar("In", x.storage)],
-                buffers: &[x.buffer, table, target.buffer],
-                params: params.words(),
-                groups: linear_groups(shape.elements(), 64, recorder.profile.max_workgroups),
-            };
-            if last {
-                recorder.dispatch(&work)?
-            } else {
-                recorder.dispatch_plain(&work, Storage::F32)?
-            }
-            x = target;
-        }
-        Ok(())
+        let passes: Vec<Pass> = axes.into_iter().map(|axis| Pass { axis, taps: self.taps(&lines[axis]) }).collect();
+        resample::record(recorder, &passes)
     }
 }

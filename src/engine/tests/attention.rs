@@ -6,12 +6,12 @@ use super::super::compile::{fuse, specialise};
 use super::*;
 
 /// Elements between −1 and 1 that depend on the place and `seed` alone.
-fn noise(shape: &[usize], seed: usize) -> Tensor {
+pub(super) fn noise(shape: &[usize], seed: usize) -> Tensor {
     let value = |i: usize| (((i * 7919 + seed * 104_729) * 2_654_435_761 % 65_521) as f64 / 32_760.5) - 1.0;
     Tensor::from_f64s(DType::F32, shape, &(0..shape.iter().product()).map(value).collect::<Vec<_>>()).expect("as many")
 }
 
-fn ints(values: &[i64]) -> Tensor {
+pub(super) fn ints(values: &[i64]) -> Tensor {
     Tensor::from_vec([values.len()], values.to_vec()).expect("as many")
 }
 
@@ -176,12 +176,12 @@ impl Sketch {
     }
 }
 
-fn software() -> Profile {
+pub(super) fn software() -> Profile {
     Profile { subgroup: Some(8), ..Profile::plain(Family::Software) }
 }
 
 /// Operators that are left of `graph`, and what they give.
-fn fused(graph: &Graph, given: &[Tensor], profile: &Profile) -> (Vec<&'static str>, Vec<Tensor>) {
+pub(super) fn fused(graph: &Graph, given: &[Tensor], profile: &Profile) -> (Vec<&'static str>, Vec<Tensor>) {
     let graph = optimise(graph.clone(), profile).expect("sound");
     let shapes: Vec<Given> = given.iter().map(|t| Given::Shape(t.shape().clone())).collect();
     let mut known = specialise(&graph, &shapes, profile).expect("sound");
@@ -191,7 +191,7 @@ fn fused(graph: &Graph, given: &[Tensor], profile: &Profile) -> (Vec<&'static st
     (left.nodes.iter().map(|n| n.op.name()).collect(), oracle::evaluate(&left, given).expect("computed"))
 }
 
-fn close(found: &Tensor, expected: &Tensor) -> bool {
+pub(super) fn close(found: &Tensor, expected: &Tensor) -> bool {
     let (found, wanted) = (found.to_f64s().expect("real"), expected.to_f64s().expect("real"));
     found.len() == wanted.len() && found.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-4)
 }

@@ -46,6 +46,14 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     let groups = Case::new("GroupNormalization", "three_groups").opset(21).int("num_groups", 3).tolerance(1e-5);
     cases.push(groups.varying(floats(&[2, 6, 5], 20)).constant(floats(&[6], 21)).constant(floats(&[6], 22)));
+    // Rows of fours that have one scale, or several.
+    let instance = Case::new("InstanceNormalization", "planes_of_fours").tolerance(1e-5);
+    let image = random(DType::F32, &[2, 9, 10, 24], 3.0, 9.0, 60);
+    cases.push(instance.varying(image.clone()).constant(floats(&[9], 61)).constant(floats(&[9], 62)));
+    for (name, opset, scales) in [("groups_of_fours", 21, 9), ("groups_of_fours_with_a_scale_each", 18, 3)] {
+        let group = Case::new("GroupNormalization", name).opset(opset).int("num_groups", 3).tolerance(1e-5);
+        cases.push(group.varying(image.clone()).constant(floats(&[scales], 63)).constant(floats(&[scales], 64)));
+    }
     let long = Case::new("LayerNormalization", "long_rows").opset(17).tolerance(1e-5);
     cases.push(long.varying(random(DType::F32, &[4, 777], 5.0, 9.0, 23)).constant(floats(&[777], 24)));
     for (name, shape, axis) in [("rows_of_fours", [9, 768], 1), ("many_rows_of_fours", [67, 64], -1)] {

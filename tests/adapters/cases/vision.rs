@@ -5,7 +5,7 @@ use coracle::tensor::{DType, Tensor};
 use crate::case::{Case, extents, floats, integers, random, vector};
 
 pub(crate) fn cases() -> Vec<Case> {
-    let files = [pools(), random_pools(), samples(), regions(), frames(), sizes(), random_sizes()];
+    let files = [pools(), random_pools(), samples(), regions(), frames(), sizes(), random_sizes(), large_sizes()];
     files.into_iter().flatten().collect()
 }
 
@@ -48,6 +48,23 @@ fn random_sizes() -> Vec<Case> {
         let sizes = [shape[0] as i64, shape[1] as i64, to[0] as i64, to[1] as i64];
         let case = Case::new("Resize", "random").string("mode", mode).varying(floats(&shape, seed)).tolerance(1e-5);
         cases.push(case.absent().absent().constant(integers(&sizes)));
+    }
+    cases
+}
+
+/// Images large enough for kernels that make four elements at once.
+fn large_sizes() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let sizes = [[18, 48], [7, 72], [27, 24], [9, 96], [36, 120], [11, 28], [5, 44], [13, 27]];
+    for (seed, to) in (120u64..).zip(sizes) {
+        for mode in ["nearest", "linear", "cubic"] {
+            let case = Case::new("Resize", "large").string("mode", mode).tolerance(1e-5);
+            let case = case
+                .string("coordinate_transformation_mode", if seed % 2 == 0 { "asymmetric" } else { "half_pixel" })
+                .string("nearest_mode", "floor");
+            let case = case.varying(floats(&[2, 5, 9, 24], seed)).absent().absent();
+            cases.push(case.constant(integers(&[2, 5, to[0], to[1]])));
+        }
     }
     cases
 }

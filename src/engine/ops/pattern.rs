@@ -1,0 +1,28 @@
+//! What operators look at when they look around for nodes whose work is theirs.
+
+use std::any::Any;
+
+use crate::engine::ir::{Node, Surroundings, ValueId};
+use crate::tensor::Shape;
+
+/// The operator of `node`, if it is a `T`.
+pub(super) fn is<T: Any>(node: &Node) -> Option<&T> {
+    let op: &dyn Any = &*node.op;
+    op.downcast_ref()
+}
+
+/// Input `i` of `node`.
+pub(super) fn input(node: &Node, i: usize) -> Option<ValueId> {
+    node.inputs.get(i).copied().flatten()
+}
+
+/// The extents of `value`, if it is not empty.
+pub(super) fn shape(around: &Surroundings<'_>, value: ValueId) -> Option<Shape> {
+    around.fact(value)?.shape().filter(|s| s.elements() > 0)
+}
+
+/// The one number that `value` always is.
+pub(super) fn number(around: &Surroundings<'_>, value: ValueId) -> Option<f64> {
+    let one = around.constant(value).filter(|constant| constant.shape().elements() == 1)?;
+    one.to_f64s().ok()?.first().copied()
+}
