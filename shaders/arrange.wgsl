@@ -1,6 +1,6 @@
 // Lays out windows or matrices for kernels that read vectors of four (see lib/arrange.wgsl), element by element.
 // SLICES 1: there is more than one z.
-// Grid: linear over the vectors of a plane in x, 64 a workgroup; planes in z.
+// Grid: linear over the vectors of y, 64 a workgroup.
 // uses: index, arrange
 // variants: const SLICES = 0 1
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -15,14 +15,19 @@ fn element(row: Row, column: u32) -> f32 {
 }
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
-    if id.x >= params.plane_vectors {
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let at = linear_index(group, groups, local, 64u);
+    if at >= params.extent.w {
         return;
     }
-    let index = quotient(id.x, params.row_vectors);
-    let row = row_at(index, group.z);
-    let column = (id.x - index * params.row_vectors) * 4u;
-    y[group.z * params.plane_vectors + id.x] = vec4<f32>(
+    let spot = spot_of(at);
+    let row = row_at(spot.row, spot.plane);
+    let column = spot.place * 4u;
+    y[at] = vec4<f32>(
         element(row, column), element(row, column + 1u), element(row, column + 2u), element(row, column + 3u),
     );
 }

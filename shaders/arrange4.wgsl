@@ -1,7 +1,7 @@
 // As arrange.wgsl where rows of x are whole vectors of four: strides, entries and extents along x are multiples of four, steps
 // along x are 1. SHIFT: elements of the vector before a row's first one that its first vector reads, padding modulo four.
 // SLICES 1: there is more than one z.
-// Grid: linear over the vectors of a plane in x, 64 a workgroup; planes in z.
+// Grid: linear over the vectors of y, 64 a workgroup.
 // uses: index, arrange
 // variants: const SLICES = 0 1
 // variants: const SHIFT = 0 1 2 3
@@ -16,14 +16,19 @@ fn vector(row: Row, place: u32) -> vec4<f32> {
 }
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
-    if id.x >= params.plane_vectors {
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let at = linear_index(group, groups, local, 64u);
+    if at >= params.extent.w {
         return;
     }
-    let index = quotient(id.x, params.row_vectors);
-    let row = row_at(index, group.z);
+    let spot = spot_of(at);
+    let row = row_at(spot.row, spot.plane);
     // The vector that holds the last element read.
-    let place = id.x - index * params.row_vectors - params.pad.z / 4u;
+    let place = spot.place - params.pad.z / 4u;
     let last = vector(row, place);
     var value = last;
     if SHIFT > 0u {
@@ -36,5 +41,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) gro
             value = vec4<f32>(first.yzw, last.x);
         }
     }
-    y[group.z * params.plane_vectors + id.x] = value;
+    y[at] = value;
 }

@@ -10,13 +10,28 @@ struct Params {
     channels: u32,
     image_stride: u32,
     channel_stride: u32,
-    unused: u32,
-    // Along z, y, x; the fourth is unused. Steps and padding wrap.
+    // The last vector of x.
+    last: u32,
+    // Along z, y, x, then vectors of y in all; the others have no fourth. Steps and padding wrap.
     extent: vec4<u32>,
     input: vec4<u32>,
     step: vec4<u32>,
     pad: vec4<u32>,
     stride: vec4<u32>,
+}
+
+// Where vector `at` of y lies: its plane, its row there, and its place there.
+struct Spot {
+    plane: u32,
+    row: u32,
+    place: u32,
+}
+
+fn spot_of(at: u32) -> Spot {
+    let plane = quotient(at, params.plane_vectors);
+    let within = at - plane * params.plane_vectors;
+    let row = quotient(within, params.row_vectors);
+    return Spot(plane, row, within - row * params.row_vectors);
 }
 
 // A row of y.
@@ -26,10 +41,10 @@ struct Row {
     inside: bool,
 }
 
-// Row `index` of plane `plane`, of which entry `first` starts where `entries` says.
+// Row `index` of plane `plane`, of an entry that starts where `entries` says.
 fn row_at(index: u32, plane: u32) -> Row {
-    let line = plane / params.channels;
-    let entry = line / params.images;
+    let line = quotient(plane, params.channels);
+    let entry = quotient(line, params.images);
     var slice = 0u;
     if SLICES == 1u {
         slice = quotient(index, params.extent.y);

@@ -237,7 +237,7 @@ impl<'a> Recorder<'a> {
         Some(self.add(Buffer::Constant { tensor, storage, form: Some(form.clone()) }))
     }
 
-    /// Vectors of four words in a buffer, a last one that is not full among them.
+    /// Vectors of four words in a buffer, a last one that is not full among them: it can be read all the same.
     pub fn vectors(&self, buffer: BufferId) -> usize {
         match &self.buffers[buffer.0] {
             Buffer::Scratch { bytes, .. } => bytes.div_ceil(16) as usize,

@@ -8,7 +8,7 @@ use super::depthwise::{self, Depthwise};
 use super::host_window::convolve;
 use super::images::dense_source;
 use super::patches;
-use super::product::{Params, Product, Source, Start, word};
+use super::product::{Matrices, Params, Product, Source, Start, word};
 use super::registry::OpSpec;
 use super::span;
 use super::span_plan;
@@ -97,7 +97,17 @@ impl Plan {
     /// Whether kernels over rows of vectors convolve it, all groups at once.
     fn reads_spans(&self, profile: &Profile) -> bool {
         let work = (self.output.elements() * self.terms()) as u64;
-        self.groups == 1 && span_plan::suits(work, self.images * self.geometry.output_pixels(), profile)
+        let columns = self.images * self.geometry.output_pixels();
+        self.groups == 1 && span_plan::suits(work, [self.output_channels, columns], profile)
+    }
+
+    /// The matrices that are multiplied where each image has one window, all of it: images and weights, the latter transposed.
+    fn matrices(&self) -> Option<Matrices> {
+        let g = &self.geometry;
+        let one = g.output == [1; 3] && g.kernel == g.input && !g.padded && self.groups == 1;
+        let (rows, columns, terms) = (self.images, self.output_channels, self.terms());
+        let matrices = Matrices { extents: [rows, columns, terms], a_strides: [terms, 1], b_strides: [1, terms] };
+        (one && !matrices.is_narrow()).then_some(matrices)
     }
 
     fn terms(&self) -> usize {
@@ -273,6 +283,12 @@ impl Op for Conv {
             let (channels, multiplier) = (plan.groups * plan.output_channels, plan.output_channels);
             let (geometry, images) = (&plan.geometry, plan.images);
             return Depthwise { x, weights: w, bias, geometry, images, channels, multiplier }.record(recorder);
+        }
+        if let Some(matrices) = plan.matrices().filter(|_| floats && w.packed().is_none()) {
+            let a = dense_source(recorder, x, &shape)?;
+            let params = Params { bias_column: 1, ..matrices.params(false)? };
+            let bias = bias.map(|bias| (bias, BiasAccess::Column));
+            return Product { a, b: w, bias, params, starts: vec![[0; 4]], padded: false }.record(recorder);
         }
         let bias = bias.map(|bias| (bias, BiasAccess::Channel));
         let (params, starts, padded) = (plan.params()?, plan.starts()?, plan.geometry.padded);

@@ -24,10 +24,14 @@ const MIN_WORKGROUPS: usize = 32;
 /// Patches that are timed at most.
 const CANDIDATES_MAX: usize = 3;
 
-/// Whether `rows` rows of `extent` elements are best read by vectors of four, a row an invocation.
+/// Whether `rows` rows of `extent` elements are best read by vectors of four, a row an invocation, if they lie so.
+pub(super) fn rows_by_vectors(recorder: &Recorder<'_>, rows: usize, extent: usize) -> bool {
+    recorder.profile.family == Family::Software && rows.saturating_mul(extent) >= MIN_ELEMENTS && rows > 1
+}
+
+/// The same of rows of whole vectors.
 pub(super) fn rows_of_fours(recorder: &Recorder<'_>, rows: usize, extent: usize) -> bool {
-    let many = rows.saturating_mul(extent) >= MIN_ELEMENTS && rows > 1;
-    recorder.profile.family == Family::Software && many && extent.is_multiple_of(4)
+    rows_by_vectors(recorder, rows, extent) && extent.is_multiple_of(4)
 }
 
 /// How kernels over rows of whole vectors would have images, if they take windows of this geometry.
@@ -95,7 +99,7 @@ impl Patches<'_> {
             x_image: from[1],
             x_plane: from[2],
             x_row: from[3],
-            x_last: word((self.x_elements() / 4).saturating_sub(1))?,
+            x_last: word(recorder.vectors(self.x.buffer).saturating_sub(1))?,
             y_first: to[0],
             y_image: to[1],
             y_plane: to[2],
@@ -128,16 +132,10 @@ impl Patches<'_> {
         let floats = self.x.storage == Storage::F32 && recorder.output(0).storage == Storage::F32;
         let Some(wish) = wish(self.geometry, recorder.profile).filter(|_| floats) else { return false };
         let serves = wish.dense_serves || self.x.planes.is_some();
-        // Vectors that rows share are all there, and one row's taps fit a kernel.
-        let elements = self.x_elements();
+        // One row's taps fit a kernel.
         let row = self.geometry.output[2].div_ceil(4);
         let short = row * self.geometry.taps() <= MAX_STATEMENTS as usize && row <= MAX_VECTORS;
-        serves || (elements.is_multiple_of(4) && elements >= MIN_ELEMENTS && short)
-    }
-
-    /// Elements of x, where they lie side by side.
-    fn x_elements(&self) -> usize {
-        self.images * (self.channels / self.multiplier) * self.geometry.input_pixels()
+        serves || (short && self.images * self.channels * self.geometry.input_pixels() >= MIN_ELEMENTS)
     }
 
     /// Vectors of x before the first one, and between images, planes and rows; elements where rows begin anywhere.

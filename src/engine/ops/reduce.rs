@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::arguments::{axis_of, known, known_ints, optional, required};
 use super::boxes::word;
 use super::broadcast::{Numbers, wrapped};
-use super::patches::rows_of_fours;
+use super::patches::rows_by_vectors;
 use super::registry::OpSpec;
 use crate::engine::ir::{
     Class, Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Storage, Work, linear_groups,
@@ -16,6 +16,9 @@ use crate::tensor::{DType, Dim, Shape, Tensor};
 
 /// Reduced extents from which a GPU uses a workgroup for each value.
 const GROUP_FROM: usize = 256;
+
+/// Elements from which rows that share vectors of four with their neighbours are read by vectors.
+const MIN_TIGHT: usize = 16;
 
 /// How values become one; `mode` is what `shaders/reduce.wgsl` calls it.
 #[derive(Debug)]
@@ -259,14 +262,18 @@ impl Op for Reduce {
         let channels = channel.map_or(Ok(1), |a| word(output.shape[a]))?;
         let floats = input.storage == Storage::F32 && output.storage == Storage::F32 && self.kind.mode <= 1;
         let rows = matches!((&kept[..], &reduced[..]), ([(_, stride)], [(n, 1)]) if stride == n);
-        if floats && rows && rows_of_fours(recorder, total, count) {
+        let tight = !count.is_multiple_of(4);
+        if floats && rows && (!tight || count >= MIN_TIGHT) && rows_by_vectors(recorder, total, count) {
             let group = recorder.profile.subgroup.unwrap_or(8);
             return recorder.dispatch(&Work {
                 shader: &reduce4::SHADER,
-                defines: &[Define::Const("MODE", self.kind.mode), Define::Const("GROUP", group)],
+                defines: &[
+                    Define::Const("MODE", self.kind.mode),
+                    Define::Const("TIGHT", u32::from(tight)),
+                    Define::Const("GROUP", group),
+                ],
                 buffers: &[input.buffer, output.buffer],
-                params: reduce4::Params { kept: word(total)?, vectors: word(count / 4)?, channel_inner, channels }
-                    .words(),
+                params: reduce4::Params { kept: word(total)?, count: word(count)?, channel_inner, channels }.words(),
                 groups: linear_groups(total, group, recorder.profile.max_workgroups),
             });
         }

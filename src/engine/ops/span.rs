@@ -170,7 +170,7 @@ impl Plan<'_> {
         layout.params.extent = [1, p.rows, p.channels, 0];
         layout.params.input = [1, p.rows, p.channels, 0];
         layout.params.stride = [0, p.a_row, 1, 0];
-        Ok(layout.record(recorder, self.product.a)?.map(|buffer| Side { buffer, starts }))
+        Ok(Some(Side { buffer: layout.record(recorder, self.product.a)?, starts }))
     }
 
     /// Elements of a row of the left side's vectors, between rows and between lines.

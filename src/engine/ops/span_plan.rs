@@ -8,6 +8,10 @@ use crate::error::Result;
 
 /// Multiply-adds from which a kernel of this kind repays the time that it takes to compile.
 const MIN_WORK: u64 = 262_144;
+/// The same for so few rows that the kernel is short.
+const MIN_VECTOR_WORK: u64 = 16_384;
+/// See [`MIN_VECTOR_WORK`].
+const VECTOR_ROWS: usize = 4;
 /// Columns below which most lanes would idle.
 const MIN_COLUMNS: u32 = 16;
 /// A side as the kernel reads it: the buffer, where entries start in it, and strides, all in vectors of four.
@@ -37,17 +41,20 @@ pub(super) struct InputStrides {
     pub(super) row: u32,
 }
 
-/// Whether so much work over so many columns goes to these kernels, if all is floats.
-pub(super) fn suits(work: u64, columns: usize, profile: &Profile) -> bool {
+/// Whether so much work over so many rows and columns goes to these kernels, if all is floats.
+pub(super) fn suits(work: u64, [rows, columns]: [usize; 2], profile: &Profile) -> bool {
     let software = profile.family == Family::Software && profile.subgroup.is_some();
-    software && work >= MIN_WORK && columns >= MIN_COLUMNS as usize
+    let least = if rows <= VECTOR_ROWS { MIN_VECTOR_WORK } else { MIN_WORK };
+    software && work >= least && columns >= MIN_COLUMNS as usize
 }
 
 impl<'a> Plan<'a> {
     pub(super) fn new(product: &'a Product, recorder: &Recorder<'_>) -> Option<Self> {
         let p = &product.params;
         let floats = [product.a.storage, product.b.storage, recorder.output(0).storage];
-        if floats != [Storage::F32; 3] || !suits(product.work(), p.columns as usize, recorder.profile) {
+        if floats != [Storage::F32; 3]
+            || !suits(product.work(), [p.rows as usize, p.columns as usize], recorder.profile)
+        {
             return None;
         }
         let [x, y, z] = [0, 1, 2].map(|axis| Axis::new(product, axis));

@@ -6,7 +6,7 @@ use super::span_axis::Axis;
 use super::span_plan::{InputStrides, Plan, Side, distinct};
 use crate::engine::ir::{Form, Profile, Recorder};
 use crate::engine::kernels::{SpanTile, arrange};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Times that each element of a computed side must be read before laying it out anew pays.
 const MIN_READS: u32 = 2;
@@ -36,9 +36,7 @@ impl Plan<'_> {
         let input = [self.x, self.y, self.z].iter().fold(planes, |n, axis| n.saturating_mul(u64::from(axis.input)));
         let bytes = plane.saturating_mul(planes).saturating_mul(16);
         // Windows with long padding may span far more than there is.
-        let fits = bytes <= profile.max_binding_bytes
-            && bytes / 4 <= input.saturating_mul(SPREAD_MAX)
-            && planes.max(plane.div_ceil(64)) <= u64::from(profile.max_workgroups);
+        let fits = bytes <= profile.max_binding_bytes && bytes / 4 <= input.saturating_mul(SPREAD_MAX);
         let reads = p.rows.div_ceil(32).saturating_mul(p.taps);
         fits && (self.constant || reads >= MIN_READS)
     }
@@ -147,8 +145,6 @@ impl Plan<'_> {
             stride: [z_stride, y_stride, 1, 0],
             ..layout.params
         };
-        let buffer = layout.record(recorder, self.product.b)?;
-        let buffer = buffer.ok_or_else(|| Error::resource_exhausted("more planes than the adapter's grid takes"))?;
-        Ok((Side { buffer, starts }, strides))
+        Ok((Side { buffer: layout.record(recorder, self.product.b)?, starts }, strides))
     }
 }

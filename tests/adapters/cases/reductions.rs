@@ -14,6 +14,9 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("Softmax", "rows_of_fours").varying(random(DType::F32, &[3, 21, 132], -9.0, 9.0, 7)),
         Case::new("LogSoftmax", "rows_of_fours").varying(random(DType::F32, &[70, 64], -9.0, 9.0, 8)).tolerance(1e-5),
         Case::new("GlobalAveragePool", "rows_of_fours").varying(floats(&[2, 19, 12, 13], 9)),
+        Case::new("GlobalAveragePool", "tight_rows").varying(floats(&[3, 29, 7, 7], 11)).tolerance(1e-5),
+        Case::new("ReduceSum", "tight_rows").tolerance(1e-5).varying(floats(&[37, 3, 50], 12)).constant(integers(&[2])),
+        Case::new("ReduceMean", "tight_blocks").tolerance(1e-5).varying(floats(&[7, 677], 13)).constant(integers(&[1])),
         Case::new("ReduceSum", "rows_of_fours")
             .tolerance(1e-5)
             .varying(floats(&[5, 7, 160], 10))
