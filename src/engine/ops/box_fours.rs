@@ -1,7 +1,7 @@
 //! Copies of boxes by vectors of four elements, where what they move lies so.
 
 use super::boxes::{Axis, Copy};
-use crate::engine::ir::SMALL_ELEMENTS;
+use super::patches::MIN_ELEMENTS;
 
 /// A copy of which one step moves a vector, or a square of four of them; everything counts vectors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Fours {
             (position == from || axis.from % 4 == 0) && (position == to || axis.to % 4 == 0)
         };
         let all_whole = axes.iter().enumerate().all(|(position, axis)| whole(position, axis));
-        if elements <= SMALL_ELEMENTS || !all_whole || copy.from % 4 != 0 || copy.to % 4 != 0 {
+        if elements < MIN_ELEMENTS || !all_whole || copy.from % 4 != 0 || copy.to % 4 != 0 {
             return None;
         }
         // A step along an axis of neighbours goes on by four of them.
@@ -54,26 +54,26 @@ mod tests {
 
     #[test]
     fn rows_of_whole_vectors_stay_rows() {
-        let rows = fours(8, 4, &[axis(5, 400, 200), axis(160, 1, 1)]);
-        let axes = vec![axis(5, 100, 50), axis(40, 1, 1)];
+        let rows = fours(8, 4, &[axis(32, 400, 200), axis(160, 1, 1)]);
+        let axes = vec![axis(32, 100, 50), axis(40, 1, 1)];
         assert_eq!(rows, Some(Fours { from: 2, to: 1, axes, square: None }));
     }
 
     #[test]
     fn transposed_rows_are_squares() {
         // [40, 24] → [24, 40], and an axis outside.
-        let turned = fours(0, 0, &[axis(2, 960, 960), axis(24, 1, 40), axis(40, 24, 1)]);
-        let axes = vec![axis(2, 240, 240), axis(6, 1, 40), axis(10, 24, 1)];
+        let turned = fours(0, 0, &[axis(5, 960, 960), axis(24, 1, 40), axis(40, 24, 1)]);
+        let axes = vec![axis(5, 240, 240), axis(6, 1, 40), axis(10, 24, 1)];
         assert_eq!(turned, Some(Fours { from: 0, to: 0, axes, square: Some([6, 10]) }));
     }
 
     #[test]
     fn single_elements_are_left_alone() {
-        assert_eq!(fours(0, 0, &[axis(512, 1, 1)]), None);
-        assert_eq!(fours(2, 0, &[axis(1024, 1, 1)]), None);
-        assert_eq!(fours(0, 0, &[axis(1022, 1, 1)]), None);
-        assert_eq!(fours(0, 0, &[axis(9, 130, 128), axis(128, 1, 1)]), None);
-        assert_eq!(fours(0, 0, &[axis(1024, 0, 1)]), None);
-        assert_eq!(fours(0, 0, &[axis(42, 1, 40), axis(40, 42, 1)]), None);
+        assert_eq!(fours(0, 0, &[axis(4092, 1, 1)]), None);
+        assert_eq!(fours(2, 0, &[axis(4096, 1, 1)]), None);
+        assert_eq!(fours(0, 0, &[axis(4098, 1, 1)]), None);
+        assert_eq!(fours(0, 0, &[axis(99, 130, 128), axis(128, 1, 1)]), None);
+        assert_eq!(fours(0, 0, &[axis(4096, 0, 1)]), None);
+        assert_eq!(fours(0, 0, &[axis(102, 1, 100), axis(100, 102, 1)]), None);
     }
 }

@@ -18,7 +18,7 @@ const MAX_TAPS: usize = 49;
 /// See [`MAX_TAPS`].
 const MAX_STRIDE: usize = 4;
 /// Elements from which a kernel for whole vectors repays its compiling.
-const MIN_ELEMENTS: usize = 4096;
+pub(super) const MIN_ELEMENTS: usize = 4096;
 /// Workgroups below which the last ones would leave cores idle for long.
 const MIN_WORKGROUPS: usize = 32;
 /// Patches that are timed at most.

@@ -1,8 +1,9 @@
 //! Axes of an array resampled on a device, one after the other, or two of planes at once where elements are only repeated.
 
 use super::boxes::word;
+use super::patches::MIN_ELEMENTS;
 use super::resize_taps::Taps;
-use crate::engine::ir::{Define, Operand, Recorder, SMALL_ELEMENTS, Storage, Work, linear_groups};
+use crate::engine::ir::{Define, Operand, Recorder, Storage, Work, linear_groups};
 use crate::engine::kernels::{repeat4, resample, resample_row4, resample4};
 use crate::error::Result;
 use crate::tensor::{DType, Shape};
@@ -52,7 +53,7 @@ impl Pass {
         let (extent, count) = (x.shape[self.axis], self.taps.len());
         let inner: usize = x.shape[self.axis + 1..].iter().product();
         let (elements, floats) = (target.shape.elements(), x.storage == Storage::F32 && target.storage == Storage::F32);
-        let many = floats && elements > SMALL_ELEMENTS;
+        let many = floats && elements >= MIN_ELEMENTS;
         let taps = word(self.pairs())?;
         let define = [Define::Scalar("In", x.storage)];
         let (shader, defines, table, params, invocations) = if many && inner.is_multiple_of(4) {
@@ -126,7 +127,7 @@ fn repeats(x: &Operand, output: &Operand, passes: &[Pass]) -> Option<[usize; 2]>
     }
     let floats = x.storage == Storage::F32 && output.storage == Storage::F32;
     let fours = x.shape.last().is_some_and(|columns| columns.is_multiple_of(4));
-    let fits = floats && fours && x.shape.elements() > SMALL_ELEMENTS && repeats[1] <= REPEATS_MAX;
+    let fits = floats && fours && x.shape.elements() >= MIN_ELEMENTS && repeats[1] <= REPEATS_MAX;
     fits.then_some(repeats)
 }
 

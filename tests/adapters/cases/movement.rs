@@ -12,20 +12,20 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("Transpose", "f16").varying(random(DType::F16, &[5, 7], -2.0, 2.0, 4)),
         Case::new("Transpose", "bool").varying(random(DType::Bool, &[5, 7], 0.0, 1.0, 5)),
         // Large enough for vectors of four, and squares of them.
-        Case::new("Transpose", "squares").ints("perm", &[0, 2, 1]).varying(floats(&[3, 44, 20], 40)),
-        Case::new("Transpose", "squares_outside").ints("perm", &[2, 1, 0]).varying(floats(&[12, 5, 32], 41)),
-        Case::new("Transpose", "rows_of_fours").ints("perm", &[1, 0, 2]).varying(floats(&[9, 7, 12], 42)),
-        Case::new("Transpose", "odd").ints("perm", &[0, 2, 1]).varying(floats(&[2, 49, 40], 43)),
-        Case::new("Transpose", "squares_f16").varying(random(DType::F16, &[36, 28], -2.0, 2.0, 44)),
-        Case::new("Transpose", "squares_i32").varying(random(DType::I32, &[36, 28], -9.0, 9.0, 45)),
+        Case::new("Transpose", "squares").ints("perm", &[0, 2, 1]).varying(floats(&[5, 44, 20], 40)),
+        Case::new("Transpose", "squares_outside").ints("perm", &[2, 1, 0]).varying(floats(&[12, 11, 32], 41)),
+        Case::new("Transpose", "rows_of_fours").ints("perm", &[1, 0, 2]).varying(floats(&[19, 27, 12], 42)),
+        Case::new("Transpose", "odd").ints("perm", &[0, 2, 1]).varying(floats(&[3, 49, 40], 43)),
+        Case::new("Transpose", "squares_f16").varying(random(DType::F16, &[76, 60], -2.0, 2.0, 44)),
+        Case::new("Transpose", "squares_i32").varying(random(DType::I32, &[76, 60], -9.0, 9.0, 45)),
         Case::new("Slice", "fours")
-            .varying(floats(&[6, 11, 24], 46))
+            .varying(floats(&[36, 11, 24], 46))
             .constant(integers(&[-1, 2, 4]))
-            .constant(integers(&[i64::MIN, 9, 20]))
+            .constant(integers(&[i64::MIN, 10, 20]))
             .constant(integers(&[0, 1, 2]))
             .constant(integers(&[-1, 1, 1])),
         Case::new("Slice", "beside_fours")
-            .varying(floats(&[6, 11, 24], 47))
+            .varying(floats(&[36, 11, 24], 47))
             .constant(integers(&[2]))
             .constant(integers(&[22]))
             .constant(integers(&[2])),

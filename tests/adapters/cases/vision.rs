@@ -62,8 +62,8 @@ fn large_sizes() -> Vec<Case> {
             let case = case
                 .string("coordinate_transformation_mode", if seed % 2 == 0 { "asymmetric" } else { "half_pixel" })
                 .string("nearest_mode", "floor");
-            let case = case.varying(floats(&[2, 5, 9, 24], seed)).absent().absent();
-            cases.push(case.constant(integers(&[2, 5, to[0], to[1]])));
+            let case = case.varying(floats(&[2, 10, 9, 24], seed)).absent().absent();
+            cases.push(case.constant(integers(&[2, 10, to[0], to[1]])));
         }
     }
     cases
