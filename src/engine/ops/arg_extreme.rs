@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::arguments::{around, axis_of, optional, required};
-use super::boxes::word;
 use super::registry::OpSpec;
+use super::words::word;
 use crate::engine::ir::{Define, Fact, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::arg_extreme as kernel;
 use crate::error::{Error, Result};

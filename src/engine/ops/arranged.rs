@@ -1,6 +1,7 @@
 //! Several movements of elements, one behind the other, as one: those that undo each other vanish.
 
-use super::boxes::{Axis, Copy};
+use super::box_steps::Axis;
+use super::boxes::Copy;
 use super::movement::{Movement, Moving};
 use super::views::reshaping;
 use crate::engine::ir::{Fact, Fused, Node, Rows, RowsQuery, Strided, Surroundings, ValueId};

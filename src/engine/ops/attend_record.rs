@@ -1,7 +1,7 @@
 //! The kernels of whole attention: which one fits, and its dispatch.
 
 use super::attend::{Attend, Lie, Mask, Masked};
-use super::product::word;
+use super::words::word;
 use crate::engine::ir::{Define, Family, Profile, Recorder, Storage, Work, linear_groups};
 use crate::engine::kernels::attention::Params;
 use crate::engine::kernels::{AttentionTile, Masking, attention_blocks};

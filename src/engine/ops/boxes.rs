@@ -1,23 +1,9 @@
 //! Strided copies: what operators that only move elements are made of.
 
-use super::box_fours::Fours;
-use crate::engine::ir::{Define, Operand, Recorder, Storage, Strided, Work, linear_groups};
-use crate::engine::kernels::copy::Params;
+use super::box_steps::{Axis, Moved, Steps};
+use crate::engine::ir::{Define, Operand, Recorder, Strided, Work, linear_groups};
 use crate::engine::kernels::{copy, copy4};
-use crate::error::{Error, Result};
-
-/// The most axes that a copy can have after collapsing.
-const MAX_RANK: usize = 8;
-/// Ranks that `shaders/copy.wgsl` and `copy4.wgsl` are compiled for.
-const RANKS: [usize; 5] = [1, 2, 3, 4, 8];
-
-/// One axis of a box: how many steps, and how far each goes in the source and in the target, in elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Axis {
-    pub(super) extent: usize,
-    pub(super) from: i64,
-    pub(super) to: i64,
-}
+use crate::error::Result;
 
 /// Elements copied from strided places to strided places.
 #[derive(Clone, Debug)]
@@ -101,42 +87,14 @@ impl Copy {
         target: &Operand,
         is_first: bool,
     ) -> Result<()> {
-        let axes = self.collapsed();
-        if axes.len() > MAX_RANK {
-            return Err(Error::unimplemented(format!("a copy over {} axes", axes.len())));
-        }
-        let rank = RANKS.into_iter().find(|r| *r >= axes.len()).unwrap_or(MAX_RANK);
-        let fours = Fours::new(self, &axes);
-        let (from, to, axes) = match &fours {
-            Some(fours) => (fours.from, fours.to, &fours.axes),
-            None => (self.from, self.to, &axes),
-        };
-        let mut params = Params {
-            count: word(axes.iter().map(|a| a.extent).product())?,
-            from_offset: signed(from)?,
-            to_offset: signed(to)?,
-            extents: [[1; 4]; 2],
-            ..Params::default()
-        };
-        // Axes stand at the inner end; those outside them have one step.
-        for (position, axis) in axes.iter().enumerate() {
-            let at = rank - axes.len() + position;
-            params.extents[at / 4][at % 4] = word(axis.extent)?;
-            params.from_strides[at / 4][at % 4] = signed(axis.from)?;
-            params.to_strides[at / 4][at % 4] = signed(axis.to)?;
-        }
-        let square = fours.as_ref().and_then(|fours| fours.square);
-        if let Some([row, column]) = square {
-            params.square = [signed(row)?, signed(column)?, 0, 0];
-        }
-        let defines = [
-            Define::Scalar("In", source.storage),
-            Define::Const("RANK", rank as u32),
-            Define::Const("TURNED", u32::from(square.is_some())),
-        ];
-        let (shader, defines) = match fours {
-            Some(_) => (&copy4::SHADER, &defines[..]),
-            None => (&copy::SHADER, &defines[..2]),
+        let steps = Steps::new([self.from, self.to], self.collapsed());
+        let (params, rank) = steps.params()?;
+        let turned = u32::from(matches!(steps.moved, Moved::Square(_)));
+        let defines =
+            [Define::Scalar("In", source.storage), Define::Const("RANK", rank), Define::Const("TURNED", turned)];
+        let (shader, defines) = match steps.moved {
+            Moved::Element => (&copy::SHADER, &defines[..2]),
+            Moved::Vector | Moved::Square(_) => (&copy4::SHADER, &defines[..]),
         };
         let work = Work {
             shader,
@@ -146,34 +104,6 @@ impl Copy {
             groups: linear_groups(params.count as usize, 64, recorder.profile.max_workgroups),
         };
         if is_first { recorder.dispatch(&work) } else { recorder.dispatch_plain(&work, target.storage) }
-    }
-}
-
-/// `value` as a shader's word.
-pub(super) fn word(value: usize) -> Result<u32> {
-    u32::try_from(value).map_err(|_| too_large(&value))
-}
-
-/// `value` as a shader's signed word.
-pub(super) fn signed(value: i64) -> Result<i32> {
-    i32::try_from(value).map_err(|_| too_large(&value))
-}
-
-fn too_large(value: &dyn std::fmt::Display) -> Error {
-    Error::resource_exhausted(format!("{value} elements pass a device's 32-bit indices"))
-}
-
-/// `value` as the words of an element that lies as `storage`.
-pub(super) fn words_of(value: f64, storage: Storage) -> Vec<u32> {
-    let halves = |bits: u64| vec![bits as u32, (bits >> 32) as u32];
-    match storage {
-        Storage::F32 => vec![(value as f32).to_bits()],
-        Storage::F16 => vec![u32::from(half::f16::from_f64(value).to_bits())],
-        Storage::I32 => vec![(value as i32).cast_unsigned()],
-        Storage::U32 | Storage::Packed(_) => vec![value as u32],
-        Storage::I64 => halves((value as i64).cast_unsigned()),
-        Storage::U64 => halves(value as u64),
-        Storage::F64 => halves(value.to_bits()),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::arguments::{axis_of, optional, required};
-use super::boxes::word;
 use super::registry::OpSpec;
+use super::words::word;
 use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Storage, Work, linear_groups};
 use crate::engine::kernels::tensor_scatter as kernel;
 use crate::error::{Error, Result};

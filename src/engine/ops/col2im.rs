@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::arguments::{known, known_ints, optional, required};
-use super::boxes::{signed, word};
 use super::conv_window::{AutoPad, Geometry, Window};
 use super::registry::OpSpec;
+use super::words::{signed, word};
 use crate::engine::ir::{Define, Fact, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::col2im as kernel;
 use crate::error::{Error, Result};

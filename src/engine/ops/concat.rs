@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::arguments::{axis_of, known_ints, optional, required};
-use super::boxes::{Axis, Copy};
+use super::box_steps::Axis;
+use super::boxes::Copy;
 use super::constants::non_negative;
 use super::movement::{Movement, Moving};
 use super::registry::OpSpec;

@@ -8,11 +8,12 @@ use super::depthwise::{self, Depthwise};
 use super::host_window::convolve;
 use super::images::dense_source;
 use super::patches;
-use super::product::{Matrices, Params, Product, Source, Start, word};
+use super::product::{Matrices, Params, Product, Source, Start};
 use super::registry::OpSpec;
 use super::span;
 use super::span_plan;
 use super::span_stores;
+use super::words::word;
 use crate::engine::ir::Source as Input;
 use crate::engine::ir::{
     Affine, Class, Cost, Fact, Op, PlanesWish, Profile, Recorder, Replacement, Rows, RowsQuery, Storage, WeightAxes,

@@ -2,7 +2,8 @@
 //! distances, so each phase of the stride is a convolution of step 1 that writes every stride-th pixel.
 
 use super::conv_window::Geometry;
-use super::product::{Params, word};
+use super::product::Params;
+use super::words::word;
 use crate::error::Result;
 
 /// One phase: its window, and where its weights and output pixels start.

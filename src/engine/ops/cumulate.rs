@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::arguments::{around, axis_of, known_ints, optional, required};
-use super::boxes::word;
 use super::broadcast::{Numbers, wrapped};
 use super::registry::OpSpec;
+use super::words::word;
 use crate::engine::ir::{Define, Fact, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::cumulate as kernel;
 use crate::error::{Error, Result};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::arguments::{optional, required};
-use super::boxes::{signed, word};
 use super::composed::{Composed, composed, push, same_rank};
 use super::conv_window::{AutoPad, Geometry, Window};
 use super::registry::OpSpec;
+use super::words::{signed, word};
 use crate::engine::ir::{Attributes, Define, Expansion, Fact, Op, Profile, Recorder, Rows, Wire, Work, linear_groups};
 use crate::engine::kernels::deform_columns as kernel;
 use crate::error::{Error, Result};

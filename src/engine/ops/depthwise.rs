@@ -4,7 +4,8 @@
 use super::conv_window::Geometry;
 use super::images::dense_source;
 use super::patches::Patches;
-use super::product::{Source, word};
+use super::product::Source;
+use super::words::word;
 use crate::engine::ir::{Define, Family, Recorder, Storage, Work, linear_groups, prune};
 use crate::engine::kernels::depthwise::{Params, SHADER};
 use crate::error::Result;

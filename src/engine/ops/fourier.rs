@@ -4,9 +4,9 @@ use std::f64::consts::TAU;
 use std::sync::Arc;
 
 use super::arguments::{axis_of, known, optional, required, unknown};
-use super::boxes::word;
 use super::registry::OpSpec;
 use super::windows::known_scalar;
+use super::words::word;
 use crate::engine::ir::{Define, Fact, Op, Profile, Recorder, Rows, RowsQuery, Storage, Work, linear_groups};
 use crate::engine::kernels::dft as kernel;
 use crate::error::{Error, Result};

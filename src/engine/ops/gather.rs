@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::arguments::{axis_of, optional, place, required};
 use super::arranged;
-use super::boxes::word;
 use super::registry::OpSpec;
+use super::words::word;
 use crate::engine::ir::{
     Define, Fact, Fused, Node, Op, Recorder, Rows, RowsQuery, Storage, Strided, Surroundings, Work, linear_groups,
 };

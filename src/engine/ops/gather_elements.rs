@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::arguments::{around, axis_of, optional, place, required};
-use super::boxes::word;
 use super::registry::OpSpec;
 use super::sketch::Sketch;
+use super::words::word;
 use crate::engine::ir::{Define, Expansion, Fact, Op, Profile, Recorder, Rows, RowsQuery, Wire, Work, linear_groups};
 use crate::engine::kernels::gather_elements as kernel;
 use crate::error::{Error, Result};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::arguments::{optional, place, required};
-use super::boxes::word;
 use super::registry::OpSpec;
+use super::words::word;
 use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::gather_nd as kernel;
 use crate::error::{Error, Result};

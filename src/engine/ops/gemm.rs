@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::host_product::{Sum, add_product, from_wrapped_i64s, wrapped_i64s};
-use super::product::{Matrices, Params, Product, Source, word};
+use super::product::{Matrices, Params, Product, Source};
 use super::registry::OpSpec;
+use super::words::word;
 use crate::engine::ir::Source as Input;
 use crate::engine::ir::{Affine, Cost, Fact, Op, Operand, Profile, Recorder, Replacement, Rows, RowsQuery, WeightAxes};
 use crate::engine::kernels::BiasAccess;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::arguments::{optional, required};
-use super::boxes::{signed, word};
 use super::registry::OpSpec;
+use super::words::{signed, word};
 use crate::engine::ir::{Define, Fact, Op, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::grid_sample as kernel;
 use crate::error::{Error, Result};

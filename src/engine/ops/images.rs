@@ -1,7 +1,9 @@
 //! Images in planes for kernels that take them dense, and images joined along their channels.
 
-use super::boxes::{Axis, Copy, word};
+use super::box_steps::Axis;
+use super::boxes::Copy;
 use super::product::Source;
+use super::words::word;
 use crate::engine::ir::{BufferId, Operand, Recorder, Work, linear_groups};
 use crate::engine::kernels::scale;
 use crate::error::Result;

@@ -1,6 +1,7 @@
 //! Computed arrays laid out anew, in rows of whole vectors of four.
 
-use super::product::{Source, word};
+use super::product::Source;
+use super::words::word;
 use crate::engine::ir::{BufferId, Define, Recorder, Storage, Work, linear_groups};
 use crate::engine::kernels::arrange::Params;
 use crate::engine::kernels::{arrange, arrange_tight4, arrange4};

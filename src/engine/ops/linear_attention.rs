@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::arguments::{optional, required};
-use super::boxes::word;
 use super::composed::written;
 use super::registry::OpSpec;
 use super::sketch::number;
+use super::words::word;
 use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Wire, Work, linear_groups};
 use crate::engine::kernels::linear_attention as kernel;
 use crate::error::{Error, Result};

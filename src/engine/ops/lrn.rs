@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::arguments::required;
-use super::boxes::{signed, word};
 use super::registry::OpSpec;
+use super::words::{signed, word};
 use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::lrn as kernel;
 use crate::error::{Error, Result};

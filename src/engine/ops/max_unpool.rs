@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::arguments::{fixed, known, known_ints, required, unknown};
-use super::boxes::word;
 use super::conv_window::Window;
 use super::registry::OpSpec;
+use super::words::word;
 use crate::engine::ir::{Define, Fact, Op, Recorder, Work, linear_groups};
 use crate::engine::kernels::max_unpool as kernel;
 use crate::error::{Error, Result};

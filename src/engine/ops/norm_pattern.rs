@@ -1,15 +1,10 @@
 //! Layer and root mean square normalisation as exporters write them: means of squares, a root, a quotient, scale and bias.
 
 use super::normalization::of_rows;
-use super::pattern::{input, is, number, shape};
+use super::pattern::{input, is, made, number, shape};
 use super::reduce::Reduce;
 use crate::engine::ir::{Fused, Node, Surroundings, ValueId};
 use crate::tensor::DType;
-
-/// The node that makes `value` for one other alone, if its operator is of this name.
-fn made<'a>(around: &Surroundings<'a>, value: ValueId, name: &str) -> Option<&'a Node> {
-    around.sole_producer(value).filter(|node| node.op.name() == name)
-}
 
 /// The two inputs of `node`, either way round.
 fn either(node: &Node) -> Vec<(ValueId, ValueId)> {
@@ -21,7 +16,7 @@ fn either(node: &Node) -> Vec<(ValueId, ValueId)> {
 
 /// What the rows are that `node` takes the means of, if it keeps their axis.
 fn mean_of(around: &Surroundings<'_>, node: &Node) -> Option<ValueId> {
-    is::<Reduce>(node)?.is_mean_of_rows(&around.facts(node)).then(|| input(node, 0))?
+    is::<Reduce>(node)?.reduces_rows("ReduceMean", &around.facts(node)).then(|| input(node, 0))?
 }
 
 /// What `node` divides by its deviation, and what that is the root of.

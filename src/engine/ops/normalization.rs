@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::arguments::{axis_of, optional, required};
-use super::boxes::word;
 use super::patches::rows_of_fours;
 use super::registry::OpSpec;
 use super::sketch::{Sketch, number};
+use super::words::word;
 use crate::engine::ir::{
     Define, Expansion, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Storage, Wire, Work, linear_groups,
 };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::arguments::{axis_of, known, known_ints, optional, required, unknown};
-use super::boxes::{signed, word, words_of};
 use super::registry::OpSpec;
+use super::words::{signed, word, words_of};
 use crate::engine::ir::{Define, Fact, Op, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::pad;
 use crate::error::{Error, Result};

@@ -1,7 +1,8 @@
 //! Windows over planes by kernels that read rows of whole vectors: when they fit, and which patch is taken.
 
 use super::conv_window::Geometry;
-use super::product::{Source, word};
+use super::product::Source;
+use super::words::word;
 use crate::engine::ir::{
     BufferId, Define, Family, Form, Planes, PlanesWish, Profile, Recorder, Storage, Work, linear_groups,
 };

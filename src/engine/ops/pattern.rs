@@ -26,3 +26,8 @@ pub(super) fn number(around: &Surroundings<'_>, value: ValueId) -> Option<f64> {
     let one = around.constant(value).filter(|constant| constant.shape().elements() == 1)?;
     one.to_f64s().ok()?.first().copied()
 }
+
+/// The node that makes `value` for one other alone, if its operator is of this name.
+pub(super) fn made<'a>(around: &Surroundings<'a>, value: ValueId, name: &str) -> Option<&'a Node> {
+    around.sole_producer(value).filter(|node| node.op.name() == name)
+}

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::arguments::required;
-use super::boxes::{signed, word};
 use super::conv_window::{AutoPad, Geometry, Window};
 use super::images::dense;
 use super::patches::{self, Patches};
 use super::product::Source;
 use super::registry::OpSpec;
+use super::words::{signed, word};
 use crate::engine::ir::{Define, Fact, Op, PlanesWish, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::pool;
 use crate::error::{Error, Result};

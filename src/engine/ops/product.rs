@@ -3,6 +3,7 @@
 use super::product_blocks::Way;
 use super::product_tiles::{self, Extents};
 use super::span;
+use super::words::word;
 use crate::engine::ir::{
     BufferId, CHANNELS_VARY, Class, Define, Family, Operand, OperandGrid, Planes, Profile, Recorder, Storage, Work,
     linear_groups,
@@ -73,12 +74,6 @@ pub(super) struct Product {
     pub(super) starts: Vec<Start>,
     /// Whether windows reach outside the input.
     pub(super) padded: bool,
-}
-
-/// `value` as a shader's word.
-pub(super) fn word(value: usize) -> Result<u32> {
-    u32::try_from(value)
-        .map_err(|_| Error::resource_exhausted(format!("{value} elements pass a device's 32-bit indices")))
 }
 
 impl Product {

@@ -1,7 +1,8 @@
 //! Products on GPUs: the ways of computing one, the cheapest by estimate first, and their dispatches.
 
-use super::product::{Params, Product, Start, word};
+use super::product::{Params, Product, Start};
 use super::product_vector::Vector;
+use super::words::word;
 use crate::engine::ir::{BufferId, Define, Profile, Recorder, Storage, Work, linear_groups};
 use crate::engine::kernels::{BiasAccess, BlockTile, DEPTH, Reach, Walk, product_sum};
 use crate::error::{Error, Result};

@@ -1,7 +1,8 @@
 //! Products of few rows on GPUs: what matters is that every element of b is read once.
 
-use super::product::{Params, Product, word};
+use super::product::{Params, Product};
 use super::product_blocks::bias_code;
+use super::words::word;
 use crate::engine::ir::{Define, Recorder, Storage, Work, linear_groups};
 use crate::engine::kernels::{BiasAccess, Reach, product_vector};
 use crate::error::Result;

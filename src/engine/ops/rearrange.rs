@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::arguments::{axis_of, known_ints, required, unknown};
-use super::boxes::{Axis, Copy};
+use super::box_steps::Axis;
+use super::boxes::Copy;
 use super::broadcast::common_dims;
 use super::constants::non_negative;
 use super::movement::{Movement, Moving};

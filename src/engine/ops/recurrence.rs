@@ -1,8 +1,8 @@
 //! The recurrent part of RNN, LSTM and GRU layers: all steps in one dispatch.
 
 use super::arguments::required;
-use super::boxes::word;
 use super::recurrent_activation::Activation;
+use super::words::word;
 use crate::engine::ir::{Define, Fact, Family, Op, Recorder, Rows, RowsQuery, Storage, Work, linear_groups};
 use crate::engine::kernels::recurrent as kernel;
 use crate::error::{Error, Result};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::arguments::{axis_of, known, known_ints, optional, required};
-use super::boxes::word;
 use super::broadcast::{Numbers, wrapped};
 use super::patches::rows_by_vectors;
 use super::registry::OpSpec;
+use super::words::word;
 use crate::engine::ir::{
     Class, Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Storage, Work, linear_groups,
 };
@@ -107,11 +107,11 @@ impl Reduce {
         Ok(Some(axes))
     }
 
-    /// Whether it takes the mean along the last axis and keeps that.
-    pub(super) fn is_mean_of_rows(&self, facts: &[Option<&Fact>]) -> bool {
+    /// Whether it is the reduction of this name along the last axis and keeps that.
+    pub(super) fn reduces_rows(&self, name: &str, facts: &[Option<&Fact>]) -> bool {
         let rank = optional(facts, 0).and_then(Fact::rank).unwrap_or(0);
         let axes = self.axes(facts, rank).ok().flatten();
-        self.kind.name == "ReduceMean" && self.keep && rank > 0 && axes.is_some_and(|axes| axes == [rank - 1])
+        self.kind.name == name && self.keep && rank > 0 && axes.is_some_and(|axes| axes == [rank - 1])
     }
 
     fn dims(&self, dims: &[Dim], axes: &[usize]) -> Vec<Dim> {

@@ -1,8 +1,8 @@
 //! Axes of an array resampled on a device, one after the other, or two of planes at once where elements are only repeated.
 
-use super::boxes::word;
 use super::patches::MIN_ELEMENTS;
 use super::resize_taps::Taps;
+use super::words::word;
 use crate::engine::ir::{Define, Operand, Recorder, Storage, Work, linear_groups};
 use crate::engine::kernels::{repeat4, resample, resample_row4, resample4};
 use crate::error::Result;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::arguments::{optional, required};
-use super::boxes::{signed, word};
 use super::conv_window::extents;
 use super::registry::OpSpec;
+use super::words::{signed, word};
 use crate::engine::ir::{Define, Fact, Op, Profile, Recorder, Work, linear_groups};
 use crate::engine::kernels::roi as kernel;
 use crate::error::{Error, Result};

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::arguments::{axis_of, optional, place, required};
-use super::boxes::{Axis, Copy, word};
+use super::box_steps::Axis;
+use super::boxes::Copy;
 use super::broadcast::{Numbers, wrapped};
 use super::gather_nd::{tuple_extents, tuple_places};
 use super::registry::OpSpec;
+use super::words::word;
 use crate::engine::ir::{Define, Fact, Op, Operand, Profile, Recorder, Rows, RowsQuery, Work, linear_groups};
 use crate::engine::kernels::{scatter as serial, scatter_parallel as parallel};
 use crate::error::{Error, Result};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::arguments::{axis_of, optional, required};
-use super::boxes::word;
 use super::patches::rows_of_fours;
 use super::registry::OpSpec;
+use super::words::word;
 use crate::engine::ir::{Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Storage, Work, linear_groups};
 use crate::engine::kernels::{softmax as kernel, softmax4};
 use crate::error::{Error, Result};
@@ -19,6 +19,11 @@ pub(super) fn softmax(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     let flattens = spec.opset < 13;
     let axis = spec.attributes.int_or("axis", if flattens { 1 } else { -1 })?;
     Ok(Arc::new(Softmax { axis, flattens, logarithm: spec.name == "LogSoftmax", masked: false }))
+}
+
+/// Softmax along the last axis.
+pub(super) fn of_rows() -> Arc<dyn Op> {
+    Arc::new(Softmax { axis: -1, flattens: false, logarithm: false, masked: false })
 }
 
 /// Softmax along the last axis, of attention scores: a row of minus infinities alone, where nothing is attended to, gives zeros.

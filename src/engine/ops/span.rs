@@ -1,10 +1,11 @@
 //! Products on software adapters by kernels that read rows of vectors: when they fit, and how both sides are laid out for them.
 
 use super::layout::Layout;
-use super::product::{Product, Start, word};
+use super::product::{Product, Start};
 use super::span_axis::Axis;
 use super::span_plan::{Plan, Side, distinct};
 use super::span_right::Right;
+use super::words::word;
 use crate::engine::ir::{
     BufferId, CHANNELS_VARY, Define, Form, Profile, Recorder, Storage, Work, linear_groups, prune,
 };

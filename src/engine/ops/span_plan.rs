@@ -1,8 +1,9 @@
 //! A product in terms of rows of vectors of four.
 
-use super::product::{Product, word};
+use super::product::Product;
 use super::span_axis::Axis;
 use super::span_stores::Stores;
+use super::words::word;
 use crate::engine::ir::{BufferId, Family, Profile, Recorder, Storage};
 use crate::error::Result;
 

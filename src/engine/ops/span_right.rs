@@ -1,9 +1,9 @@
 //! The right side of a product over rows of vectors: read where it lies, or laid out anew.
 
 use super::layout::Layout;
-use super::product::word;
 use super::span_axis::Axis;
 use super::span_plan::{InputStrides, Plan, Side, distinct};
+use super::words::word;
 use crate::engine::ir::{Form, Profile, Recorder};
 use crate::engine::kernels::{SpanTile, arrange};
 use crate::error::Result;

@@ -1,7 +1,8 @@
 //! How convolutions over rows of vectors would have their input, and where they store their output.
 
 use super::conv_window::Geometry;
-use super::product::{Product, word};
+use super::product::Product;
+use super::words::word;
 use crate::engine::ir::{BORDER_MAX, PlanesWish, Recorder};
 use crate::engine::kernels::SpanTile;
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::arguments::{around, axis_of, known, known_ints, optional, required};
-use super::boxes::word;
 use super::registry::OpSpec;
+use super::words::word;
 use crate::engine::ir::{Class, Define, Fact, Op, Profile, Recorder, Rows, RowsQuery, Storage, Work, linear_groups};
 use crate::engine::kernels::top_k as kernel;
 use crate::error::{Error, Result};

@@ -3,8 +3,9 @@
 //! Over all channels that is one matrix product for each value of a patch, with fewer multiplications than a window has.
 
 use super::conv_window::Geometry;
-use super::product::{Matrices, Product, Source, word};
+use super::product::{Matrices, Product, Source};
 use super::product_blocks::{CORES, DISPATCH, TRAFFIC};
+use super::words::word;
 use crate::engine::ir::{Define, Profile, Recorder, Storage, Work, linear_groups};
 use crate::engine::kernels::{winograd_input, winograd_output};
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! Normalisations as exporters write them become one kernel, and what is not quite one does not.
+//! Normalisations and softmax as exporters write them become one kernel, and what is not quite one does not.
 
 use super::attention::{close, fused, ints, noise, software};
 use super::*;
@@ -135,4 +135,31 @@ fn what_is_no_normalisation_stays() {
         .node("Mul", &["scale", "n"], "y", &[])
         .0;
     assert!(stays(&graph));
+}
+
+/// Softmax along `axis`, whose differences are taken from the largest along `from`.
+fn softmax(axis: i64, from: i64) -> Graph {
+    let keep = [("keepdims", Attribute::Int(1))];
+    Sketch::new(vec![tensor("x", &[3, 5, 64])])
+        .constant("axis", ints(&[axis]))
+        .constant("from", ints(&[from]))
+        .node("ReduceMax", &["x", "from"], "largest", &keep)
+        .node("Sub", &["x", "largest"], "differences", &[])
+        .node("Exp", &["differences"], "powers", &[])
+        .node("ReduceSum", &["powers", "axis"], "sum", &keep)
+        .node("Div", &["powers", "sum"], "y", &[])
+        .0
+}
+
+#[test]
+fn a_softmax_is_one_kernel() {
+    assert_eq!(left(&softmax(-1, -1)), ["Softmax"]);
+    assert_eq!(left(&softmax(2, -1)), ["Softmax"]);
+    for (axis, from) in [(1, 1), (-1, 1), (1, -1)] {
+        assert!(!left(&softmax(axis, from)).contains(&"Softmax"), "{axis} {from}");
+    }
+    let mut graph = softmax(-1, -1);
+    let sum = graph.values.iter().position(|v| v.name == "sum").map(ValueId).expect("there");
+    graph.outputs.push(sum);
+    assert!(!left(&graph).contains(&"Softmax"), "the sum is needed anyway");
 }
