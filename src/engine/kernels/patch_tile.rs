@@ -85,7 +85,7 @@ impl PatchTile {
     /// Vectors read and stored by a patch of so many rows.
     pub fn accesses(&self, rows: u32) -> u32 {
         let in_place = (0..self.span_x()).filter(|q| self.reads(*q)).count() as u32;
-        let read = self.tight.map_or(in_place, |width| patch_rows::vectors(width));
+        let read = self.tight.map_or(in_place, patch_rows::vectors);
         (rows + self.open() - 1) * self.rows_read() * read + rows * self.vectors + self.tap_vectors()
     }
 

@@ -5,9 +5,9 @@ use super::*;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Divided {
-    ByRoot,
-    ByReciprocal,
-    ByQuotient,
+    Root,
+    Reciprocal,
+    Quotient,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ const NORM: Norm = Norm {
     centred: true,
     twice: false,
     power: true,
-    divided: Divided::ByRoot,
+    divided: Divided::Root,
     shifted: true,
     axis: -1,
     epsilon: 1e-5,
@@ -63,11 +63,11 @@ impl Norm {
             .node("Add", &["variance", "epsilon"], "raised", &[])
             .node("Sqrt", &["raised"], "root", &[]);
         sketch = match self.divided {
-            Divided::ByRoot => sketch.node("Div", &[own, "root"], "n", &[]),
-            Divided::ByReciprocal => {
+            Divided::Root => sketch.node("Div", &[own, "root"], "n", &[]),
+            Divided::Reciprocal => {
                 sketch.node("Reciprocal", &["root"], "inverse", &[]).node("Mul", &["inverse", own], "n", &[])
             }
-            Divided::ByQuotient => {
+            Divided::Quotient => {
                 sketch.node("Div", &["one", "root"], "inverse", &[]).node("Mul", &[own, "inverse"], "n", &[])
             }
         };
@@ -94,7 +94,7 @@ fn left(graph: &Graph) -> Vec<&'static str> {
 
 #[test]
 fn a_normalisation_is_one_kernel() {
-    for divided in [Divided::ByRoot, Divided::ByReciprocal, Divided::ByQuotient] {
+    for divided in [Divided::Root, Divided::Reciprocal, Divided::Quotient] {
         for power in [false, true] {
             for shifted in [false, true] {
                 let norm = Norm { divided, power, shifted, ..NORM };
