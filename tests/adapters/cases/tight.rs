@@ -3,7 +3,9 @@
 use crate::case::{Case, floats};
 
 /// Extents of the images, of the windows and of their steps, and what lies around.
-const SHAPES: &[([i64; 4], [i64; 2], [i64; 2], i64)] = &[
+type Problem = ([i64; 4], [i64; 2], [i64; 2], i64);
+
+const SHAPES: &[Problem] = &[
     ([1, 84, 7, 7], [3, 3], [1, 1], 1),
     ([2, 24, 14, 14], [3, 3], [1, 1], 1),
     ([1, 24, 14, 14], [3, 3], [2, 2], 1),
