@@ -1,8 +1,7 @@
 //! Layer and root mean square normalisation as exporters write them: means of squares, a root, a quotient, scale and bias.
 
 use super::normalization::of_rows;
-use super::pattern::{input, is, made, number, shape};
-use super::reduce::Reduce;
+use super::pattern::{input, made, number, reduced, shape};
 use crate::engine::ir::{Fused, Node, Surroundings, ValueId};
 use crate::tensor::DType;
 
@@ -12,11 +11,6 @@ fn either(node: &Node) -> Vec<(ValueId, ValueId)> {
         [Some(a), Some(b)] => vec![(a, b), (b, a)],
         _ => Vec::new(),
     }
-}
-
-/// What the rows are that `node` takes the means of, if it keeps their axis.
-fn mean_of(around: &Surroundings<'_>, node: &Node) -> Option<ValueId> {
-    is::<Reduce>(node)?.reduces_rows("ReduceMean", &around.facts(node)).then(|| input(node, 0))?
 }
 
 /// What `node` divides by its deviation, and what that is the root of.
@@ -52,7 +46,7 @@ fn squared(around: &Surroundings<'_>, value: ValueId) -> Option<ValueId> {
 fn centred(around: &Surroundings<'_>, value: ValueId) -> Option<ValueId> {
     let node = around.producer(value).filter(|node| node.op.name() == "Sub")?;
     let (rows, mean) = (input(node, 0)?, input(node, 1)?);
-    (mean_of(around, around.producer(mean)?)? == rows).then_some(rows)
+    (reduced(around, around.producer(mean)?, "ReduceMean")? == rows).then_some(rows)
 }
 
 /// What alone is made of `value` by operator `name` with a constant of `count` elements of its type, and that.
@@ -75,7 +69,7 @@ pub(super) fn recognised(node: &Node, around: &Surroundings<'_>) -> Option<Fused
     let (value, raised) = divided(around, node).filter(|_| matches!(dtype, DType::F32 | DType::F16))?;
     let sum = made(around, raised, "Add")?;
     let (variance, epsilon) = either(sum).into_iter().find_map(|(a, b)| Some((a, number(around, b)?)))?;
-    let squares = mean_of(around, around.sole_producer(variance)?)?;
+    let squares = reduced(around, around.sole_producer(variance)?, "ReduceMean")?;
     let rows = squared(around, squares)?;
     // The differences may be computed twice.
     let from = centred(around, value);

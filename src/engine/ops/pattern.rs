@@ -2,6 +2,7 @@
 
 use std::any::Any;
 
+use super::reduce::Reduce;
 use crate::engine::ir::{Node, Surroundings, ValueId};
 use crate::tensor::Shape;
 
@@ -30,4 +31,9 @@ pub(super) fn number(around: &Surroundings<'_>, value: ValueId) -> Option<f64> {
 /// The node that makes `value` for one other alone, if its operator is of this name.
 pub(super) fn made<'a>(around: &Surroundings<'a>, value: ValueId, name: &str) -> Option<&'a Node> {
     around.sole_producer(value).filter(|node| node.op.name() == name)
+}
+
+/// What `node` reduces the rows of, if it is the reduction of this name and keeps their axis.
+pub(super) fn reduced(around: &Surroundings<'_>, node: &Node, name: &str) -> Option<ValueId> {
+    is::<Reduce>(node)?.reduces_rows(name, &around.facts(node)).then(|| input(node, 0))?
 }

@@ -1,16 +1,9 @@
 //! Softmax as exporters write it: exponentials of differences from the largest, divided by their sum.
 
-use super::pattern::{input, is, made};
-use super::reduce::Reduce;
+use super::pattern::{input, made, reduced};
 use super::softmax::of_rows;
-use crate::engine::ir::{Fused, Node, Surroundings, ValueId};
+use crate::engine::ir::{Fused, Node, Surroundings};
 use crate::tensor::DType;
-
-/// What rows `value` is reduced from by `name`, if their axis is kept and nothing else reads it.
-fn reduced(around: &Surroundings<'_>, value: ValueId, name: &str) -> Option<ValueId> {
-    let node = around.sole_producer(value)?;
-    is::<Reduce>(node)?.reduces_rows(name, &around.facts(node)).then(|| input(node, 0))?
-}
 
 /// All of a softmax along the last axis, if `node` is its quotient.
 pub(super) fn recognised(node: &Node, around: &Surroundings<'_>) -> Option<Fused> {
@@ -19,7 +12,8 @@ pub(super) fn recognised(node: &Node, around: &Surroundings<'_>) -> Option<Fused
     let exponential = around.producer(powers).filter(|node| node.op.name() == "Exp")?;
     let differences = made(around, input(exponential, 0)?, "Sub")?;
     let (rows, largest) = (input(differences, 0)?, input(differences, 1)?);
-    let fits = reduced(around, sum, "ReduceSum")? == powers && reduced(around, largest, "ReduceMax")? == rows;
+    let by = |value, name| reduced(around, around.sole_producer(value)?, name);
+    let fits = by(sum, "ReduceSum")? == powers && by(largest, "ReduceMax")? == rows;
     let float = matches!(around.fact(rows)?.dtype, DType::F32 | DType::F16);
     (fits && float).then(|| Fused { op: of_rows(), inputs: vec![Some(rows)], output })
 }
