@@ -13,3 +13,8 @@ fn quotient(a: u32, b: u32) -> u32 {
     let left = i32(a - near * b);
     return near + select(0u, 1u, left >= i32(b)) - select(0u, 1u, left < 0);
 }
+
+// a % b, for the same a and b.
+fn remainder(a: u32, b: u32) -> u32 {
+    return a - quotient(a, b) * b;
+}

@@ -1,15 +1,16 @@
 // Scalar functions that fused chains call, each a `fn NAME(` … `}` of its own. Suffixes _f, _i and _u mark f32, i32 and u32;
 // u32 stands for bools too, 0 or 1.
 //
+// They may call those of index.wgsl, which every kernel that stores by a chain has.
 // Drivers may compile as if NaN did not exist, so what depends on it looks at the bits.
 
 // Where the operand of element `i` is: extents of the output's axes and the operand's strides along them, innermost first.
 fn strided(i: u32, extents: vec4<u32>, strides: vec4<u32>) -> u32 {
     var rest = i;
     var at = 0u;
-    if extents.x != 1u { at += (rest % extents.x) * strides.x; rest /= extents.x; }
-    if extents.y != 1u { at += (rest % extents.y) * strides.y; rest /= extents.y; }
-    if extents.z != 1u { at += (rest % extents.z) * strides.z; rest /= extents.z; }
+    if extents.x != 1u { let outer = quotient(rest, extents.x); at += (rest - outer * extents.x) * strides.x; rest = outer; }
+    if extents.y != 1u { let outer = quotient(rest, extents.y); at += (rest - outer * extents.y) * strides.y; rest = outer; }
+    if extents.z != 1u { let outer = quotient(rest, extents.z); at += (rest - outer * extents.z) * strides.z; rest = outer; }
     return at + rest * strides.w;
 }
 

@@ -9,12 +9,12 @@ use super::fuse::fuse;
 use super::group::{Unit, units};
 use super::map::record_map;
 use super::plan::assign_pools;
-use super::rooms::{Spot, spots};
+use super::rooms::{Rooms, Spot, rooms};
 use super::scales::take_scales;
 use super::specialise::{Specialised, specialise};
 use crate::engine::ir::{
-    Arithmetic, Buffer, BufferId, Chain, Choices, Fact, Given, Graph, HostStep, Node, Operand, OperandGrid, Planes,
-    Port, Profile, Program, Recorder, Room, Scene, Segment, Slot, Storage, ValueId,
+    Arithmetic, Buffer, BufferId, Chain, ChainOperand, Choices, Fact, Given, Graph, HostStep, Node, Operand,
+    OperandGrid, Planes, Port, Profile, Program, Recorder, Room, Scene, Segment, Slot, Storage, ValueId,
 };
 use crate::engine::kernels;
 use crate::error::{Code, Error, Result};
@@ -78,7 +78,7 @@ pub(super) struct Lowering<'a> {
     choices: &'a Choices,
     places: Vec<Place>,
     restored: HashMap<ValueId, Restored>,
-    spots: HashMap<ValueId, Spot>,
+    rooms: Rooms,
     /// The buffers of the owners of spots.
     shared: HashMap<ValueId, BufferId>,
     pub(super) program: Program,
@@ -98,8 +98,8 @@ impl<'a> Lowering<'a> {
             flops: 0.0,
         };
         let places = vec![Place::default(); graph.values.len()];
-        let (restored, spots, shared) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { graph, known, profile, choices, places, restored, spots, shared, program }
+        let (restored, rooms, shared) = (HashMap::new(), Rooms::default(), HashMap::new());
+        Self { graph, known, profile, choices, places, restored, rooms, shared, program }
     }
 
     fn run(mut self, forced_host: &HashMap<usize, String>) -> Result<Program, Failure> {
@@ -115,10 +115,11 @@ impl<'a> Lowering<'a> {
         }
         self.restored = restored(self.graph, self.known, self.profile, forced_host);
         let units = units(self.graph, self.known, self.profile, forced_host, &self.restored);
-        self.spots = spots(self.graph, self.known, self.profile, &units);
+        self.rooms = rooms(self.graph, self.known, self.profile, &units);
         for unit in units {
             match unit {
-                Unit::Device { root, chain, members, output } => self.device(root, &chain, &members, output)?,
+                Unit::Device { root: Some(root), .. } if self.is_cut(root) => self.cut(root)?,
+                Unit::Device { root, chain, members, output } => self.device(root, chain, &members, output)?,
                 Unit::View(index) => self.view(index)?,
                 Unit::Host(index, reason) => self.host(index, reason)?,
             }
@@ -262,7 +263,7 @@ impl<'a> Lowering<'a> {
     fn device(
         &mut self,
         root: Option<usize>,
-        chain: &Chain,
+        mut chain: Chain,
         members: &[usize],
         output: ValueId,
     ) -> Result<(), Failure> {
@@ -272,13 +273,18 @@ impl<'a> Lowering<'a> {
         let stored = self.fact(output)?;
         let (shape, out) = (stored.concrete()?, self.storage(stored.dtype)?);
         let mut chain_buffers = Vec::with_capacity(chain.operands.len());
-        for operand in &chain.operands {
-            let read = match operand.storage {
-                Storage::Packed(_) => self.constant(operand.value)?,
-                _ => self.operand(operand.value)?,
+        for i in 0..chain.operands.len() {
+            let ChainOperand { value, storage, .. } = chain.operands[i];
+            let mut read = match storage {
+                Storage::Packed(_) => self.constant(value)?,
+                _ => self.operand(value)?,
             };
-            chain_buffers.push(self.dense(operand.value, &read)?);
+            if read.planes.is_some_and(|planes| chain.reads_flat(i, &planes, &read.shape)) {
+                read.planes = None;
+            }
+            chain_buffers.push(self.dense(value, &read)?);
         }
+        let chain = &chain;
         match root {
             None => {
                 let buffer = self.scratch(&shape, out);
@@ -397,11 +403,33 @@ impl<'a> Lowering<'a> {
 
     /// Where a value would best be put.
     fn room(&mut self, value: ValueId) -> Option<Room> {
-        let Spot { owner, planes } = *self.spots.get(&value)?;
+        let Spot { owner, planes } = *self.rooms.spots.get(&value)?;
         let held = self.shared.get(&owner).copied();
         let buffer = held.unwrap_or_else(|| self.scratch(&Shape::new([planes.elements]), Storage::F32));
         self.shared.insert(owner, buffer);
         Some(Room { buffer, planes })
+    }
+
+    /// Whether all that a node gives is channels of what it reads.
+    fn is_cut(&self, index: usize) -> bool {
+        let mut outputs = self.graph.nodes[index].outputs.iter().flatten();
+        outputs.any(|output| self.rooms.channels.contains_key(output))
+    }
+
+    /// Lets the outputs of a node lie where its input does.
+    fn cut(&mut self, index: usize) -> Result<()> {
+        let node = &self.graph.nodes[index];
+        let mislaid = || Error::internal(format!("{} lacks its input, or channels of it", node.describe()));
+        let input = self.operand(node.inputs.first().copied().flatten().ok_or_else(mislaid)?)?;
+        let whole = input.planes.or_else(|| Planes::dense(&input.shape)).ok_or_else(mislaid)?;
+        for output in node.outputs.iter().flatten() {
+            let Some(channel) = self.rooms.channels.get(output) else { continue };
+            let shape = self.fact(*output)?.concrete()?;
+            let planes = whole.from_channel(*channel, &shape).ok_or_else(mislaid)?;
+            let planes = Some(planes).filter(|planes| !planes.is_dense(&shape));
+            self.places[output.0] = Place { buffer: Some(input.buffer), planes, ..self.places[output.0] };
+        }
+        Ok(())
     }
 
     fn view(&mut self, index: usize) -> Result<()> {

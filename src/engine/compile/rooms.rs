@@ -1,10 +1,10 @@
-//! Which values lie in planes, and which inside the value that they are joined to.
+//! Which values lie in planes, which inside the value that they are joined to, and which are some channels of others.
 
 use std::collections::HashMap;
 
 use super::group::Unit;
 use super::specialise::Specialised;
-use crate::engine::ir::{Access, Chain, Fact, Graph, Node, Planes, PlanesWish, Profile, Storage, ValueId};
+use crate::engine::ir::{Access, Chain, Fact, Graph, Node, Planes, PlanesWish, Profile, Storage, Strided, ValueId};
 use crate::tensor::Shape;
 
 /// Where a value would best be put.
@@ -16,6 +16,15 @@ pub(super) struct Spot {
     pub(super) planes: Planes,
 }
 
+/// Where values of images lie that have no buffer to themselves.
+#[derive(Debug, Default)]
+pub(super) struct Rooms {
+    /// Where values would best be put. Producers that cannot store there leave the spot empty.
+    pub(super) spots: HashMap<ValueId, Spot>,
+    /// Values that are channels of what their node reads, from this one on: nothing is moved.
+    pub(super) channels: HashMap<ValueId, usize>,
+}
+
 /// What is known of the readers of a value.
 #[derive(Clone, Copy, Debug)]
 struct Readers {
@@ -25,20 +34,21 @@ struct Readers {
     joins: usize,
 }
 
-/// The spots of all values that have one. Producers that cannot store there leave them empty.
-pub(super) fn spots(graph: &Graph, known: &Specialised, profile: &Profile, units: &[Unit]) -> HashMap<ValueId, Spot> {
-    let mut search = Search { graph, known, profile, readers: HashMap::new(), spots: HashMap::new() };
-    units.iter().for_each(|unit| search.read_by(unit));
+/// Finds the rooms of all values.
+pub(super) fn rooms(graph: &Graph, known: &Specialised, profile: &Profile, units: &[Unit]) -> Rooms {
+    let mut search = Search { graph, known, profile, readers: HashMap::new(), rooms: Rooms::default() };
     for value in graph.outputs.iter().chain(&known.crossing) {
         search.note(*value, None);
     }
+    // What readers want is known before what they read is made.
+    units.iter().rev().for_each(|unit| search.read_by(unit));
     // What is joined last comes first: the others lie in it.
     for unit in units.iter().rev() {
         if let Unit::Device { root: Some(root), chain, output, .. } = unit {
             search.place(&graph.nodes[*root], chain, *output);
         }
     }
-    search.spots
+    search.rooms
 }
 
 struct Search<'a> {
@@ -46,33 +56,36 @@ struct Search<'a> {
     known: &'a Specialised,
     profile: &'a Profile,
     readers: HashMap<ValueId, Readers>,
-    spots: HashMap<ValueId, Spot>,
+    rooms: Rooms,
 }
 
 impl Search<'_> {
     fn note(&mut self, value: ValueId, wish: Option<PlanesWish>) {
         let readers = self.readers.entry(value).or_insert(Readers { wish, joins: 0 });
-        readers.wish = readers.wish.zip(wish).map(|(a, b)| PlanesWish {
-            border: a.border.max(b.border),
-            dense_serves: a.dense_serves && b.dense_serves,
-        });
+        readers.wish = readers.wish.zip(wish).map(|(a, b)| a.and(b));
     }
 
     fn read_by(&mut self, unit: &Unit) {
         let node = match unit {
             Unit::Device { root, chain, .. } => {
-                chain.operands.iter().for_each(|operand| self.note(operand.value, None));
-                root.map(|root| (&self.graph.nodes[root], true))
+                for operand in &chain.operands {
+                    let whole = operand.access == Access::Same && self.images(operand.value).is_some();
+                    self.note(operand.value, whole.then_some(PlanesWish::FLAT));
+                }
+                root.map(|root| (&self.graph.nodes[root], Some(chain)))
             }
-            Unit::View(node) | Unit::Host(node, _) => Some((&self.graph.nodes[*node], false)),
+            Unit::View(node) | Unit::Host(node, _) => Some((&self.graph.nodes[*node], None)),
         };
-        let Some((node, by_kernels)) = node else { return };
+        let Some((node, chain)) = node else { return };
+        if let Some((input, wish)) = chain.filter(|chain| chain.is_identity()).and_then(|_| self.cut(node)) {
+            return self.note(input, Some(wish));
+        }
         let (facts, joins) = (self.known.input_facts(node), self.joins(node));
         for (i, value) in node.inputs.iter().enumerate() {
             let Some(value) = value else { continue };
             let wish = match joins {
-                true => Some(PlanesWish { border: 0, dense_serves: true }),
-                false => node.op.reads_planes(i, &facts, self.profile).filter(|_| by_kernels),
+                true => Some(PlanesWish::ANY),
+                false => node.op.reads_planes(i, &facts, self.profile).filter(|_| chain.is_some()),
             };
             self.note(*value, wish);
             self.readers.entry(*value).and_modify(|readers| readers.joins += usize::from(joins));
@@ -85,6 +98,24 @@ impl Search<'_> {
         output.and_then(|v| self.images(v)).is_some_and(|shape| node.op.joins_channels(shape.rank()))
     }
 
+    /// What the node reads, and how its readers want that, if all that it gives is some of its channels each and can stay where it
+    /// is. That is noted then.
+    fn cut(&mut self, node: &Node) -> Option<(ValueId, PlanesWish)> {
+        let input = node.inputs.first().copied().flatten()?;
+        let whole = self.images(input)?;
+        let facts = self.known.input_facts(node);
+        let (mut wish, mut channels) = (PlanesWish::ANY, Vec::new());
+        for (place, output) in node.outputs.iter().enumerate() {
+            let Some(output) = *output else { continue };
+            let Some(readers) = self.readers.get(&output) else { continue };
+            wish = wish.and(readers.wish?);
+            let channel = first_channel(&node.op.arrangement(place, &facts)?, &whole, &self.images(output)?)?;
+            channels.push((output, channel));
+        }
+        self.rooms.channels.extend(channels);
+        Some((input, wish))
+    }
+
     /// The extents of a computed value, if it may lie in planes.
     fn images(&self, value: ValueId) -> Option<Shape> {
         let fact = self.known.fact(value).filter(|fact| fact.value.is_none())?;
@@ -94,27 +125,29 @@ impl Search<'_> {
 
     /// Finds a spot for the output of a unit, and for what it joins.
     fn place(&mut self, node: &Node, chain: &Chain, output: ValueId) {
-        let alone = node.outputs.iter().flatten().count() == 1;
+        let alone = node.outputs.iter().flatten().count() == 1 && !self.rooms.channels.contains_key(&output);
         // Operands are found by the place of the element that is stored, or not at all by it.
         let free = chain.operands.iter().all(|o| matches!(o.access, Access::Channel | Access::Scalar));
         let Some(shape) = self.images(output).filter(|_| alone && free) else {
-            self.spots.remove(&output);
+            self.rooms.spots.remove(&output);
             return;
         };
         let joins = chain.is_identity() && self.joins(node);
-        if !self.spots.contains_key(&output) {
+        if !self.rooms.spots.contains_key(&output) {
             let wish = self.readers.get(&output).and_then(|readers| readers.wish);
             let planes = match wish {
-                Some(wish) if !wish.dense_serves => Planes::new(&shape, if joins { 0 } else { wish.border }),
-                _ if joins => Planes::new(&shape, 0).filter(|planes| planes.is_dense(&shape)),
+                Some(wish) if !wish.dense_serves && !wish.flat => {
+                    Planes::new(&shape, if joins { 0 } else { wish.border })
+                }
+                _ if joins => Planes::dense(&shape),
                 _ => None,
             };
             let fits = |planes: &Planes| planes.elements as u64 * 4 <= self.profile.max_binding_bytes;
             let Some(planes) = planes.filter(fits) else { return };
-            self.spots.insert(output, Spot { owner: output, planes });
+            self.rooms.spots.insert(output, Spot { owner: output, planes });
         }
         if joins {
-            self.place_parts(node, self.spots[&output]);
+            self.place_parts(node, self.rooms.spots[&output]);
         }
     }
 
@@ -124,13 +157,26 @@ impl Search<'_> {
         for part in &node.inputs {
             let Some(part) = *part else { return };
             let Some(shape) = self.known.fact(part).and_then(Fact::shape) else { return };
-            let planes = whole.planes.from_channel(channel);
+            let planes = whole.planes.from_channel(channel, &shape);
             channel += shape.get(1).copied().unwrap_or(0);
             let once = node.inputs.iter().filter(|other| **other == Some(part)).count() == 1;
-            let readers = self.readers.get(&part).filter(|r| r.wish.is_some() && r.joins == 1);
-            if once && readers.is_some() && self.images(part).is_some() {
-                self.spots.insert(part, Spot { owner: whole.owner, planes });
+            let joined_here = self.readers.get(&part).filter(|readers| once && readers.joins == 1);
+            let wish = joined_here.and_then(|readers| readers.wish).filter(|_| self.images(part).is_some());
+            let serves = |planes: &Planes| wish.is_some_and(|wish| !wish.flat || planes.is_flat(&shape));
+            if let Some(planes) = planes.filter(serves) {
+                self.rooms.spots.insert(part, Spot { owner: whole.owner, planes });
             }
         }
     }
+}
+
+/// The channel of images of extents `whole` from which on images of extents `part`, which lie so in them, are all of theirs; `None`
+/// where they are not.
+fn first_channel(lies: &Strided, whole: &[usize], part: &[usize]) -> Option<usize> {
+    let ([images, all, y, x], [_, channels, ..]) = (whole, part) else { return None };
+    let plane = y * x;
+    let channel = lies.offset.checked_div(plane)?;
+    let expected = Strided::new(channel * plane, [(*images, all * plane), (channels * plane, 1)]);
+    let aligned = (channel * plane).is_multiple_of(4) && (*images == 1 || (all * plane).is_multiple_of(4));
+    (part == [*images, *channels, *y, *x] && *lies == expected && aligned).then_some(channel)
 }

@@ -5,6 +5,7 @@
 
 use super::fact::Fact;
 use super::graph::ValueId;
+use super::planes::Planes;
 use super::profile::{Class, Profile, Storage};
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -34,6 +35,15 @@ pub enum Access {
         /// Elements of the operand.
         count: usize,
     },
+    /// Element `first + i + i / inner × gap`.
+    Flat {
+        /// Elements of the operand that lie side by side.
+        inner: usize,
+        /// Elements between the end of these and the next ones.
+        gap: usize,
+        /// The first element.
+        first: usize,
+    },
     /// General broadcasting: (extent, operand stride) of the collapsed output axes, outermost first.
     Strided(Vec<(usize, usize)>),
 }
@@ -42,6 +52,7 @@ pub enum Access {
 fn access_words(access: &Access) -> Vec<usize> {
     match access {
         Access::Cycle { inner, count } => vec![*inner, *count],
+        Access::Flat { inner, gap, first } => vec![*inner, *gap, *first],
         Access::Strided(axes) if axes.len() <= STRIDED_AXES => {
             let mut words = [1, 1, 1, 1, 0, 0, 0, 0];
             for (at, (extent, stride)) in axes.iter().rev().enumerate() {
@@ -154,6 +165,29 @@ impl Chain {
     /// Whether nothing is done to the value.
     pub fn is_identity(&self) -> bool {
         self.steps.len() == 1 && matches!(self.steps[0].0, Step::Value)
+    }
+
+    /// Reads operand `i`, images of extents `shape` that are read element by element, where they lie in `planes`; says whether that
+    /// can be done.
+    pub fn reads_flat(&mut self, i: usize, planes: &Planes, shape: &Shape) -> bool {
+        let inner = shape[1..].iter().product::<usize>();
+        let gap = if shape[0] > 1 { planes.image.checked_sub(inner) } else { Some(0) };
+        let (true, Some(gap)) = (self.operands[i].access == Access::Same && planes.is_flat(shape), gap) else {
+            return false;
+        };
+        let access = Access::Flat { inner, gap, first: planes.first };
+        let Ok(numbers) = access_words(&access).into_iter().map(u32::try_from).collect::<Result<Vec<_>, _>>() else {
+            return false;
+        };
+        let at = self.push_words(numbers);
+        for (step, _) in &mut self.steps {
+            match step {
+                Step::Load { operand, words } if *operand == i => *words = at,
+                _ => {}
+            }
+        }
+        self.operands[i].access = access;
+        true
     }
 
     fn push(&mut self, step: Step, class: Class) -> Reg {

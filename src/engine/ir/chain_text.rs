@@ -34,6 +34,10 @@ impl ChainOperand {
         }
         match &self.access {
             Access::Same => Fours::Vector,
+            Access::Flat { inner, gap, first } if [inner, gap, first].iter().all(|n| n.is_multiple_of(4)) => {
+                Fours::Vector
+            }
+            Access::Flat { .. } => Fours::Each,
             Access::Scalar => Fours::Splat,
             Access::Channel if channels_vary => Fours::Vector,
             Access::Channel => Fours::Splat,
@@ -218,8 +222,14 @@ fn index(access: &Access, words: usize, at: At<'_>) -> String {
         Access::Same => i.to_owned(),
         Access::Scalar => "0u".to_owned(),
         Access::Channel => channel.to_owned(),
-        Access::Cycle { inner: 1, .. } => format!("{i} % {}", word_text(words + 1)),
-        Access::Cycle { .. } => format!("({i} / {}) % {}", word_text(words), word_text(words + 1)),
+        Access::Cycle { inner: 1, .. } => format!("remainder({i}, {})", word_text(words + 1)),
+        Access::Cycle { .. } => {
+            format!("remainder(quotient({i}, {}), {})", word_text(words), word_text(words + 1))
+        }
+        Access::Flat { .. } => {
+            let [inner, gap, first] = [0, 1, 2].map(|word| word_text(words + word));
+            format!("{first} + {i} + quotient({i}, {inner}) * {gap}")
+        }
         Access::Strided(axes) if axes.len() <= STRIDED_AXES => {
             format!("strided({i}, words[{}], words[{}])", words / 4, words / 4 + 1)
         }
@@ -232,8 +242,8 @@ fn index(access: &Access, words: usize, at: At<'_>) -> String {
                 if axis == 0 {
                     terms.push(format!("({rest}) * {stride}"));
                 } else {
-                    terms.push(format!("(({rest}) % {extent}) * {stride}"));
-                    rest = format!("({rest}) / {extent}");
+                    terms.push(format!("remainder({rest}, {extent}) * {stride}"));
+                    rest = format!("quotient({rest}, {extent})");
                 }
             }
             terms.join(" + ")

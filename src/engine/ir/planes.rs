@@ -1,12 +1,11 @@
-//! Images whose rows are whole vectors of four, with zeros around planes where windows reach outside, or as part of larger ones.
-
-use crate::tensor::Shape;
+//! Images whose rows are whole vectors of four, with zeros around planes where windows reach outside, and images that are some
+//! channels of others.
 
 /// Rows and elements that windows may reach outside a plane: those before a row lie in one vector of four.
 pub const BORDER_MAX: usize = 3;
 
-/// How a value of images lies in a buffer: element [n, c, y, x] is number `first + n × image + c × plane + y × row + x`. All of
-/// these are multiples of four. What lies between planes is of no value, except where there is a border.
+/// How a value of images lies in a buffer: element [n, c, y, x] is number `first + n × image + c × plane + y × row + x`. `first`
+/// and `image` are multiples of four. What lies between rows is of no value, except where there is a border.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Planes {
     /// Element [0, 0, 0, 0].
@@ -30,6 +29,24 @@ pub struct PlanesWish {
     pub border: usize,
     /// Whether dense images serve it as well.
     pub dense_serves: bool,
+    /// Whether rows and planes must follow each other without gaps.
+    pub flat: bool,
+}
+
+impl PlanesWish {
+    /// Of one that reads element by element.
+    pub const ANY: Self = Self { border: 0, dense_serves: true, flat: false };
+    /// Of one that reads each image from its beginning to its end.
+    pub const FLAT: Self = Self { flat: true, ..Self::ANY };
+
+    /// What serves both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            border: self.border.max(other.border),
+            dense_serves: self.dense_serves && other.dense_serves,
+            flat: self.flat || other.flat,
+        }
+    }
 }
 
 impl Planes {
@@ -49,14 +66,37 @@ impl Planes {
         Some(Self { first: before + border * row, image, plane, row, border, elements })
     }
 
-    /// The planes from channel `channel` on.
-    pub fn from_channel(self, channel: usize) -> Self {
-        Self { first: self.first + channel * self.plane, ..self }
+    /// Images of extents [n, c, y, x] alone in a buffer, all elements side by side; `None` for other ranks.
+    pub fn dense(shape: &[usize]) -> Option<Self> {
+        let [images, channels, y, x] = *shape else { return None };
+        let (row, plane) = (x, x * y);
+        let image = plane * channels;
+        Some(Self { first: 0, image, plane, row, border: 0, elements: image * images })
+    }
+
+    /// The images of extents `shape` that are the channels from `channel` on of these; `None` where they begin inside a vector.
+    pub fn from_channel(self, channel: usize, shape: &[usize]) -> Option<Self> {
+        let first = self.first + channel * self.plane;
+        let images = shape.first().copied().unwrap_or(1);
+        let aligned = first.is_multiple_of(4) && (images == 1 || self.image.is_multiple_of(4));
+        aligned.then_some(Self { first, ..self })
+    }
+
+    /// Whether images of these extents lie so as they do in `other`.
+    pub fn is_same(&self, other: &Self, shape: &[usize]) -> bool {
+        let strides = |planes: &Self| [planes.image, planes.plane, planes.row, 1];
+        let taken = |(i, extent): (usize, &usize)| *extent == 1 || strides(self)[i] == strides(other)[i];
+        self.first == other.first && shape.iter().enumerate().all(taken)
+    }
+
+    /// Whether rows and planes of images of these extents follow each other without gaps.
+    pub fn is_flat(&self, shape: &[usize]) -> bool {
+        Self::dense(shape).is_some_and(|dense| Self { image: dense.image, first: 0, ..*self }.is_same(&dense, shape))
     }
 
     /// Whether images of these extents lie so as they do without.
-    pub fn is_dense(&self, shape: &Shape) -> bool {
-        self.first == 0 && shape.strides() == [self.image, self.plane, self.row, 1]
+    pub fn is_dense(&self, shape: &[usize]) -> bool {
+        Self::dense(shape).is_some_and(|dense| self.is_same(&dense, shape))
     }
 }
 
@@ -80,7 +120,20 @@ mod tests {
             }
         }
         assert!(Planes::new(&[1, 2, 3], 0).is_none());
-        assert!(Planes::new(&[1, 2, 3, 8], 0).is_some_and(|p| p.is_dense(&Shape::new([1, 2, 3, 8]))));
-        assert!(Planes::new(&[1, 2, 3, 7], 0).is_some_and(|p| !p.is_dense(&Shape::new([1, 2, 3, 7]))));
+        assert!(Planes::new(&[1, 2, 3, 8], 0).is_some_and(|p| p.is_dense(&[1, 2, 3, 8])));
+        assert!(Planes::new(&[1, 2, 3, 7], 0).is_some_and(|p| !p.is_dense(&[1, 2, 3, 7])));
+    }
+
+    #[test]
+    fn some_channels_are_images_too() {
+        let whole = Planes::dense(&[2, 6, 2, 5]).expect("images");
+        let part = |channel| whole.from_channel(channel, &[2, 2, 2, 5]);
+        assert_eq!(part(1), None);
+        let part = part(2).expect("at a multiple of four");
+        assert!(part.is_flat(&[2, 2, 2, 5]) && !part.is_dense(&[2, 2, 2, 5]));
+        // The first channels of a single image are all that lies before the others.
+        let first = whole.from_channel(0, &[1, 2, 2, 5]).expect("at a multiple of four");
+        assert!(first.is_dense(&[1, 2, 2, 5]) && !first.is_dense(&[2, 2, 2, 5]));
+        assert!(Planes::new(&[1, 2, 2, 5], 0).is_some_and(|padded| !padded.is_flat(&[1, 2, 2, 5])));
     }
 }

@@ -181,9 +181,9 @@ impl<'a> Recorder<'a> {
         (!is_read).then_some(room.planes)
     }
 
-    /// [`Recorder::room`] where inputs that lie in its buffer are not read.
-    pub fn joined_room(&self) -> Option<Planes> {
-        self.room.map(|room| room.planes)
+    /// [`Recorder::room`] and its buffer, where inputs that lie in it are not read.
+    pub fn whole_room(&self) -> Option<Room> {
+        self.room
     }
 
     /// Puts output 0 where its readers would have it.

@@ -88,6 +88,13 @@ impl<'a> Surroundings<'a> {
         }
     }
 
+    /// The nodes that read `value` and come before `node`.
+    pub fn readers_before(&self, value: ValueId, node: &Node) -> impl Iterator<Item = &'a Node> {
+        let (graph, own) = (self.graph, node.outputs.iter().flatten().find_map(|output| self.producers[output.0]));
+        let before = self.readers[value.0].iter().filter(move |index| own.is_some_and(|own| **index < own));
+        before.map(move |index| &graph.nodes[*index])
+    }
+
     /// Where the elements that `node` gives as `output` lie in its first input, if moving them is all that it does.
     pub fn arrangement(&self, node: &Node, output: ValueId) -> Option<(ValueId, Strided)> {
         let place = node.outputs.iter().position(|v| *v == Some(output))?;

@@ -60,6 +60,7 @@ mod host_product;
 mod host_window;
 mod image_decoder;
 mod images;
+mod joins;
 mod label_encoder;
 mod layout;
 mod linear_attention;

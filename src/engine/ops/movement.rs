@@ -8,6 +8,7 @@ use super::arguments::{known, optional, required};
 use super::arranged;
 use super::boxes::Copy;
 use super::images::record_joined;
+use super::joins;
 use crate::engine::ir::{
     Expansion, Fact, Fused, Node, Op, Profile, Recorder, Rows, RowsQuery, Strided, Surroundings, Wire,
 };
@@ -125,7 +126,7 @@ impl<M: Movement> Op for Moving<M> {
     }
 
     fn fuse(&self, node: &Node, around: &Surroundings<'_>) -> Option<Fused> {
-        arranged::joined(node, around)
+        arranged::joined(node, around).or_else(|| joins::shorter(node, around))
     }
 
     fn arrangement(&self, output: usize, inputs: &[Option<&Fact>]) -> Option<Strided> {

@@ -41,7 +41,7 @@ pub(super) fn wish(g: &Geometry, profile: &Profile) -> Option<PlanesWish> {
     let small = g.taps() <= MAX_TAPS && g.stride.iter().all(|s| *s <= MAX_STRIDE);
     let rows = g.output[2] >= 4 && g.pad[2] < g.kernel[2];
     let fits = profile.family == Family::Software && profile.subgroup.is_some() && plane && small && rows;
-    fits.then_some(PlanesWish { border: 0, dense_serves: g.input[2].is_multiple_of(4) })
+    fits.then_some(PlanesWish { dense_serves: g.input[2].is_multiple_of(4), ..PlanesWish::ANY })
 }
 
 /// Windows over planes, made into output 0 of the node that is recorded.
@@ -79,7 +79,7 @@ impl Patches<'_> {
         };
         let bias = self.weights.and_then(|(_, bias)| bias);
         let room = recorder.room().filter(|room| room.border == 0);
-        let tile = self.chosen(recorder, lanes, room.is_some())?;
+        let tile = self.chosen(recorder, lanes, room)?;
         let [rows, patches_y, patches_x] = self.grid(&tile);
         if room.is_some() {
             recorder.take_room();
@@ -131,12 +131,19 @@ impl Patches<'_> {
 
     fn fits(&self, recorder: &Recorder<'_>) -> bool {
         let floats = self.x.storage == Storage::F32 && recorder.output(0).storage == Storage::F32;
-        let Some(wish) = wish(self.geometry, recorder.profile).filter(|_| floats) else { return false };
-        let serves = wish.dense_serves || self.x.planes.is_some();
+        if !floats || wish(self.geometry, recorder.profile).is_none() {
+            return false;
+        }
         // One row's taps fit a kernel.
         let row = self.geometry.output[2].div_ceil(4);
         let short = row * self.geometry.taps() <= MAX_STATEMENTS as usize && row <= MAX_VECTORS;
-        serves || (short && self.images * self.channels * self.geometry.input_pixels() >= MIN_ELEMENTS)
+        self.row_read().is_multiple_of(4)
+            || (short && self.images * self.channels * self.geometry.input_pixels() >= MIN_ELEMENTS)
+    }
+
+    /// Elements between rows of x.
+    fn row_read(&self) -> usize {
+        self.x.planes.map_or(self.geometry.input[2], |planes| planes.row)
     }
 
     /// Vectors of x before the first one, and between images, planes and rows; elements where rows begin anywhere.
@@ -172,7 +179,7 @@ impl Patches<'_> {
     }
 
     /// The patch that is chosen: that of fewest accesses or one of the next.
-    fn chosen(&self, recorder: &mut Recorder<'_>, lanes: u32, in_room: bool) -> Result<PatchTile> {
+    fn chosen(&self, recorder: &mut Recorder<'_>, lanes: u32, room: Option<Planes>) -> Result<PatchTile> {
         let g = self.geometry;
         let two = |extents: [usize; 3]| -> Result<[u32; 2]> { Ok([word(extents[1])?, word(extents[2])?]) };
         let [kernel, stride, pad] = [two(g.kernel)?, two(g.stride)?, two(g.pad)?];
@@ -181,7 +188,8 @@ impl Patches<'_> {
         let mut widths: Vec<usize> = (1..=MAX_VECTORS.min(row)).map(|most| row.div_ceil(row.div_ceil(most))).collect();
         widths.dedup();
         let [input_x, output_x] = [word(g.input[2])?, word(g.output[2])?];
-        let begins_anywhere = self.x.planes.is_none() && !input_x.is_multiple_of(4);
+        let begins_anywhere = !self.row_read().is_multiple_of(4);
+        let row_stored = room.map_or(g.output[2], |room| room.row);
         if begins_anywhere {
             widths = vec![row];
         }
@@ -193,7 +201,7 @@ impl Patches<'_> {
             stride,
             pad_x: pad[1],
             of: self.weights.map_or(Taps::Largest, |(_, bias)| Taps::Weighted { bias: bias.is_some() }),
-            stored: match in_room || output_x.is_multiple_of(4) {
+            stored: match row_stored.is_multiple_of(4) {
                 true => Stored::Fours,
                 false if vectors == row => Stored::Tight(output_x),
                 false => Stored::Each,

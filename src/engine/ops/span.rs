@@ -50,7 +50,9 @@ impl Plan<'_> {
         let lanes = profile.subgroup?;
         let rows_max = p.rows.next_power_of_two().min(32);
         let stride = if self.x.taps == 1 && !self.reads_directly() { 1 } else { self.x.stride };
-        let fours = self.stores.in_fours(self.x.output) && self.product.starts.iter().all(|s| s[2].is_multiple_of(4));
+        let beside = [self.y.output, self.z.output, self.images];
+        let fours =
+            self.stores.in_fours(self.x.output, beside) && self.product.starts.iter().all(|s| s[2].is_multiple_of(4));
         let tile = |rows: u32, vectors: u32| SpanTile {
             lanes,
             rows,

@@ -103,13 +103,15 @@ impl<'a> Plan<'a> {
     /// Whether spans can be read where the input lies.
     pub(super) fn reads_directly(&self) -> bool {
         let p = &self.product.params;
+        let one_row = self.y.output * self.y.taps * self.z.output * self.z.taps == 1;
         if let Some(planes) = self.product.b.planes {
             let reach = self.x.reach().max(self.y.reach()) as usize;
             return reach <= planes.border
                 && self.z.is_plain()
+                && planes.plane.is_multiple_of(4)
+                && (one_row || planes.row.is_multiple_of(4))
                 && (self.x.taps > 1 || self.x.stride == 1 || !self.constant);
         }
-        let one_row = self.y.output * self.y.taps * self.z.output * self.z.taps == 1;
         let dense = self.x.taps > 1 || self.x.stride == 1 || !self.constant;
         !self.product.padded
             && dense

@@ -15,7 +15,8 @@ pub(super) fn wish(g: &Geometry) -> Option<PlanesWish> {
     let (border, [_, y, x]) = (reach(1).max(reach(2)), g.input);
     let flat = g.kernel == [1; 3] && g.stride == [1; 3];
     let rows = if flat { y * x } else { x };
-    (border <= BORDER_MAX).then_some(PlanesWish { border, dense_serves: border == 0 && rows.is_multiple_of(4) })
+    let dense_serves = border == 0 && rows.is_multiple_of(4);
+    (border <= BORDER_MAX).then_some(PlanesWish { border, dense_serves, flat: false })
 }
 
 /// Elements of the output between neighbours, and before the first one.
@@ -60,10 +61,14 @@ impl Stores {
         })
     }
 
-    /// Whether rows of `width` columns can be stored in vectors of four: those of planes have room for a last one.
-    pub(super) fn in_fours(&self, width: u32) -> bool {
-        let aligned = [self.channel, self.line, self.slice, self.image].iter().all(|s| s.is_multiple_of(4));
-        self.column == 1 && aligned && (self.in_room || width.is_multiple_of(4))
+    /// Whether rows of `width` columns, and as many lines, slices and images as `beside` says, can be stored in vectors of four:
+    /// those of planes have room for a last one.
+    pub(super) fn in_fours(&self, width: u32, beside: [u32; 3]) -> bool {
+        let strides = [self.line, self.slice, self.image].into_iter().zip(beside);
+        let taken = strides.filter(|(_, extent)| *extent > 1).map(|(stride, _)| stride);
+        let aligned = taken.chain([self.channel, self.first]).all(|n| n.is_multiple_of(4));
+        let room = self.in_room && self.line.is_multiple_of(4) && self.line >= width;
+        self.column == 1 && aligned && (room || width.is_multiple_of(4))
     }
 
     /// What keys of problems say of it, and of what is read.
