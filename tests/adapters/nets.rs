@@ -20,7 +20,7 @@ pub(crate) struct Net {
 }
 
 /// Every one.
-pub(crate) const NETS: [Net; 8] = [
+pub(crate) const NETS: [Net; 11] = [
     Net { name: "bottlenecks", build: bottlenecks },
     Net { name: "fires", build: fires },
     Net { name: "branches", build: branches },
@@ -29,6 +29,9 @@ pub(crate) const NETS: [Net; 8] = [
     Net { name: "depthwise", build: depthwise },
     Net { name: "wide_windows", build: wide_windows },
     Net { name: "excited", build: excited },
+    Net { name: "dense", build: dense },
+    Net { name: "cut_and_joined", build: cut_and_joined },
+    Net { name: "gated", build: gated },
 ];
 
 /// Extents at which each is checked: whole vectors, and rows that end inside one.
@@ -84,17 +87,33 @@ impl Builder {
     }
 
     fn node(&mut self, name: &str, attributes: &[(&str, Attribute)], inputs: &[ValueId]) -> ValueId {
+        self.nodes(name, attributes, inputs, 1)[0]
+    }
+
+    /// A node of so many outputs.
+    fn nodes(
+        &mut self,
+        name: &str,
+        attributes: &[(&str, Attribute)],
+        inputs: &[ValueId],
+        outputs: usize,
+    ) -> Vec<ValueId> {
         let mut all = Attributes::new();
         attributes.iter().for_each(|(name, value)| all.set(*name, value.clone()));
-        let spec = OpSpec { domain: "", name, opset: 18, attributes: &all, inputs: inputs.len(), outputs: 1 };
+        let spec = OpSpec { domain: "", name, opset: 18, attributes: &all, inputs: inputs.len(), outputs };
         let op = build(&spec).expect("a known operator");
         let facts: Vec<_> = inputs.iter().map(|v| Fact::of_shape(DType::F32, &self.shapes[v.0])).collect();
         let facts: Vec<_> = facts.iter().map(Some).collect();
-        let shape = op.infer(&facts).expect("shapes fit").remove(0).shape().expect("known extents");
-        let output = self.value(None, shape);
-        let inputs = inputs.iter().copied().map(Some).collect();
-        self.graph.nodes.push(Node { name: format!("{name}{}", output.0), op, inputs, outputs: vec![Some(output)] });
-        output
+        let shapes = op.infer(&facts).expect("shapes fit").into_iter().map(|fact| fact.shape().expect("known extents"));
+        let outputs: Vec<ValueId> = shapes.map(|shape| self.value(None, shape)).collect();
+        let node = Node {
+            name: format!("{name}{}", outputs[0].0),
+            op,
+            inputs: inputs.iter().copied().map(Some).collect(),
+            outputs: outputs.iter().copied().map(Some).collect(),
+        };
+        self.graph.nodes.push(node);
+        outputs
     }
 
     /// Weights whose sums stay about as large as what they are taken of.
@@ -141,6 +160,22 @@ impl Builder {
 
     fn sigmoid(&mut self, x: ValueId) -> ValueId {
         self.node("Sigmoid", &[], &[x])
+    }
+
+    /// x times one number a channel, plus another.
+    fn scaled(&mut self, x: ValueId) -> ValueId {
+        let channels = self.shapes[x.0][1];
+        let shape = [channels, 1, 1];
+        self.seed += 2;
+        let [scale, shift] =
+            [0, 1].map(|i| self.value(Some(floats(&shape, self.seed + i)), Shape::new([channels, 1, 1])));
+        let scaled = self.node("Mul", &[], &[x, scale]);
+        self.node("Add", &[], &[scaled, shift])
+    }
+
+    fn split(&mut self, x: ValueId, parts: usize) -> Vec<ValueId> {
+        let attributes = [("axis", Attribute::Int(1)), ("num_outputs", Attribute::Int(parts as i64))];
+        self.nodes("Split", &attributes, &[x], parts)
     }
 
     fn join(&mut self, parts: &[ValueId]) -> ValueId {
@@ -248,6 +283,62 @@ fn excited(b: &mut Builder, x: ValueId) -> Vec<ValueId> {
         let (again, beside) = (b.node("Mul", &[], &[scales, wide]), b.conv(wide, 33, 1, 1));
         let again = b.conv(again, 34, 1, 2);
         outputs.extend([narrow, again, beside]);
+    }
+    outputs
+}
+
+/// Each layer reads all that those before it gave, as densely connected networks do.
+fn dense(b: &mut Builder, x: ValueId) -> Vec<ValueId> {
+    let mut parts = vec![b.pool(x, 1)];
+    for _ in 0..3 {
+        let all = b.join(&parts);
+        let all = b.scaled(all);
+        let all = b.relu(all);
+        let inner = b.conv(all, 40, 1, 1);
+        parts.push(b.conv(inner, 32, 3, 1));
+    }
+    let all = b.join(&parts);
+    let [pooled, halved] = [b.pool(all, 2), b.depthwise(all, 3, 2)];
+    let all = b.scaled(all);
+    vec![b.sigmoid(all), pooled, halved]
+}
+
+/// Blocks that cut their channels in two, work on one half and join all.
+fn cut_and_joined(b: &mut Builder, mut x: ValueId) -> Vec<ValueId> {
+    for round in 0..2 {
+        let wide = b.conv(x, 64, 1, 1);
+        let wide = b.sigmoid(wide);
+        let mut parts = b.split(wide, 2);
+        let mut last = parts[1];
+        for _ in 0..2 {
+            let inner = b.conv(last, 32, 3, 1);
+            let inner = b.relu(inner);
+            let inner = b.conv(inner, 32, 3, 1);
+            last = if round == 0 { b.node("Add", &[], &[inner, last]) } else { inner };
+            parts.push(last);
+        }
+        let joined = b.join(&parts);
+        x = b.conv(joined, 40, 1, 1);
+    }
+    // Pieces in another order, and one of them twice.
+    let parts = b.split(x, 4);
+    let turned = b.join(&[parts[1], parts[0], parts[2], parts[3], parts[2]]);
+    let (pooled, narrow) = (b.pool(parts[3], 2), b.conv(turned, 33, 1, 1));
+    vec![pooled, narrow, b.depthwise(parts[2], 3, 1)]
+}
+
+/// One half of the channels times what the other half says, of channels that are whole vectors and of others.
+fn gated(b: &mut Builder, x: ValueId) -> Vec<ValueId> {
+    let mut outputs = Vec::new();
+    for channels in [64, 66] {
+        let wide = b.conv(x, channels, 1, 1);
+        let wide = b.depthwise(wide, 3, 1);
+        let parts = b.split(wide, 2);
+        let gate = b.sigmoid(parts[1]);
+        let open = b.node("Mul", &[], &[parts[0], gate]);
+        let narrow = b.conv(open, 36, 1, 1);
+        let beside = b.conv(parts[1], 32, 3, 2);
+        outputs.extend([narrow, beside]);
     }
     outputs
 }
