@@ -1,23 +1,20 @@
 //! Units → a program: buffers, dispatches, and what crosses between host and device.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::dequantised::{Restored, restored};
 use super::fuse::fuse;
 use super::group::{Unit, units};
-use super::map::record_map;
 use super::plan::assign_pools;
-use super::rooms::{Rooms, Spot, rooms};
+use super::rooms::{Rooms, rooms};
 use super::scales::take_scales;
 use super::specialise::{Specialised, specialise};
 use crate::engine::ir::{
-    Arithmetic, Buffer, BufferId, Chain, ChainOperand, Choices, Fact, Given, Graph, HostStep, Node, Operand,
-    OperandGrid, Planes, Port, Profile, Program, Recorder, Room, Scene, Segment, Slot, Storage, ValueId,
+    Buffer, BufferId, Choices, Fact, Given, Graph, HostStep, Operand, OperandGrid, Planes, Port, Profile, Program,
+    Segment, Slot, Storage, ValueId,
 };
-use crate::engine::kernels;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// Compiles `graph` for these inputs, in the signature's order: as far as shapes can be known before anything has run; the
@@ -49,7 +46,7 @@ pub fn compile(graph: &Graph, inputs: &[Given], profile: &Profile, choices: &Cho
     }
 }
 
-enum Failure {
+pub(super) enum Failure {
     NoKernel { node: usize, error: Error },
     Final(Error),
 }
@@ -62,25 +59,25 @@ impl From<Error> for Failure {
 
 /// Where a value is.
 #[derive(Clone, Copy, Default)]
-struct Place {
-    slot: Option<Slot>,
-    buffer: Option<BufferId>,
+pub(super) struct Place {
+    pub(super) slot: Option<Slot>,
+    pub(super) buffer: Option<BufferId>,
     /// A constant's packed form.
-    packed: Option<BufferId>,
+    pub(super) packed: Option<BufferId>,
     /// How it lies there, where it is not dense.
-    planes: Option<Planes>,
+    pub(super) planes: Option<Planes>,
 }
 
 pub(super) struct Lowering<'a> {
     pub(super) graph: &'a Graph,
     pub(super) known: &'a Specialised,
-    profile: &'a Profile,
-    choices: &'a Choices,
-    places: Vec<Place>,
+    pub(super) profile: &'a Profile,
+    pub(super) choices: &'a Choices,
+    pub(super) places: Vec<Place>,
     restored: HashMap<ValueId, Restored>,
-    rooms: Rooms,
+    pub(super) rooms: Rooms,
     /// The buffers of the owners of spots.
-    shared: HashMap<ValueId, BufferId>,
+    pub(super) shared: HashMap<ValueId, BufferId>,
     pub(super) program: Program,
 }
 
@@ -143,7 +140,7 @@ impl<'a> Lowering<'a> {
         Slot(self.program.slots - 1)
     }
 
-    fn segment(&mut self) -> &mut Segment {
+    pub(super) fn segment(&mut self) -> &mut Segment {
         if self.program.segments.is_empty() {
             self.program.segments.push(Segment::default());
         }
@@ -152,7 +149,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The segment that device work may be added to: a new one after host steps.
-    fn device_segment(&mut self) -> &mut Segment {
+    pub(super) fn device_segment(&mut self) -> &mut Segment {
         if !self.segment().host_steps.is_empty() {
             self.program.segments.push(Segment::default());
         }
@@ -181,7 +178,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The buffer of an operand whose elements lie side by side: others are handed to kernels that say that they read them.
-    fn dense(&self, value: ValueId, operand: &Operand) -> Result<BufferId> {
+    pub(super) fn dense(&self, value: ValueId, operand: &Operand) -> Result<BufferId> {
         let mislaid = || Error::internal(format!("{:?} lies in planes", self.name(value)));
         if operand.planes.is_some() { Err(mislaid()) } else { Ok(operand.buffer) }
     }
@@ -191,19 +188,19 @@ impl<'a> Lowering<'a> {
         Ok(Port { slot, buffer, dtype: fact.dtype, storage: self.storage(fact.dtype)?, shape: fact.concrete()? })
     }
 
-    fn storage(&self, dtype: DType) -> Result<Storage> {
+    pub(super) fn storage(&self, dtype: DType) -> Result<Storage> {
         let storage = self.profile.storage(dtype);
         storage.ok_or_else(|| Error::unimplemented(format!("{dtype} values stay on the host")))
     }
 
-    fn scratch(&mut self, shape: &Shape, storage: Storage) -> BufferId {
+    pub(super) fn scratch(&mut self, shape: &Shape, storage: Storage) -> BufferId {
         let bytes = ((shape.elements().saturating_mul(storage.bytes())) as u64).next_multiple_of(4).max(4);
         self.program.buffers.push(Buffer::Scratch { bytes, pool: 0 });
         BufferId(self.program.buffers.len() - 1)
     }
 
     /// The value in device memory: uploaded or computed there already, or a constant.
-    fn operand(&mut self, value: ValueId) -> Result<Operand> {
+    pub(super) fn operand(&mut self, value: ValueId) -> Result<Operand> {
         let fact = self.fact(value)?;
         let shape = fact.concrete()?;
         let storage = self.storage(fact.dtype)?;
@@ -224,7 +221,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// A constant in device memory for a reader that takes small integers packed; other values as [`Self::operand`].
-    fn constant(&mut self, value: ValueId) -> Result<Operand> {
+    pub(super) fn constant(&mut self, value: ValueId) -> Result<Operand> {
         let fact = self.fact(value)?;
         let Some((tensor, storage)) = fact.value.as_ref().and_then(|c| Some((c, self.profile.constant_storage(c)?)))
         else {
@@ -244,7 +241,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// A weight as packed integers and what restores its numbers.
-    fn weight(&mut self, value: ValueId) -> Result<Option<Operand>> {
+    pub(super) fn weight(&mut self, value: ValueId) -> Result<Option<Operand>> {
         let Some(Restored { weight, axes }) = self.restored.get(&value) else { return Ok(None) };
         let (dtype, codes) = (self.fact(value)?.dtype, weight.codes.clone());
         let grid = weight.grid(*axes)?;
@@ -258,178 +255,6 @@ impl<'a> Lowering<'a> {
             OperandGrid { buffer, block: grid.block, channels: grid.channels, zeros, has_scales: grid.has_scales }
         });
         Ok(Some(Operand { buffer, storage, dtype, shape: codes.shape().clone(), grid, planes: None }))
-    }
-
-    fn device(
-        &mut self,
-        root: Option<usize>,
-        mut chain: Chain,
-        members: &[usize],
-        output: ValueId,
-    ) -> Result<(), Failure> {
-        self.program.nodes += 1;
-        let label: Vec<&str> = members.iter().map(|m| self.graph.nodes[*m].name.as_str()).collect();
-        let label: Arc<str> = label.join("+").into();
-        let stored = self.fact(output)?;
-        let (shape, out) = (stored.concrete()?, self.storage(stored.dtype)?);
-        let mut chain_buffers = Vec::with_capacity(chain.operands.len());
-        for i in 0..chain.operands.len() {
-            let ChainOperand { value, storage, .. } = chain.operands[i];
-            let mut read = match storage {
-                Storage::Packed(_) => self.constant(value)?,
-                _ => self.operand(value)?,
-            };
-            if read.planes.is_some_and(|planes| chain.reads_flat(i, &planes, &read.shape)) {
-                read.planes = None;
-            }
-            chain_buffers.push(self.dense(value, &read)?);
-        }
-        let chain = &chain;
-        match root {
-            None => {
-                let buffer = self.scratch(&shape, out);
-                let operand = Operand {
-                    buffer,
-                    storage: out,
-                    dtype: stored.dtype,
-                    shape: shape.clone(),
-                    grid: None,
-                    planes: None,
-                };
-                self.record(&[], Vec::new(), vec![operand], output, (label, chain, chain_buffers, out), |recorder| {
-                    record_map(recorder, &shape)
-                })?;
-            }
-            Some(index) => {
-                let node = &self.graph.nodes[index];
-                self.record_root(index, node, output, (label, chain, chain_buffers, out))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The value as input `i` of `node` takes it.
-    fn read(&mut self, node: &Node, i: usize, value: ValueId) -> Result<Operand> {
-        match self.weight(value)? {
-            Some(weight) => Ok(weight),
-            None if node.op.reads_packed(i) => self.constant(value),
-            None => self.operand(value),
-        }
-    }
-
-    fn record_root(
-        &mut self,
-        index: usize,
-        node: &Node,
-        stored: ValueId,
-        behind: (Arc<str>, &Chain, Vec<BufferId>, Storage),
-    ) -> Result<(), Failure> {
-        let facts = self.known.input_facts(node);
-        let mut inputs = Vec::with_capacity(node.inputs.len());
-        for value in &node.inputs {
-            // Constants without a device form only give shapes: the recorder reads them from the facts.
-            inputs.push(match value {
-                Some(value) => match self.read(node, inputs.len(), *value) {
-                    Ok(operand) => Some(operand),
-                    Err(_) if self.known.constant(*value).is_some() => None,
-                    Err(error) => return Err(error.at(node.describe()).into()),
-                },
-                None => None,
-            });
-        }
-        let inferred = node.op.infer(&facts).map_err(|e| e.at(node.describe()))?;
-        let used = node.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        let mut outputs = Vec::with_capacity(used);
-        for (position, (value, fact)) in node.outputs.iter().zip(&inferred).take(used).enumerate() {
-            let (shape, storage) = (fact.concrete().map_err(|e| e.at(node.describe()))?, self.storage(fact.dtype)?);
-            // The first output's buffer holds what the chain makes of it; an unused one is written all the same.
-            let buffer = self.scratch(&shape, if position == 0 { behind.3 } else { storage });
-            if let Some(value) = value.filter(|_| position > 0) {
-                self.places[value.0].buffer = Some(buffer);
-            }
-            outputs.push(Operand { buffer, storage, dtype: fact.dtype, shape, grid: None, planes: None });
-        }
-        let flops = node.op.cost(&facts, &inferred).flops;
-        let recorded = self.record(&facts, inputs, outputs, stored, behind, |recorder| node.op.record(recorder));
-        let dispatches = recorded.map_err(|error| {
-            if error.code() == Code::Unimplemented {
-                Failure::NoKernel { node: index, error }
-            } else {
-                Failure::Final(error.at(node.describe()))
-            }
-        })?;
-        if flops > 0.0 {
-            self.segment().arithmetic.push(Arithmetic { dispatches, flops });
-        }
-        Ok(())
-    }
-
-    fn record(
-        &mut self,
-        facts: &[Option<&Fact>],
-        inputs: Vec<Option<Operand>>,
-        outputs: Vec<Operand>,
-        stored: ValueId,
-        (label, chain, chain_buffers, out): (Arc<str>, &Chain, Vec<BufferId>, Storage),
-        write: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
-    ) -> Result<Range<usize>> {
-        self.device_segment();
-        let (profile, room) = (self.profile, self.room(stored));
-        let last = self.program.segments.len() - 1;
-        let segment = &mut self.program.segments[last];
-        let first = segment.dispatches.len();
-        let mut recorder = Recorder::new(Scene {
-            profile,
-            label,
-            facts,
-            inputs,
-            outputs,
-            chain,
-            chain_buffers,
-            out,
-            room,
-            buffers: &mut self.program.buffers,
-            dispatches: &mut segment.dispatches,
-            library: &kernels::function,
-            choices: self.choices,
-            problems: &mut segment.problems,
-        });
-        write(&mut recorder)?;
-        let Operand { buffer, planes, shape, .. } = recorder.output(0);
-        let planes = planes.filter(|planes| !planes.is_dense(shape));
-        self.places[stored.0] = Place { buffer: Some(*buffer), planes, ..self.places[stored.0] };
-        Ok(first..self.segment().dispatches.len())
-    }
-
-    /// Where a value would best be put.
-    fn room(&mut self, value: ValueId) -> Option<Room> {
-        let Spot { owner, planes } = *self.rooms.spots.get(&value)?;
-        let held = self.shared.get(&owner).copied();
-        let buffer = held.unwrap_or_else(|| self.scratch(&Shape::new([planes.elements]), Storage::F32));
-        self.shared.insert(owner, buffer);
-        Some(Room { buffer, planes })
-    }
-
-    /// Whether all that a node gives is channels of what it reads.
-    fn is_cut(&self, index: usize) -> bool {
-        let mut outputs = self.graph.nodes[index].outputs.iter().flatten();
-        outputs.any(|output| self.rooms.channels.contains_key(output))
-    }
-
-    /// Lets the outputs of a node lie where its input does.
-    fn cut(&mut self, index: usize) -> Result<()> {
-        let node = &self.graph.nodes[index];
-        let mislaid = || Error::internal(format!("{} lacks its input, or channels of it", node.describe()));
-        let input = self.operand(node.inputs.first().copied().flatten().ok_or_else(mislaid)?)?;
-        let whole = input.planes.or_else(|| Planes::dense(&input.shape)).ok_or_else(mislaid)?;
-        for output in node.outputs.iter().flatten() {
-            let Some(channel) = self.rooms.channels.get(output) else { continue };
-            let shape = self.fact(*output)?.concrete()?;
-            let planes = whole.from_channel(*channel, &shape).ok_or_else(mislaid)?;
-            let planes = Some(planes).filter(|planes| !planes.is_dense(&shape));
-            self.places[output.0] = Place { buffer: Some(input.buffer), planes, ..self.places[output.0] };
-        }
-        Ok(())
     }
 
     fn view(&mut self, index: usize) -> Result<()> {

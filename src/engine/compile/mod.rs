@@ -1,6 +1,7 @@
 //! Graph → Program: folding, fusion, lowering and memory planning, as pure functions.
 
 mod dequantised;
+mod dispatches;
 mod fuse;
 mod group;
 mod hand_over;

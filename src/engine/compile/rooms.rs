@@ -14,6 +14,8 @@ pub(super) struct Spot {
     pub(super) owner: ValueId,
     /// How the value lies there.
     pub(super) planes: Planes,
+    /// Whether the chain behind any kernel can store it there; elsewhere kernels must know how.
+    pub(super) by_chain: bool,
 }
 
 /// Where values of images lie that have no buffer to themselves.
@@ -44,8 +46,8 @@ pub(super) fn rooms(graph: &Graph, known: &Specialised, profile: &Profile, units
     units.iter().rev().for_each(|unit| search.read_by(unit));
     // What is joined last comes first: the others lie in it.
     for unit in units.iter().rev() {
-        if let Unit::Device { root: Some(root), chain, output, .. } = unit {
-            search.place(&graph.nodes[*root], chain, *output);
+        if let Unit::Device { root, chain, output, .. } = unit {
+            search.place(root.map(|root| &graph.nodes[root]), chain, *output);
         }
     }
     search.rooms
@@ -124,30 +126,36 @@ impl Search<'_> {
     }
 
     /// Finds a spot for the output of a unit, and for what it joins.
-    fn place(&mut self, node: &Node, chain: &Chain, output: ValueId) {
-        let alone = node.outputs.iter().flatten().count() == 1 && !self.rooms.channels.contains_key(&output);
-        // Operands are found by the place of the element that is stored, or not at all by it.
-        let free = chain.operands.iter().all(|o| matches!(o.access, Access::Channel | Access::Scalar));
-        let Some(shape) = self.images(output).filter(|_| alone && free) else {
+    fn place(&mut self, root: Option<&Node>, chain: &Chain, output: ValueId) {
+        let alone = root.is_none_or(|node| node.outputs.iter().flatten().count() == 1);
+        let Some(shape) = self.images(output).filter(|_| alone && !self.rooms.channels.contains_key(&output)) else {
             self.rooms.spots.remove(&output);
             return;
         };
-        let joins = chain.is_identity() && self.joins(node);
-        if !self.rooms.spots.contains_key(&output) {
+        // Operands are found by the place of the element that is stored, or not at all by it.
+        let free = chain.operands.iter().all(|o| matches!(o.access, Access::Channel | Access::Scalar));
+        let joins = root.filter(|node| chain.is_identity() && self.joins(node));
+        if let Some(spot) = self.rooms.spots.get_mut(&output) {
+            let once = joins.is_none() && root.is_none_or(|node| node.op.takes_epilogue());
+            spot.by_chain = once && spot.planes.is_flat(&shape);
+            if !free && !spot.by_chain {
+                self.rooms.spots.remove(&output);
+            }
+        } else if free && root.is_some() {
             let wish = self.readers.get(&output).and_then(|readers| readers.wish);
             let planes = match wish {
                 Some(wish) if !wish.dense_serves && !wish.flat => {
-                    Planes::new(&shape, if joins { 0 } else { wish.border })
+                    Planes::new(&shape, if joins.is_some() { 0 } else { wish.border })
                 }
-                _ if joins => Planes::dense(&shape),
+                _ if joins.is_some() => Planes::dense(&shape),
                 _ => None,
             };
             let fits = |planes: &Planes| planes.elements as u64 * 4 <= self.profile.max_binding_bytes;
-            let Some(planes) = planes.filter(fits) else { return };
-            self.rooms.spots.insert(output, Spot { owner: output, planes });
+            let spot = planes.filter(fits).map(|planes| Spot { owner: output, planes, by_chain: false });
+            self.rooms.spots.extend(spot.map(|spot| (output, spot)));
         }
-        if joins {
-            self.place_parts(node, self.rooms.spots[&output]);
+        if let Some((node, whole)) = joins.zip(self.rooms.spots.get(&output).copied()) {
+            self.place_parts(node, whole);
         }
     }
 
@@ -164,7 +172,7 @@ impl Search<'_> {
             let wish = joined_here.and_then(|readers| readers.wish).filter(|_| self.images(part).is_some());
             let serves = |planes: &Planes| wish.is_some_and(|wish| !wish.flat || planes.is_flat(&shape));
             if let Some(planes) = planes.filter(serves) {
-                self.rooms.spots.insert(part, Spot { owner: whole.owner, planes });
+                self.rooms.spots.insert(part, Spot { planes, ..whole });
             }
         }
     }

@@ -65,6 +65,13 @@ fn access_words(access: &Access) -> Vec<usize> {
     }
 }
 
+/// How images of extents `shape` are read element by element in `planes`, if these follow each other without gaps.
+fn flat(planes: &Planes, shape: &Shape) -> Option<Access> {
+    let inner = shape[1..].iter().product::<usize>();
+    let gap = if shape[0] > 1 { planes.image.checked_sub(inner)? } else { 0 };
+    planes.is_flat(shape).then_some(Access::Flat { inner, gap, first: planes.first })
+}
+
 impl Access {
     /// How an operand of shape `input`, its first axis aligned with output axis `first_axis`, is read under `output`.
     /// `channel_axis` is the output axis whose coordinate the kernel knows.
@@ -136,6 +143,8 @@ pub struct Chain {
     /// Numbers read, as bits.
     pub words: Vec<u32>,
     pub(super) result: Option<Reg>,
+    /// Where element `i` is stored and the first word that says so; `None` for place `i`.
+    pub(super) stored: Option<(Access, usize)>,
 }
 
 impl Chain {
@@ -169,25 +178,31 @@ impl Chain {
 
     /// Reads operand `i`, images of extents `shape` that are read element by element, where they lie in `planes`; says whether that
     /// can be done.
-    pub fn reads_flat(&mut self, i: usize, planes: &Planes, shape: &Shape) -> bool {
-        let inner = shape[1..].iter().product::<usize>();
-        let gap = if shape[0] > 1 { planes.image.checked_sub(inner) } else { Some(0) };
-        let (true, Some(gap)) = (self.operands[i].access == Access::Same && planes.is_flat(shape), gap) else {
-            return false;
-        };
-        let access = Access::Flat { inner, gap, first: planes.first };
-        let Ok(numbers) = access_words(&access).into_iter().map(u32::try_from).collect::<Result<Vec<_>, _>>() else {
-            return false;
-        };
-        let at = self.push_words(numbers);
+    pub fn read_flat(&mut self, i: usize, planes: &Planes, shape: &Shape) -> bool {
+        let flat = flat(planes, shape).filter(|_| self.operands[i].access == Access::Same);
+        let Some((access, words)) = flat.and_then(|access| self.push_access(access)) else { return false };
         for (step, _) in &mut self.steps {
             match step {
-                Step::Load { operand, words } if *operand == i => *words = at,
+                Step::Load { operand, words: own } if *operand == i => *own = words,
                 _ => {}
             }
         }
         self.operands[i].access = access;
         true
+    }
+
+    /// Stores results, images of extents `shape`, where they lie in `planes`; says whether that can be done.
+    pub fn store_flat(&mut self, planes: &Planes, shape: &Shape) -> bool {
+        // No four elements in a row may belong to two images.
+        let whole =
+            |access: &Access| matches!(access, Access::Flat { inner, gap, .. } if *gap == 0 || inner.is_multiple_of(4));
+        self.stored = flat(planes, shape).filter(whole).and_then(|access| self.push_access(access));
+        self.stored.is_some()
+    }
+
+    fn push_access(&mut self, access: Access) -> Option<(Access, usize)> {
+        let words = access_words(&access).into_iter().map(u32::try_from).collect::<Result<Vec<_>, _>>().ok()?;
+        Some((access, self.push_words(words)))
     }
 
     fn push(&mut self, step: Step, class: Class) -> Reg {

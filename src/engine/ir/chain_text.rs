@@ -101,7 +101,8 @@ impl Chain {
             let value = self.element(&mut text, step, (operand, words), one, vector);
             let _ = writeln!(text, "    let l{step} = {value};");
         }
-        let element = if target.wide { "[i >> 2u][i & 3u]" } else { "[i]" };
+        let at = self.place(&mut text);
+        let element = if target.wide { format!("[{at} >> 2u][{at} & 3u]") } else { format!("[{at}]") };
         let _ = writeln!(
             text,
             "    {buffer}{element} = Out(chained(value{}));\n}}",
@@ -145,7 +146,15 @@ impl Chain {
             format!("Out(chained(value.{place}{}))", self.arguments(of))
         };
         let components = ['x', 'y', 'z', 'w'].map(component);
-        let _ = writeln!(text, "    {}[i >> 2u] = vec4<Out>({});\n}}", target.buffer, components.join(", "));
+        let at = self.place(text);
+        let _ = writeln!(text, "    {}[{at} >> 2u] = vec4<Out>({});\n}}", target.buffer, components.join(", "));
+    }
+
+    /// The name of the place where element `i` is stored.
+    fn place(&self, text: &mut String) -> &'static str {
+        let Some((access, words)) = &self.stored else { return "i" };
+        let _ = writeln!(text, "    let at = {};", index(access, *words, At { index: "i", channel: "c" }));
+        "at"
     }
 
     /// Every step that reads an operand: its number, the operand and the first of its words.
@@ -226,6 +235,7 @@ fn index(access: &Access, words: usize, at: At<'_>) -> String {
         Access::Cycle { .. } => {
             format!("remainder(quotient({i}, {}), {})", word_text(words), word_text(words + 1))
         }
+        Access::Flat { gap: 0, .. } => format!("{} + {i}", word_text(words + 2)),
         Access::Flat { .. } => {
             let [inner, gap, first] = [0, 1, 2].map(|word| word_text(words + word));
             format!("{first} + {i} + quotient({i}, {inner}) * {gap}")

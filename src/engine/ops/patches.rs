@@ -79,7 +79,7 @@ impl Patches<'_> {
         };
         let bias = self.weights.and_then(|(_, bias)| bias);
         let room = recorder.room().filter(|room| room.border == 0);
-        let tile = self.chosen(recorder, lanes, room)?;
+        let tile = self.chosen(recorder, lanes, room.is_some())?;
         let [rows, patches_y, patches_x] = self.grid(&tile);
         if room.is_some() {
             recorder.take_room();
@@ -179,7 +179,7 @@ impl Patches<'_> {
     }
 
     /// The patch that is chosen: that of fewest accesses or one of the next.
-    fn chosen(&self, recorder: &mut Recorder<'_>, lanes: u32, room: Option<Planes>) -> Result<PatchTile> {
+    fn chosen(&self, recorder: &mut Recorder<'_>, lanes: u32, in_room: bool) -> Result<PatchTile> {
         let g = self.geometry;
         let two = |extents: [usize; 3]| -> Result<[u32; 2]> { Ok([word(extents[1])?, word(extents[2])?]) };
         let [kernel, stride, pad] = [two(g.kernel)?, two(g.stride)?, two(g.pad)?];
@@ -189,7 +189,6 @@ impl Patches<'_> {
         widths.dedup();
         let [input_x, output_x] = [word(g.input[2])?, word(g.output[2])?];
         let begins_anywhere = !self.row_read().is_multiple_of(4);
-        let row_stored = room.map_or(g.output[2], |room| room.row);
         if begins_anywhere {
             widths = vec![row];
         }
@@ -201,7 +200,7 @@ impl Patches<'_> {
             stride,
             pad_x: pad[1],
             of: self.weights.map_or(Taps::Largest, |(_, bias)| Taps::Weighted { bias: bias.is_some() }),
-            stored: match row_stored.is_multiple_of(4) {
+            stored: match in_room || output_x.is_multiple_of(4) {
                 true => Stored::Fours,
                 false if vectors == row => Stored::Tight(output_x),
                 false => Stored::Each,

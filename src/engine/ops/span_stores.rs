@@ -66,9 +66,8 @@ impl Stores {
     pub(super) fn in_fours(&self, width: u32, beside: [u32; 3]) -> bool {
         let strides = [self.line, self.slice, self.image].into_iter().zip(beside);
         let taken = strides.filter(|(_, extent)| *extent > 1).map(|(stride, _)| stride);
-        let aligned = taken.chain([self.channel, self.first]).all(|n| n.is_multiple_of(4));
-        let room = self.in_room && self.line.is_multiple_of(4) && self.line >= width;
-        self.column == 1 && aligned && (room || width.is_multiple_of(4))
+        let aligned = taken.chain([self.channel]).all(|stride| stride.is_multiple_of(4));
+        self.column == 1 && aligned && (self.in_room || width.is_multiple_of(4))
     }
 
     /// What keys of problems say of it, and of what is read.
