@@ -1,6 +1,7 @@
 //! Graphs with sequences, compiled: what is read from them need not leave the device.
 
 mod attention;
+mod joins;
 mod lanes;
 mod norms;
 mod sharing;

@@ -7,7 +7,8 @@ use super::lower::{Failure, Lowering, Place};
 use super::map::record_map;
 use super::rooms::Spot;
 use crate::engine::ir::{
-    Arithmetic, BufferId, Chain, ChainOperand, Fact, Node, Operand, Planes, Recorder, Room, Scene, Storage, ValueId,
+    Arithmetic, BufferId, Chain, ChainOperand, Dispatch, Fact, Node, Operand, Planes, Recorder, Room, Scene, Storage,
+    ValueId,
 };
 use crate::engine::kernels;
 use crate::error::{Code, Error, Result};
@@ -20,6 +21,14 @@ struct Behind {
     chain_buffers: Vec<BufferId>,
     stored: ValueId,
     out: Storage,
+}
+
+/// The kernels of one unit: what they read and write.
+struct Kernels<'a> {
+    facts: &'a [Option<&'a Fact>],
+    inputs: Vec<Option<Operand>>,
+    outputs: Vec<Operand>,
+    behind: Behind,
 }
 
 impl Lowering<'_> {
@@ -52,7 +61,8 @@ impl Lowering<'_> {
             None => {
                 let (buffer, dtype) = (self.scratch(&shape, out), fact.dtype);
                 let operand = Operand { buffer, storage: out, dtype, shape: shape.clone(), grid: None, planes: None };
-                self.record(&[], Vec::new(), vec![operand], behind, |recorder| record_map(recorder, &shape))?;
+                let kernels = Kernels { facts: &[], inputs: Vec::new(), outputs: vec![operand], behind };
+                self.record(&kernels, |recorder| record_map(recorder, &shape))?;
             }
             Some(index) => self.record_root(index, behind)?,
         }
@@ -96,7 +106,8 @@ impl Lowering<'_> {
             outputs.push(Operand { buffer, storage, dtype: fact.dtype, shape, grid: None, planes: None });
         }
         let flops = node.op.cost(&facts, &inferred).flops;
-        let recorded = self.record(&facts, inputs, outputs, behind, |recorder| node.op.record(recorder));
+        let recorded =
+            self.record(&Kernels { facts: &facts, inputs, outputs, behind }, |recorder| node.op.record(recorder));
         let dispatches = recorded.map_err(|error| {
             if error.code() == Code::Unimplemented {
                 Failure::NoKernel { node: index, error }
@@ -110,40 +121,53 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn record(
-        &mut self,
-        facts: &[Option<&Fact>],
-        inputs: Vec<Option<Operand>>,
-        mut outputs: Vec<Operand>,
-        behind: Behind,
-        write: impl FnOnce(&mut Recorder<'_>) -> Result<()>,
-    ) -> Result<Range<usize>> {
-        let Behind { label, mut chain, chain_buffers, stored, out } = behind;
+    /// Records what `write` does, in the spot that the value stored has if that can be.
+    fn record(&mut self, unit: &Kernels<'_>, write: impl Fn(&mut Recorder<'_>) -> Result<()>) -> Result<Range<usize>> {
         self.device_segment();
-        let spot = self.rooms.spots.get(&stored).copied();
-        let mut room = spot.map(|spot| self.room(&spot));
+        let spot = self.rooms.spots.get(&unit.behind.stored).copied();
+        let spot = spot.map(|spot| (spot, self.room(&spot)));
+        let (buffers, first) = (self.program.buffers.len(), self.segment().dispatches.len());
+        let problems = self.segment().problems.len();
+        self.attempt(unit, spot, &write)?;
         // No dispatch may read from and write to one buffer.
-        let read = |buffer| {
-            inputs.iter().flatten().any(|input: &Operand| input.buffer == buffer) || chain_buffers.contains(&buffer)
+        let held = |dispatch: &Dispatch, buffer| dispatch.buffers.iter().filter(|b| **b == buffer).count();
+        let dispatches = &self.segment().dispatches[first..];
+        if spot.is_some_and(|(_, room)| dispatches.iter().any(|dispatch| held(dispatch, room.buffer) > 1)) {
+            self.program.buffers.truncate(buffers);
+            self.segment().dispatches.truncate(first);
+            self.segment().problems.truncate(problems);
+            self.attempt(unit, None, &write)?;
+        }
+        Ok(first..self.segment().dispatches.len())
+    }
+
+    fn attempt(
+        &mut self,
+        unit: &Kernels<'_>,
+        spot: Option<(Spot, Room)>,
+        write: &impl Fn(&mut Recorder<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let Behind { label, chain, chain_buffers, stored, out } = &unit.behind;
+        let (mut chain, mut outputs) = (chain.clone(), unit.outputs.clone());
+        let (by_chain, room) = match spot {
+            Some((spot, room)) if spot.by_chain => (Some(room), None),
+            other => (None, other.map(|(_, room)| room)),
         };
-        let own = room.filter(|room| !read(room.buffer));
-        let by_chain = spot.is_some_and(|spot| spot.by_chain).then(|| room.take()).and(own);
         let by_chain = by_chain.filter(|room| chain.store_flat(&room.planes, &outputs[0].shape));
         if let Some(room) = by_chain {
             outputs[0].buffer = room.buffer;
         }
         let last = self.program.segments.len() - 1;
         let segment = &mut self.program.segments[last];
-        let first = segment.dispatches.len();
         let mut recorder = Recorder::new(Scene {
             profile: self.profile,
-            label,
-            facts,
-            inputs,
+            label: Arc::clone(label),
+            facts: unit.facts,
+            inputs: unit.inputs.clone(),
             outputs,
             chain: &chain,
-            chain_buffers,
-            out,
+            chain_buffers: chain_buffers.clone(),
+            out: *out,
             room,
             buffers: &mut self.program.buffers,
             dispatches: &mut segment.dispatches,
@@ -155,7 +179,7 @@ impl Lowering<'_> {
         let Operand { buffer, planes, shape, .. } = recorder.output(0);
         let planes = by_chain.map(|room| room.planes).or(*planes).filter(|planes| !planes.is_dense(shape));
         self.places[stored.0] = Place { buffer: Some(*buffer), planes, ..self.places[stored.0] };
-        Ok(first..self.segment().dispatches.len())
+        Ok(())
     }
 
     /// The buffer of a spot, and how the value lies there.

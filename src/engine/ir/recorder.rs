@@ -173,16 +173,9 @@ impl<'a> Recorder<'a> {
         &self.outputs[i]
     }
 
-    /// How output 0 would better lie. A kernel that can store it so calls [`Recorder::take_room`] first.
-    pub fn room(&self) -> Option<Planes> {
-        let room = self.room?;
-        // No dispatch may read from and write to one buffer.
-        let is_read = self.inputs.iter().flatten().any(|input| input.buffer == room.buffer);
-        (!is_read).then_some(room.planes)
-    }
-
-    /// [`Recorder::room`] and its buffer, where inputs that lie in it are not read.
-    pub fn whole_room(&self) -> Option<Room> {
+    /// How output 0 would better lie. A kernel that can store it so calls [`Recorder::take_room`] first. Where that makes one of
+    /// its dispatches read from and write to one buffer, all is recorded again without a room.
+    pub fn room(&self) -> Option<Room> {
         self.room
     }
 

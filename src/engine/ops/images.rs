@@ -4,7 +4,7 @@ use super::box_steps::Axis;
 use super::boxes::Copy;
 use super::product::Source;
 use super::words::word;
-use crate::engine::ir::{BufferId, Operand, Planes, Recorder, Room, Work, linear_groups};
+use crate::engine::ir::{BufferId, Operand, Planes, Recorder, Work, linear_groups};
 use crate::engine::kernels::scale;
 use crate::error::Result;
 use crate::tensor::{DType, Shape};
@@ -69,33 +69,21 @@ pub(super) fn scaled(
 
 /// Joins the inputs, images, along their channels; what lies where it is joined already is left there.
 pub(super) fn record_joined(recorder: &mut Recorder<'_>) -> Result<()> {
-    let mut parts = Vec::new();
-    let mut channel = 0;
-    for i in 0..recorder.input_count() {
-        let Some(part) = recorder.optional_input(i).cloned() else { continue };
-        let first = channel;
-        channel += part.shape[1];
-        parts.push((part, first));
-    }
-    let is_there = |(part, channel): &(Operand, usize), room: &Room| {
-        let own = room.planes.from_channel(*channel, &part.shape).filter(|_| part.buffer == room.buffer);
-        let lies = part.planes.or_else(|| Planes::dense(&part.shape));
-        own.zip(lies).is_some_and(|(own, lies)| own.is_same(&lies, &part.shape))
-    };
-    // No dispatch may read from and write to one buffer.
-    let fits = |room: &Room| {
-        let apart = |part: &(Operand, usize)| part.0.buffer != room.buffer || is_there(part, room);
-        room.planes.border == 0 && parts.iter().all(apart)
-    };
-    let room = recorder.whole_room().filter(fits);
-    if room.is_some() {
+    if recorder.room().is_some_and(|room| room.planes.border == 0) {
         recorder.take_room();
     }
     let target = recorder.output(0).clone();
-    for part in &parts {
-        if part.0.shape.elements() > 0 && !room.is_some_and(|room| is_there(part, &room)) {
-            copy(&part.0, &target, part.1).record(recorder, &part.0, 0)?;
+    let lies = |images: &Operand| images.planes.or_else(|| Planes::dense(&images.shape));
+    let mut channel = 0;
+    for i in 0..recorder.input_count() {
+        let Some(part) = recorder.optional_input(i).cloned() else { continue };
+        let own = lies(&target).and_then(|planes| planes.from_channel(channel, &part.shape));
+        let in_place = own.zip(lies(&part)).is_some_and(|(own, lies)| own.is_same(&lies, &part.shape));
+        let is_there = part.buffer == target.buffer && in_place;
+        if !is_there && part.shape.elements() > 0 {
+            copy(&part, &target, channel).record(recorder, &part, 0)?;
         }
+        channel += part.shape[1];
     }
     Ok(())
 }

@@ -78,7 +78,7 @@ impl Patches<'_> {
             None => None,
         };
         let bias = self.weights.and_then(|(_, bias)| bias);
-        let room = recorder.room().filter(|room| room.border == 0);
+        let room = recorder.room().map(|room| room.planes).filter(|planes| planes.border == 0);
         let tile = self.chosen(recorder, lanes, room.is_some())?;
         let [rows, patches_y, patches_x] = self.grid(&tile);
         if room.is_some() {

@@ -45,7 +45,7 @@ impl Stores {
     pub(super) fn in_room(product: &Product, recorder: &Recorder<'_>) -> Option<Self> {
         let (p, own, [x, y, z, _]) = (&product.params, Self::own(product), product.params.output);
         let dense = own.column == 1 && own.line == x && own.channel == x * y && own.image == p.rows * own.channel;
-        let room = recorder.room().filter(|_| dense && z == 1 && product.starts.len() == 1)?;
+        let room = recorder.room().filter(|_| dense && z == 1 && product.starts.len() == 1)?.planes;
         let [first, channel, line, image, border] =
             [room.first, room.plane, room.row, room.image, room.border].map(|n| word(n).ok());
         let line = line?;
