@@ -20,7 +20,7 @@ pub(crate) struct Net {
 }
 
 /// Every one.
-pub(crate) const NETS: [Net; 11] = [
+pub(crate) const NETS: [Net; 12] = [
     Net { name: "bottlenecks", build: bottlenecks },
     Net { name: "fires", build: fires },
     Net { name: "branches", build: branches },
@@ -32,6 +32,7 @@ pub(crate) const NETS: [Net; 11] = [
     Net { name: "dense", build: dense },
     Net { name: "cut_and_joined", build: cut_and_joined },
     Net { name: "gated", build: gated },
+    Net { name: "shuffled", build: shuffled },
 ];
 
 /// Extents at which each is checked: whole vectors, and rows that end inside one.
@@ -102,7 +103,11 @@ impl Builder {
         attributes.iter().for_each(|(name, value)| all.set(*name, value.clone()));
         let spec = OpSpec { domain: "", name, opset: 18, attributes: &all, inputs: inputs.len(), outputs };
         let op = build(&spec).expect("a known operator");
-        let facts: Vec<_> = inputs.iter().map(|v| Fact::of_shape(DType::F32, &self.shapes[v.0])).collect();
+        let fact = |v: &ValueId| match self.graph.constant(*v) {
+            Some(constant) => Fact::constant(constant.clone()),
+            None => Fact::of_shape(DType::F32, &self.shapes[v.0]),
+        };
+        let facts: Vec<_> = inputs.iter().map(fact).collect();
         let facts: Vec<_> = facts.iter().map(Some).collect();
         let shapes = op.infer(&facts).expect("shapes fit").into_iter().map(|fact| fact.shape().expect("known extents"));
         let outputs: Vec<ValueId> = shapes.map(|shape| self.value(None, shape)).collect();
@@ -176,6 +181,13 @@ impl Builder {
     fn split(&mut self, x: ValueId, parts: usize) -> Vec<ValueId> {
         let attributes = [("axis", Attribute::Int(1)), ("num_outputs", Attribute::Int(parts as i64))];
         self.nodes("Split", &attributes, &[x], parts)
+    }
+
+    /// Every `step`-th channel from `first` on.
+    fn every(&mut self, x: ValueId, first: usize, step: usize) -> ValueId {
+        let numbers = [first as i64, i64::MAX, 1, step as i64];
+        let bounds = numbers.map(|n| self.value(Some(Tensor::from_vec([1], vec![n]).expect("one")), Shape::new([1])));
+        self.node("Slice", &[], &[x, bounds[0], bounds[1], bounds[2], bounds[3]])
     }
 
     fn join(&mut self, parts: &[ValueId]) -> ValueId {
@@ -325,6 +337,21 @@ fn cut_and_joined(b: &mut Builder, mut x: ValueId) -> Vec<ValueId> {
     let turned = b.join(&[parts[1], parts[0], parts[2], parts[3], parts[2]]);
     let (pooled, narrow) = (b.pool(parts[3], 2), b.conv(turned, 33, 1, 1));
     vec![pooled, narrow, b.depthwise(parts[2], 3, 1)]
+}
+
+/// Every other channel goes on as it is, the rest is worked on.
+fn shuffled(b: &mut Builder, x: ValueId) -> Vec<ValueId> {
+    let mut x = b.conv(x, 64, 1, 1);
+    for _ in 0..2 {
+        let [even, odd] = [0, 1].map(|first| b.every(x, first, 2));
+        let inner = b.conv(odd, 32, 1, 1);
+        let inner = b.depthwise(inner, 3, 1);
+        let inner = b.conv(inner, 32, 1, 1);
+        x = b.join(&[even, inner]);
+    }
+    let [first, third] = [0, 2].map(|first| b.every(x, first, 3));
+    let (sum, spread) = (b.sigmoid(third), b.depthwise(first, 3, 1));
+    vec![sum, spread, b.pool(third, 2), b.conv(first, 33, 3, 1)]
 }
 
 /// One half of the channels times what the other half says, of channels that are whole vectors and of others.

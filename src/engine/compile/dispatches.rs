@@ -204,9 +204,9 @@ impl Lowering<'_> {
         let input = self.operand(node.inputs.first().copied().flatten().ok_or_else(mislaid)?)?;
         let whole = input.planes.or_else(|| Planes::dense(&input.shape)).ok_or_else(mislaid)?;
         for output in node.outputs.iter().flatten() {
-            let Some(channel) = self.rooms.channels.get(output) else { continue };
+            let Some(channels) = self.rooms.channels.get(output).copied() else { continue };
             let shape = self.fact(*output)?.concrete()?;
-            let planes = whole.from_channel(*channel, &shape).ok_or_else(mislaid)?;
+            let planes = channels.of(whole, &shape).ok_or_else(mislaid)?;
             let planes = Some(planes).filter(|planes| !planes.is_dense(&shape));
             self.places[output.0] = Place { buffer: Some(input.buffer), planes, ..self.places[output.0] };
         }

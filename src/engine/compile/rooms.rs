@@ -23,8 +23,15 @@ pub(super) struct Spot {
 pub(super) struct Rooms {
     /// Where values would best be put. Producers that cannot store there leave the spot empty.
     pub(super) spots: HashMap<ValueId, Spot>,
-    /// Values that are channels of what their node reads, from this one on: nothing is moved.
-    pub(super) channels: HashMap<ValueId, usize>,
+    /// Values that are channels of what their node reads: nothing is moved.
+    pub(super) channels: HashMap<ValueId, Channels>,
+}
+
+/// Every `step`-th channel from `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Channels {
+    pub(super) first: usize,
+    pub(super) step: usize,
 }
 
 /// What is known of the readers of a value.
@@ -110,9 +117,13 @@ impl Search<'_> {
         for (place, output) in node.outputs.iter().enumerate() {
             let Some(output) = *output else { continue };
             let Some(readers) = self.readers.get(&output) else { continue };
-            wish = wish.and(readers.wish?);
-            let channel = first_channel(&node.op.arrangement(place, &facts)?, &whole, &self.images(output)?)?;
-            channels.push((output, channel));
+            let own = readers.wish?;
+            let taken = Channels::find(&node.op.arrangement(place, &facts)?, &whole, &self.images(output)?)?;
+            if own.flat && taken.step > 1 {
+                return None;
+            }
+            wish = wish.and(own);
+            channels.push((output, taken));
         }
         self.rooms.channels.extend(channels);
         Some((input, wish))
@@ -178,13 +189,51 @@ impl Search<'_> {
     }
 }
 
-/// The channel of images of extents `whole` from which on images of extents `part`, which lie so in them, are all of theirs; `None`
-/// where they are not.
-fn first_channel(lies: &Strided, whole: &[usize], part: &[usize]) -> Option<usize> {
-    let ([images, all, y, x], [_, channels, ..]) = (whole, part) else { return None };
-    let plane = y * x;
-    let channel = lies.offset.checked_div(plane)?;
-    let expected = Strided::new(channel * plane, [(*images, all * plane), (channels * plane, 1)]);
-    let aligned = (channel * plane).is_multiple_of(4) && (*images == 1 || (all * plane).is_multiple_of(4));
-    (part == [*images, *channels, *y, *x] && *lies == expected && aligned).then_some(channel)
+impl Channels {
+    /// Which channels of images of extents `whole` images of extents `part` are, which lie so in them; `None` where they are not, or
+    /// begin inside a vector of four.
+    fn find(lies: &Strided, whole: &[usize], part: &[usize]) -> Option<Self> {
+        let ([images, all, y, x], [_, channels, ..]) = (whole, part) else { return None };
+        let plane = y * x;
+        let step = if *channels > 1 { lies.strides(part)?[1].checked_div(plane)? } else { 1 };
+        let taken = Self { first: lies.offset.checked_div(plane)?, step };
+        let offset = taken.first * plane;
+        let expected = Strided::new(offset, [(*images, all * plane), (*channels, step * plane), (plane, 1)]);
+        let aligned = offset.is_multiple_of(4) && (*images == 1 || (all * plane).is_multiple_of(4));
+        (part == [*images, *channels, *y, *x] && *lies == expected && step > 0 && aligned).then_some(taken)
+    }
+
+    /// Where these channels of images that lie in `planes` lie, images of extents `shape`; `None` where they begin inside a vector.
+    pub(super) fn of(self, planes: Planes, shape: &[usize]) -> Option<Planes> {
+        let from = planes.from_channel(self.first, shape)?;
+        Some(Planes { plane: self.step * from.plane, ..from })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_found() {
+        let (whole, plane) = ([2, 6, 3, 4], 12);
+        let lies = |first, axes: &[(usize, usize)]| Strided::new(first, axes.iter().copied());
+        let find = |lies: Strided, channels| Channels::find(&lies, &whole, &[2, channels, 3, 4]);
+        let all = Channels { first: 0, step: 1 };
+        assert_eq!(find(Strided::whole(2 * 6 * plane), 6), Some(all));
+        let halves = lies(3 * plane, &[(2, 6 * plane), (3 * plane, 1)]);
+        assert_eq!(find(halves.clone(), 3), Some(Channels { first: 3, ..all }));
+        assert_eq!(
+            find(lies(plane, &[(2, 6 * plane), (3, 2 * plane), (plane, 1)]), 3),
+            Some(Channels { first: 1, step: 2 })
+        );
+        assert_eq!(find(lies(plane, &[(2, 6 * plane), (plane, 1)]), 1), Some(Channels { first: 1, ..all }));
+        // Inside a plane, turned, and of other images.
+        assert_eq!(find(lies(4, &[(2, 6 * plane), (3 * plane, 1)]), 3), None);
+        assert_eq!(find(lies(0, &[(2, 6 * plane), (3, plane), (4, 1), (3, 4)]), 3), None);
+        assert_eq!(find(lies(0, &[(2, 3 * plane), (3 * plane, 1)]), 3), None);
+        assert_eq!(Channels::find(&halves, &whole, &[2, 3, 12, 1]), None);
+        // What begins inside a vector.
+        assert_eq!(Channels::find(&lies(15, &[(30, 1)]), &[1, 3, 3, 5], &[1, 2, 3, 5]), None);
+    }
 }
