@@ -8,7 +8,7 @@ use super::arithmetic::Arithmetic;
 use super::attend::{Attend, Lie, Mask, Masked, is_attended};
 use super::compare::Where;
 use super::matmul::MatMul;
-use super::pattern::{input, is, number, shape};
+use super::pattern::{input, is, made, number, shape};
 use super::softmax::Softmax;
 use crate::engine::ir::{Fused, Node, Strided, Surroundings, ValueId};
 use crate::tensor::{DType, broadcast};
@@ -44,6 +44,18 @@ fn unshaped(around: &Surroundings<'_>, mut value: ValueId) -> Option<ValueId> {
         value = source;
     }
     Some(value)
+}
+
+/// The node whose results `value` is with zeros in the place of those that are no numbers, or that makes them: the weights of a
+/// query that sees no key are zero to kernels, whether or not a model says so.
+fn unguarded<'a>(around: &Surroundings<'a>, value: ValueId) -> Option<&'a Node> {
+    let node = around.sole_producer(value)?;
+    let ([Some(condition), Some(zero), Some(guarded)], true) = (&node.inputs[..], is::<Where>(node).is_some()) else {
+        return Some(node);
+    };
+    let asks = made(around, *condition, "IsNaN").filter(|asks| input(asks, 0) == Some(*guarded))?;
+    let read = around.readers_before(*guarded, node).all(|reader| std::ptr::eq(reader, asks));
+    (read && number(around, *zero) == Some(0.0)).then(|| around.producer(*guarded))?
 }
 
 /// Scores: where the product of queries and keys is, and what is done to it.
@@ -139,7 +151,7 @@ fn matrices(own: &[usize], batch: &[usize], inner: [(usize, usize); 3]) -> Optio
 pub(super) fn recognised(node: &Node, around: &Surroundings<'_>) -> Option<Fused> {
     let (output, weights, values) = (node.outputs.first().copied().flatten()?, input(node, 0)?, input(node, 1)?);
     let dtype = around.fact(output)?.dtype;
-    let softmax = around.sole_producer(unshaped(around, weights)?).filter(|_| is_attended(dtype))?;
+    let softmax = unguarded(around, unshaped(around, weights)?).filter(|_| is_attended(dtype))?;
     let scored = input(softmax, 0)?;
     is::<Softmax>(softmax)?.is_along_last(&shape(around, scored)?).then_some(())?;
     let found = scores(around, scored, 0)?;
