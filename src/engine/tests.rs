@@ -4,6 +4,7 @@ mod attention;
 mod joins;
 mod lanes;
 mod norms;
+mod rotation;
 mod sharing;
 
 use std::sync::Arc;

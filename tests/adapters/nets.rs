@@ -20,7 +20,7 @@ pub(crate) struct Net {
 }
 
 /// Every one.
-pub(crate) const NETS: [Net; 12] = [
+pub(crate) const NETS: [Net; 13] = [
     Net { name: "bottlenecks", build: bottlenecks },
     Net { name: "fires", build: fires },
     Net { name: "branches", build: branches },
@@ -33,6 +33,7 @@ pub(crate) const NETS: [Net; 12] = [
     Net { name: "cut_and_joined", build: cut_and_joined },
     Net { name: "gated", build: gated },
     Net { name: "shuffled", build: shuffled },
+    Net { name: "rotated", build: rotated },
 ];
 
 /// Extents at which each is checked: whole vectors, and rows that end inside one.
@@ -185,7 +186,11 @@ impl Builder {
 
     /// Every `step`-th channel from `first` on.
     fn every(&mut self, x: ValueId, first: usize, step: usize) -> ValueId {
-        let numbers = [first as i64, i64::MAX, 1, step as i64];
+        self.slice(x, [first as i64, i64::MAX, 1, step as i64])
+    }
+
+    /// What lies between two bounds along an axis, by steps.
+    fn slice(&mut self, x: ValueId, numbers: [i64; 4]) -> ValueId {
         let bounds = numbers.map(|n| self.value(Some(Tensor::from_vec([1], vec![n]).expect("one")), Shape::new([1])));
         self.node("Slice", &[], &[x, bounds[0], bounds[1], bounds[2], bounds[3]])
     }
@@ -368,4 +373,20 @@ fn gated(b: &mut Builder, x: ValueId) -> Vec<ValueId> {
         outputs.extend([narrow, beside]);
     }
     outputs
+}
+
+/// Rows of columns that lie apart, turned by angles of their own, as rotary embeddings do.
+fn rotated(b: &mut Builder, x: ValueId) -> Vec<ValueId> {
+    let x = b.node("Transpose", &[("perm", Attribute::Ints(vec![0, 2, 1, 3]))], &[x]);
+    let [rows, width] = [b.shapes[x.0][2], b.shapes[x.0][3]];
+    let half = width as i64 / 2;
+    b.seed += 2;
+    let [cosine, sine] = [(0, [1, rows, width]), (1, [1, 1, width])]
+        .map(|(i, shape)| b.value(Some(floats(&shape, b.seed + i)), Shape::from(&shape[..])));
+    let [first, second] = [[0, half, 3, 1], [half, i64::MAX, 3, 1]].map(|bounds| b.slice(x, bounds));
+    let second = b.node("Neg", &[], &[second]);
+    let turned = b.node("Concat", &[("axis", Attribute::Int(-1))], &[second, first]);
+    let (plain, turned) = (b.node("Mul", &[], &[x, cosine]), b.node("Mul", &[], &[sine, turned]));
+    let sum = b.node("Add", &[], &[plain, turned]);
+    vec![b.sigmoid(sum)]
 }

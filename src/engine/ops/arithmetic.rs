@@ -6,7 +6,7 @@ use super::arguments::required;
 use super::broadcast::{Numbers, common_dims, common_shape, indices, wrapped};
 use super::functions::of_class;
 use super::registry::OpSpec;
-use super::{narrow, norm_pattern, softmax_pattern};
+use super::{narrow, norm_pattern, rotation_pattern, softmax_pattern};
 use crate::engine::ir::{Class, Fact, Fused, Node, Op, PointwiseBuilder, Reg, Rows, RowsQuery, Surroundings};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
@@ -196,7 +196,8 @@ impl Op for Arithmetic {
     }
 
     fn fuse(&self, node: &Node, around: &Surroundings<'_>) -> Option<Fused> {
-        norm_pattern::recognised(node, around).or_else(|| softmax_pattern::recognised(node, around))
+        let norm = norm_pattern::recognised(node, around).or_else(|| softmax_pattern::recognised(node, around));
+        norm.or_else(|| rotation_pattern::recognised(node, around))
     }
 
     fn pointwise(&self, builder: &mut PointwiseBuilder<'_>) -> Option<Reg> {

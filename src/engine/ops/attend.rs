@@ -13,7 +13,7 @@ pub(super) struct Lie {
 }
 
 impl Lie {
-    fn at(&self, [entry, head, row]: [usize; 3]) -> usize {
+    pub(super) fn at(&self, [entry, head, row]: [usize; 3]) -> usize {
         self.first + entry * self.steps[0] + head * self.steps[1] + row * self.steps[2]
     }
 

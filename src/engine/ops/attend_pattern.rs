@@ -8,7 +8,7 @@ use super::arithmetic::Arithmetic;
 use super::attend::{Attend, Lie, Mask, Masked, is_attended};
 use super::compare::Where;
 use super::matmul::MatMul;
-use super::pattern::{input, is, made, number, shape};
+use super::pattern::{input, is, made, number, shape, spread};
 use super::softmax::Softmax;
 use crate::engine::ir::{Fused, Node, Strided, Surroundings, ValueId};
 use crate::tensor::{DType, broadcast};
@@ -102,23 +102,6 @@ fn masked(around: &Surroundings<'_>, node: &Node) -> Vec<(Mask, ValueId, ValueId
         },
         _ => Vec::new(),
     }
-}
-
-/// Where the elements of an array of shape `from` lie that broadcasting to `to` takes.
-fn spread(from: &[usize], to: &[usize]) -> Option<Strided> {
-    let lead = to.len().checked_sub(from.len())?;
-    let mut stride = 1;
-    let mut axes = Vec::with_capacity(to.len());
-    for (axis, extent) in to.iter().enumerate().rev() {
-        let own = axis.checked_sub(lead).map_or(1, |i| from[i]);
-        if own != 1 && own != *extent {
-            return None;
-        }
-        axes.push((*extent, if own == 1 { 0 } else { stride }));
-        stride *= own;
-    }
-    axes.reverse();
-    Some(Strided::new(0, axes))
 }
 
 /// An array that attention reads: the value that it lies in and where, and what its elements are multiplied by.

@@ -105,6 +105,8 @@ mod resize_taps;
 mod reverse_sequence;
 mod roi;
 mod rotary;
+mod rotation;
+mod rotation_pattern;
 mod scan;
 mod scatter;
 mod selection;

@@ -1,17 +1,9 @@
 //! Layer and root mean square normalisation as exporters write them: means of squares, a root, a quotient, scale and bias.
 
 use super::normalization::of_rows;
-use super::pattern::{input, made, number, reduced, shape};
+use super::pattern::{either, input, made, number, reduced, shape};
 use crate::engine::ir::{Fused, Node, Surroundings, ValueId};
 use crate::tensor::DType;
-
-/// The two inputs of `node`, either way round.
-fn either(node: &Node) -> Vec<(ValueId, ValueId)> {
-    match node.inputs[..] {
-        [Some(a), Some(b)] => vec![(a, b), (b, a)],
-        _ => Vec::new(),
-    }
-}
 
 /// What `node` divides by its deviation, and what that is the root of.
 fn divided(around: &Surroundings<'_>, node: &Node) -> Option<(ValueId, ValueId)> {

@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use super::reduce::Reduce;
-use crate::engine::ir::{Node, Surroundings, ValueId};
+use crate::engine::ir::{Node, Strided, Surroundings, ValueId};
 use crate::tensor::Shape;
 
 /// The operator of `node`, if it is a `T`.
@@ -36,4 +36,29 @@ pub(super) fn made<'a>(around: &Surroundings<'a>, value: ValueId, name: &str) ->
 /// What `node` reduces the rows of, if it is the reduction of this name and keeps their axis.
 pub(super) fn reduced(around: &Surroundings<'_>, node: &Node, name: &str) -> Option<ValueId> {
     is::<Reduce>(node)?.reduces_rows(name, &around.facts(node)).then(|| input(node, 0))?
+}
+
+/// The two inputs of `node`, either way round.
+pub(super) fn either(node: &Node) -> Vec<(ValueId, ValueId)> {
+    match node.inputs[..] {
+        [Some(a), Some(b)] => vec![(a, b), (b, a)],
+        _ => Vec::new(),
+    }
+}
+
+/// Where the elements of an array of shape `from` lie that broadcasting to `to` takes.
+pub(super) fn spread(from: &[usize], to: &[usize]) -> Option<Strided> {
+    let lead = to.len().checked_sub(from.len())?;
+    let mut stride = 1;
+    let mut axes = Vec::with_capacity(to.len());
+    for (axis, extent) in to.iter().enumerate().rev() {
+        let own = axis.checked_sub(lead).map_or(1, |i| from[i]);
+        if own != 1 && own != *extent {
+            return None;
+        }
+        axes.push((*extent, if own == 1 { 0 } else { stride }));
+        stride *= own;
+    }
+    axes.reverse();
+    Some(Strided::new(0, axes))
 }

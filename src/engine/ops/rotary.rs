@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use super::arguments::{optional, required};
+use super::attend::Lie;
 use super::composed::{Composed, composed, same_extents};
 use super::registry::OpSpec;
+use super::rotation::{Angles, Rotation};
 use super::sketch::Sketch;
 use crate::engine::ir::{Attribute, Op, Wire};
 use crate::error::{Error, Result};
+use crate::tensor::Shape;
 
 pub(super) fn rotary(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
     let interleaved = spec.attributes.flag_or("interleaved", false)?;
@@ -20,15 +23,11 @@ pub(super) fn rotary(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
             let Some(shape) = required(inputs, 0)?.shape() else { return Ok(None) };
             let wrong = || Error::invalid_argument(format!("rotary embedding of {shape} in {heads} heads"));
             let mut sketch = Sketch::new();
-            // As [batch, steps, heads, elements].
-            let (x, batch, steps, count, width) = match shape[..] {
-                [batch, count, steps, width] => {
-                    (sketch.transpose(&Wire::Input(0), &[0, 2, 1, 3])?, batch, steps, count, width)
-                }
+            let (batch, steps, count, width) = match shape[..] {
+                [batch, count, steps, width] => (batch, steps, count, width),
                 [batch, steps, all] => {
                     let count = usize::try_from(heads).ok().filter(|h| *h > 0 && all % h == 0).ok_or_else(wrong)?;
-                    let width = all / count;
-                    (sketch.reshape(&Wire::Input(0), &[batch, steps, count, width])?, batch, steps, count, width)
+                    (batch, steps, count, all / count)
                 }
                 _ => return Err(wrong()),
             };
@@ -46,6 +45,36 @@ pub(super) fn rotary(spec: &OpSpec<'_>) -> Result<Arc<dyn Op>> {
                 }
                 angles.push(sketch.reshape(&values, &[batch, steps, 1, half])?);
             }
+            // Rows of heads or of steps.
+            let (rows, over) = match shape.rank() {
+                4 => ([batch, count, steps], [steps * half, 0, half]),
+                _ => ([batch, steps, count], [steps * half, half, 0]),
+            };
+            let lie = |steps| Lie { first: 0, steps };
+            let angle = Angles { lie: lie(over), half: 0 };
+            let rotation = Rotation {
+                rows,
+                half,
+                x: lie([rows[1] * rows[2] * width, rows[2] * width, width]),
+                cosine: angle,
+                sine: angle,
+                shape: Shape::new([rows[0], rows[1], rows[2], turned]),
+            };
+            if !interleaved && rotation.is_in_fours() {
+                let mut y = sketch.push(Arc::new(rotation), &[&Wire::Input(0), &angles[0], &angles[1]]);
+                if turned < width {
+                    let x = sketch.reshape(&Wire::Input(0), &[rows[0], rows[1], rows[2], width])?;
+                    let rest = sketch.slice(&x, 3, turned, width)?;
+                    y = sketch.concat(&[&y, &rest], 3)?;
+                }
+                let y = sketch.reshape(&y, &shape)?;
+                return Ok(Some(sketch.finish([y])));
+            }
+            // As [batch, steps, heads, elements].
+            let x = match shape.rank() {
+                4 => sketch.transpose(&Wire::Input(0), &[0, 2, 1, 3])?,
+                _ => sketch.reshape(&Wire::Input(0), &[batch, steps, count, width])?,
+            };
             let (cosine, sine) = (&angles[0], &angles[1]);
             let part = sketch.slice(&x, 3, 0, turned)?;
             let (first, second) = if interleaved {

@@ -172,7 +172,16 @@ fn rotations() -> Vec<Case> {
     vec![
         angles(new("halves"), 4).varying(positions.clone()),
         angles(new("pairs").int("interleaved", 1), 4).varying(positions.clone()),
-        angles(new("part").int("rotary_embedding_dim", 4), 2).varying(positions),
+        angles(new("part").int("rotary_embedding_dim", 4), 2).varying(positions.clone()),
+        angles(
+            Case::new("RotaryEmbedding", "most_of_wide_heads")
+                .opset(23)
+                .int("rotary_embedding_dim", 24)
+                .int("num_heads", 5)
+                .varying(floats(&[2, 3, 5 * 28], 56)),
+            12,
+        )
+        .varying(positions),
         Case::new("com.microsoft:RotaryEmbedding", "from_one_position")
             .varying(floats(&[2, 3, 16], 53))
             .varying(integers(&[4]))
