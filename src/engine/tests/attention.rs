@@ -266,6 +266,34 @@ fn what_is_no_attention_stays() {
     assert!(!is_fused(&sketch.0, &given, &software()));
 }
 
+/// `LAYER` with weights that are `kept` where `asked` is no number, and a mask that hides all keys from the first query.
+fn guarded(asked: &str, kept: [&str; 2], other: f32) -> (Graph, Vec<Tensor>) {
+    let (sketch, mut given) = Layer { masked: Masked::ByQuery, ..LAYER }.scored();
+    let mut mask = given[3].to_f64s().expect("real");
+    mask[..40].fill(f64::NEG_INFINITY);
+    given[3] = Tensor::from_f64s(DType::F32, [40, 40], &mask).expect("as many");
+    let sketch = sketch
+        .constant("other", Tensor::scalar(other))
+        .node("Softmax", &["scores"], "weights", &[])
+        .node("IsNaN", &[asked], "empty", &[])
+        .node("Where", &["empty", kept[0], kept[1]], "kept", &[])
+        .node("MatMul", &["kept", "v"], "y", &[]);
+    (sketch.0, given)
+}
+
+#[test]
+fn weights_may_be_guarded() {
+    let (graph, given) = guarded("weights", ["other", "weights"], 0.0);
+    assert!(is_fused(&graph, &given, &software()) && is_fused(&graph, &given, &Profile::plain(Family::Gpu)));
+    let expected = oracle::evaluate(&graph, &given).expect("sound")[0].to_f64s().expect("real");
+    assert!(expected[..16].iter().all(|v| *v == 0.0) && expected[16..32].iter().any(|v| *v != 0.0));
+    for (graph, given) in [guarded("weights", ["other", "weights"], 1.0), guarded("scores", ["other", "weights"], 0.0)]
+    {
+        // Some of what they give is no number.
+        assert!(!fused(&graph, &given, &software()).0.contains(&"Attention"));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
