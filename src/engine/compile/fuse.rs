@@ -5,8 +5,20 @@ use std::collections::HashSet;
 use super::specialise::Specialised;
 use crate::engine::ir::{Node, Profile, Surroundings};
 
+/// How often operators look around at most: what one makes may be what another looks for.
+const PASSES_MAX: usize = 4;
+
 /// Puts what operators make of their surroundings in their place, and leaves out what is then not needed.
 pub fn fuse(known: &mut Specialised, profile: &Profile) {
+    for _ in 0..PASSES_MAX {
+        if !pass(known, profile) {
+            return;
+        }
+    }
+}
+
+/// Lets every operator look around once; says whether that changed anything.
+fn pass(known: &mut Specialised, profile: &Profile) -> bool {
     let mut fused = Vec::new();
     {
         let around = Surroundings::new(&known.graph, known.facts(), &known.live, &known.crossing, profile);
@@ -14,6 +26,9 @@ pub fn fuse(known: &mut Specialised, profile: &Profile) {
             let node = &known.graph.nodes[index];
             fused.extend(node.op.fuse(node, &around).map(|fused| (index, fused)));
         }
+    }
+    if fused.is_empty() {
+        return false;
     }
     let producers = known.graph.producers();
     let mut gone = HashSet::new();
@@ -33,4 +48,5 @@ pub fn fuse(known: &mut Specialised, profile: &Profile) {
         known.graph.nodes[index] = Node { name, op: fused.op, inputs: fused.inputs, outputs: vec![Some(fused.output)] };
     }
     known.keep_needed();
+    true
 }

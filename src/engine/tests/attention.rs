@@ -294,6 +294,21 @@ fn weights_may_be_guarded() {
     }
 }
 
+#[test]
+fn weights_may_be_spelled_out() {
+    let (sketch, given) = LAYER.scored();
+    let keep = [("keepdims", Attribute::Int(1))];
+    let sketch = sketch
+        .constant("last", ints(&[-1]))
+        .node("ReduceMax", &["scores", "last"], "largest", &keep)
+        .node("Sub", &["scores", "largest"], "differences", &[])
+        .node("Exp", &["differences"], "powers", &[])
+        .node("ReduceSum", &["powers", "last"], "sum", &keep)
+        .node("Div", &["powers", "sum"], "weights", &[])
+        .node("MatMul", &["weights", "v"], "y", &[]);
+    assert!(is_fused(&sketch.0, &given, &software()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
