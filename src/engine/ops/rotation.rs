@@ -85,7 +85,6 @@ impl Op for Rotation {
             sine_steps: fours(&self.sine.lie)?,
             cosine_half: word(self.cosine.half / 4)?,
             sine_half: word(self.sine.half / 4)?,
-            ..Params::default()
         };
         let defines = [
             Define::Scalar("In", x.storage),
