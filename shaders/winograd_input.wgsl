@@ -1,6 +1,6 @@
 // The first step of a 3×3 convolution of step 1 by Winograd's minimal filtering: every (OUT + 2)² patch of the input, OUT apart, as
 // the values that weights are multiplied with (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015).
-// x is [image, channel, y, x]; y is [value of a patch, channel, patch], patches counted over images, rows and columns of them,
+// x is [image, channel, y, x], rows side by side; y is [value of a patch, channel, patch], patches counted over images, rows and columns of them,
 // each channel's padded to params.line.
 // Grid: patches × channels over x and y (linear, patches innermost).
 // uses: index
@@ -21,6 +21,10 @@ struct Params {
     input_y: u32,
     pad_x: u32,
     pad_y: u32,
+    // Elements of x before the first one, and between images and channels.
+    first: u32,
+    image: u32,
+    plane: u32,
 }
 
 const SIZE = OUT + 2u;
@@ -56,7 +60,7 @@ fn main(
     // Corners outside the input wrap.
     let corner_x = (patch_index - line * params.patches_x) * OUT - params.pad_x;
     let corner_y = (line - image * params.patches_y) * OUT - params.pad_y;
-    let plane = (image * params.channels + channel) * params.input_y * params.input_x;
+    let plane = params.first + image * params.image + channel * params.plane;
 
     // Columns of what rows have been turned into.
     var half: array<array<f32, 6>, 6>;

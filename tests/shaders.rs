@@ -70,8 +70,9 @@ fn every_variant_translates_to_every_backend() {
 fn every_pointwise_function_translates_to_every_backend() {
     for name in kernels::FUNCTIONS {
         let texts = kernels::function(name).expect("a listed function has a text");
-        // Backends write functions that nobody calls too.
-        let text = format!("{}@compute @workgroup_size(1) fn main() {{}}\n", texts.concat());
+        // Backends write functions that nobody calls too; every kernel with a chain has those of index.wgsl.
+        let indices = include_str!("../shaders/lib/index.wgsl");
+        let text = format!("{indices}{}@compute @workgroup_size(1) fn main() {{}}\n", texts.concat());
         if let Err(error) = translated(&text) {
             panic!("shaders/lib/pointwise*.wgsl, {name}: {error}");
         }

@@ -92,7 +92,10 @@ impl Plan {
         if self.is_depthwise() {
             return patches::wish(&self.geometry, profile);
         }
-        self.reads_spans(profile).then(|| span_stores::wish(&self.geometry)).flatten()
+        match self.reads_spans(profile) {
+            true => span_stores::wish(&self.geometry),
+            false => self.matrices().is_none().then_some(PlanesWish::FLAT),
+        }
     }
 
     /// Whether kernels over rows of vectors convolve it, all groups at once.
@@ -297,6 +300,9 @@ impl Op for Conv {
         if x.planes.is_some() {
             if span::record(&product, recorder)? {
                 return Ok(());
+            }
+            if let Some(product) = product.of_flat()? {
+                return product.record(recorder);
             }
             x = dense_source(recorder, x, &shape)?;
         }

@@ -3,10 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use super::conv::{Conv, Plan, host_reason};
+use super::images::flat_source;
 use super::product::{Product, Source};
 use super::winograd::{self, Winograd};
 use crate::engine::ir::Source as Input;
-use crate::engine::ir::{Cost, Fact, Family, Op, Profile, Recorder, Replacement, Rows, RowsQuery};
+use crate::engine::ir::{Cost, Fact, Family, Op, PlanesWish, Profile, Recorder, Replacement, Rows, RowsQuery};
 use crate::engine::kernels::BiasAccess;
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
@@ -130,6 +131,10 @@ impl Op for ArrangedConv {
         query.leading_of_first()
     }
 
+    fn reads_planes(&self, i: usize, _inputs: &[Option<&Fact>], _profile: &Profile) -> Option<PlanesWish> {
+        (i == 0).then_some(PlanesWish::FLAT)
+    }
+
     fn channel_axis(&self, _output_rank: usize) -> Option<usize> {
         Some(1)
     }
@@ -141,7 +146,7 @@ impl Op for ArrangedConv {
     fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
         let x = recorder.input(0)?;
         let plan = Plan::new(&self.conv, &x.shape, &self.shape)?;
-        let x = Source::from(x);
+        let x = flat_source(recorder, Source::from(x), &x.shape.clone())?;
         let bias = recorder.optional_input(1).map(Source::from);
         let channels = [plan.input_channels, plan.output_channels];
         let ways = self.ways(&plan, x, recorder.profile)?;
@@ -163,7 +168,10 @@ impl Op for ArrangedConv {
         let storage = storage.ok_or_else(|| Error::internal("weights that are floats have a device form"))?;
         let weights = Source::from(&recorder.constant(weights, storage));
         match way {
-            Way::Direct => self.product(&plan, x, weights, bias)?.record(recorder),
+            Way::Direct => {
+                let product = self.product(&plan, x, weights, bias)?;
+                product.of_flat()?.unwrap_or(product).record(recorder)
+            }
             Way::Winograd(out) => {
                 let (geometry, images) = (&plan.geometry, plan.images);
                 Winograd { x, weights, bias, geometry, images, channels, out }.record(recorder)

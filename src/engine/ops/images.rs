@@ -47,6 +47,14 @@ pub(super) fn dense_source(recorder: &mut Recorder<'_>, source: Source, shape: &
     Ok(Source::from(&dense(recorder, &images)?))
 }
 
+/// An input of a product, of extents `shape`, where it lies if its rows follow each other without gaps, else side by side.
+pub(super) fn flat_source(recorder: &mut Recorder<'_>, source: Source, shape: &Shape) -> Result<Source> {
+    if source.planes.is_none_or(|planes| planes.is_flat(shape)) {
+        return Ok(source);
+    }
+    dense_source(recorder, source, shape)
+}
+
 /// Every plane of an array of so many elements, and of so many each, times a number of its own.
 pub(super) fn scaled(
     recorder: &mut Recorder<'_>,

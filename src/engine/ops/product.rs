@@ -77,6 +77,21 @@ pub(super) struct Product {
 }
 
 impl Product {
+    /// The same, of images that lie in planes, as of an array that lies anywhere; `None` where their rows do not follow each other
+    /// without gaps.
+    pub(super) fn of_flat(&self) -> Result<Option<Self>> {
+        let (mut params, Some(planes)) = (self.params, self.b.planes) else { return Ok(None) };
+        let channel = self.params.b_channel;
+        if planes.border > 0 || planes.row != params.input[0] as usize || channel == 0 {
+            return Ok(None);
+        }
+        let first = word(planes.first)?;
+        (params.b_image, params.b_channel) = (word(planes.image)?, word(planes.plane)?);
+        let start = |s: &Start| [s[0], first + s[1] / channel * params.b_channel, s[2], s[3]];
+        let starts = self.starts.iter().map(start).collect();
+        Ok(Some(Self { a: self.a, b: Source { planes: None, ..self.b }, params, starts, ..*self }))
+    }
+
     /// Adds its dispatches.
     pub(super) fn record(&self, recorder: &mut Recorder<'_>) -> Result<()> {
         let access = self.bias.map_or(BiasAccess::None, |(_, access)| access);

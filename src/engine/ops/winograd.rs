@@ -6,9 +6,9 @@ use super::conv_window::Geometry;
 use super::product::{Matrices, Product, Source};
 use super::product_blocks::{CORES, DISPATCH, TRAFFIC};
 use super::words::word;
-use crate::engine::ir::{Define, Profile, Recorder, Storage, Work, linear_groups};
+use crate::engine::ir::{Define, Planes, Profile, Recorder, Storage, Work, linear_groups};
 use crate::engine::kernels::{winograd_input, winograd_output};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// Channels on either side below which turning costs more than it saves.
@@ -107,6 +107,9 @@ impl Winograd<'_> {
         let out = Define::Const("OUT", word(self.out)?);
 
         let spread = recorder.scratch(held(inputs), DType::F32, Storage::F32);
+        // Rows follow each other without gaps.
+        let dense = Planes::dense(&[self.images, inputs, g.input[1], g.input[2]]);
+        let lies = self.x.planes.or(dense).ok_or_else(|| Error::internal("images have four axes"))?;
         let params = winograd_input::Params {
             channels: word(inputs)?,
             patches: word(patches)?,
@@ -117,6 +120,9 @@ impl Winograd<'_> {
             input_y: word(g.input[1])?,
             pad_x: word(g.pad[2])?,
             pad_y: word(g.pad[1])?,
+            first: word(lies.first)?,
+            image: word(lies.image)?,
+            plane: word(lies.plane)?,
         };
         let work = Work {
             shader: &winograd_input::SHADER,
