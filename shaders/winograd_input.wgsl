@@ -1,7 +1,7 @@
 // The first step of a 3×3 convolution of step 1 by Winograd's minimal filtering: every (OUT + 2)² patch of the input, OUT apart, as
 // the values that weights are multiplied with (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015).
-// x is [image, channel, y, x], rows side by side; y is [value of a patch, channel, patch], patches counted over images, rows and columns of them,
-// each channel's padded to params.line.
+// x is [image, channel, y, x], the rows of a channel side by side; y is [value of a patch, channel, patch], patches counted over
+// images, rows and columns of them, each channel's padded to params.line.
 // Grid: patches × channels over x and y (linear, patches innermost).
 // uses: index
 // variants: In = f32 f16

@@ -149,11 +149,9 @@ impl Lowering<'_> {
     ) -> Result<()> {
         let Behind { label, chain, chain_buffers, stored, out } = &unit.behind;
         let (mut chain, mut outputs) = (chain.clone(), unit.outputs.clone());
-        let (by_chain, room) = match spot {
-            Some((spot, room)) if spot.by_chain => (Some(room), None),
-            other => (None, other.map(|(_, room)| room)),
-        };
-        let by_chain = by_chain.filter(|room| chain.store_flat(&room.planes, &outputs[0].shape));
+        let room_of = |by_chain| spot.filter(|(spot, _)| spot.by_chain == by_chain).map(|(_, room)| room);
+        let room = room_of(false);
+        let by_chain = room_of(true).filter(|room| chain.store_flat(&room.planes, &outputs[0].shape));
         if let Some(room) = by_chain {
             outputs[0].buffer = room.buffer;
         }

@@ -125,8 +125,9 @@ impl Search<'_> {
             wish = wish.and(own);
             channels.push((output, taken));
         }
+        let stays = !channels.is_empty();
         self.rooms.channels.extend(channels);
-        Some((input, wish))
+        stays.then_some((input, wish))
     }
 
     /// The extents of a computed value, if it may lie in planes.
@@ -197,10 +198,10 @@ impl Channels {
         let plane = y * x;
         let step = if *channels > 1 { lies.strides(part)?[1].checked_div(plane)? } else { 1 };
         let taken = Self { first: lies.offset.checked_div(plane)?, step };
-        let offset = taken.first * plane;
-        let expected = Strided::new(offset, [(*images, all * plane), (*channels, step * plane), (plane, 1)]);
-        let aligned = offset.is_multiple_of(4) && (*images == 1 || (all * plane).is_multiple_of(4));
-        (part == [*images, *channels, *y, *x] && *lies == expected && step > 0 && aligned).then_some(taken)
+        let axes = [(*images, all * plane), (*channels, step * plane), (plane, 1)];
+        let expected = Strided::new(taken.first * plane, axes);
+        taken.of(Planes::dense(whole)?, part)?;
+        (part == [*images, *channels, *y, *x] && *lies == expected && step > 0).then_some(taken)
     }
 
     /// Where these channels of images that lie in `planes` lie, images of extents `shape`; `None` where they begin inside a vector.

@@ -107,6 +107,16 @@ impl Access {
             _ => Access::Strided(axes),
         }
     }
+
+    /// Whether any four elements in a row, from a multiple of four on, lie so in the operand too; of images that lie flat.
+    pub(super) fn keeps_fours(&self) -> bool {
+        match self {
+            Access::Flat { inner, gap, first } => {
+                first.is_multiple_of(4) && (*gap == 0 || [inner, gap].iter().all(|n| n.is_multiple_of(4)))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A tensor that a chain reads beside the kernel's own inputs.
@@ -193,15 +203,15 @@ impl Chain {
 
     /// Stores results, images of extents `shape`, where they lie in `planes`; says whether that can be done.
     pub fn store_flat(&mut self, planes: &Planes, shape: &Shape) -> bool {
-        // No four elements in a row may belong to two images.
-        let whole =
-            |access: &Access| matches!(access, Access::Flat { inner, gap, .. } if *gap == 0 || inner.is_multiple_of(4));
-        self.stored = flat(planes, shape).filter(whole).and_then(|access| self.push_access(access));
+        self.stored = flat(planes, shape).filter(Access::keeps_fours).and_then(|access| self.push_access(access));
         self.stored.is_some()
     }
 
     fn push_access(&mut self, access: Access) -> Option<(Access, usize)> {
         let words = access_words(&access).into_iter().map(u32::try_from).collect::<Result<Vec<_>, _>>().ok()?;
+        if matches!(access, Access::Strided(_)) {
+            self.align_words();
+        }
         Some((access, self.push_words(words)))
     }
 
@@ -316,12 +326,7 @@ impl<'a> PointwiseBuilder<'a> {
             Some(constant) => self.profile.constant_storage(constant)?,
             None => self.profile.storage(input.fact.dtype)?,
         };
-        let access = access();
-        let words = access_words(&access).into_iter().map(u32::try_from).collect::<Result<Vec<_>, _>>().ok()?;
-        if matches!(access, Access::Strided(_)) {
-            self.chain.align_words();
-        }
-        let words = self.chain.push_words(words);
+        let (access, words) = self.chain.push_access(access())?;
         self.chain.operands.push(ChainOperand { value: input.value, storage, access });
         let operand = self.chain.operands.len() - 1;
         Some(self.chain.push(Step::Load { operand, words }, storage.class()))

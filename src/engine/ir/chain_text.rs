@@ -34,9 +34,7 @@ impl ChainOperand {
         }
         match &self.access {
             Access::Same => Fours::Vector,
-            Access::Flat { inner, gap, first } if [inner, gap, first].iter().all(|n| n.is_multiple_of(4)) => {
-                Fours::Vector
-            }
+            access @ Access::Flat { .. } if access.keeps_fours() => Fours::Vector,
             Access::Flat { .. } => Fours::Each,
             Access::Scalar => Fours::Splat,
             Access::Channel if channels_vary => Fours::Vector,

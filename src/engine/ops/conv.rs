@@ -297,12 +297,9 @@ impl Op for Conv {
         let bias = bias.map(|bias| (bias, BiasAccess::Channel));
         let (params, starts, padded) = (plan.params()?, plan.starts()?, plan.geometry.padded);
         let product = Product { a: w, b: x, bias, params, starts, padded };
-        if x.planes.is_some() {
+        if x.planes.is_some_and(|planes| !planes.is_flat(&shape)) {
             if span::record(&product, recorder)? {
                 return Ok(());
-            }
-            if let Some(product) = product.of_flat()? {
-                return product.record(recorder);
             }
             x = dense_source(recorder, x, &shape)?;
         }

@@ -168,10 +168,7 @@ impl Op for ArrangedConv {
         let storage = storage.ok_or_else(|| Error::internal("weights that are floats have a device form"))?;
         let weights = Source::from(&recorder.constant(weights, storage));
         match way {
-            Way::Direct => {
-                let product = self.product(&plan, x, weights, bias)?;
-                product.of_flat()?.unwrap_or(product).record(recorder)
-            }
+            Way::Direct => self.product(&plan, x, weights, bias)?.record(recorder),
             Way::Winograd(out) => {
                 let (geometry, images) = (&plan.geometry, plan.images);
                 Winograd { x, weights, bias, geometry, images, channels, out }.record(recorder)

@@ -79,7 +79,7 @@ pub(super) struct Product {
 impl Product {
     /// The same, of images that lie in planes, as of an array that lies anywhere; `None` where their rows do not follow each other
     /// without gaps.
-    pub(super) fn of_flat(&self) -> Result<Option<Self>> {
+    fn of_flat(&self) -> Result<Option<Self>> {
         let (mut params, Some(planes)) = (self.params, self.b.planes) else { return Ok(None) };
         let channel = self.params.b_channel;
         if planes.border > 0 || planes.row != params.input[0] as usize || channel == 0 {
@@ -113,6 +113,9 @@ impl Product {
         }
         if recorder.profile.family == Family::Software && span::record(self, recorder)? {
             return Ok(());
+        }
+        if let Some(flat) = self.of_flat()? {
+            return flat.record(recorder);
         }
         let mut params = self.params;
         if let Some(grid) = grid {

@@ -32,9 +32,15 @@ impl Sketch {
 
     /// The channels of x between two.
     fn cut(self, x: &str, output: &str, [from, to]: [i64; 2]) -> Self {
-        let [start, end, axis] = ["start", "end", "axis"].map(|name| format!("{name}_{output}"));
-        let sketch = self.constant(&start, ints(&[from])).constant(&end, ints(&[to])).constant(&axis, ints(&[1]));
-        sketch.node("Slice", &[x, &start, &end, &axis], output, &[])
+        self.every(x, output, [from, to, 1])
+    }
+
+    /// The channels of x between two, by steps.
+    fn every(self, x: &str, output: &str, [from, to, by]: [i64; 3]) -> Self {
+        let [start, end, axis, step] = ["start", "end", "axis", "step"].map(|name| format!("{name}_{output}"));
+        let sketch = self.constant(&start, ints(&[from])).constant(&end, ints(&[to]));
+        let sketch = sketch.constant(&axis, ints(&[1])).constant(&step, ints(&[by]));
+        sketch.node("Slice", &[x, &start, &end, &axis, &step], output, &[])
     }
 }
 
@@ -93,6 +99,14 @@ fn halves_stay_where_they_are() {
             assert_eq!(copies(&kernels), 0, "{dims:?} {:?}: {kernels:?}", profile.family);
         }
     }
+}
+
+#[test]
+fn every_other_channel_stays_where_it_is() {
+    let dims = [2, 24, 14, 14];
+    let sketch = Sketch::new(vec![tensor("x", &dims)]).conv("x", "wide", [64, 24, 1]);
+    let graph = sketch.every("wide", "odd", [1, 64, 2]).conv("odd", "y", [48, 32, 1]).0;
+    assert_eq!(copies(&kernels(&graph, &dims, &software())), 0);
 }
 
 #[test]
