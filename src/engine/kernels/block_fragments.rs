@@ -4,8 +4,8 @@
 
 use std::fmt::Write as _;
 
-use super::block_store::case;
 use super::block_tile::{BlockTile, Operand};
+use super::fragment_store::{FragmentStore, staged};
 use crate::engine::ir::Fragments;
 
 /// What stands before all other text. All invocations of a subgroup come to every operation on fragments together, which naga
@@ -16,17 +16,14 @@ pub(super) const FRAGMENT_DIRECTIVES: &str =
 /// Subgroups of a workgroup, two by two.
 const SUBGROUPS: u32 = 4;
 
-const FOUR_SUMS: &str = "vec4<f32>(staged[held], staged[held + 1u], staged[held + 2u], staged[held + 3u])";
-
 impl Fragments {
     pub(super) fn invocations(self) -> u32 {
         SUBGROUPS * self.lanes
     }
 
-    /// Sums that lie in workgroup memory on their way to storage: one fragment of each subgroup. Drivers leave cores half empty
-    /// where workgroups ask for much memory.
+    /// Sums that lie in workgroup memory on their way to storage.
     pub(super) fn staged(self) -> u32 {
-        SUBGROUPS * self.size * self.size
+        staged(self, SUBGROUPS)
     }
 
     /// Fragments of a subgroup along the rows and the columns of its quarter.
@@ -34,7 +31,7 @@ impl Fragments {
         [tile.rows / 2 / self.size, tile.columns / 2 / self.size]
     }
 
-    fn matrix(self, scalar: &str, role: &str) -> String {
+    pub(super) fn matrix(self, scalar: &str, role: &str) -> String {
         format!("coop_mat{0}x{0}<{scalar}, {role}>", self.size)
     }
 
@@ -106,52 +103,12 @@ impl Fragments {
         Ok(())
     }
 
-    /// Stores a fragment of each subgroup a turn, by way of workgroup memory: a lane stores four columns of every line that it
-    /// comes to, the same ones for all fragments in a column.
     pub(super) fn emit_stores(self, tile: &BlockTile, text: &mut String) -> std::fmt::Result {
-        let ([down, across], size, fours) = (self.grid(tile), self.size, self.size / 4);
-        // A vector of sums, or a sum, where pointers are to single numbers.
-        let (unit, sums) = if self.wide { (4, "staged[held]") } else { (1, FOUR_SUMS) };
-        writeln!(text, "let staging = subgroup * {}u;", size * size / unit)?;
-        for j in 0..across {
-            writeln!(text, "{{\nlet place = own_column + {}u + lane % {fours}u * 4u;", j * size)?;
-            for i in 0..if tile.fours { 1 } else { 4 } {
-                let column = match tile.is_spread() {
-                    true => format!("(place + {i}u) % 4u * {}u + (place + {i}u) / 4u", tile.columns / 4),
-                    false => format!("place + {i}u"),
-                };
-                writeln!(
-                    text,
-                    "let column{i} = first_column + {column};\nlet out{i} = pixel_out(min(column{i}, last_column));"
-                )?;
-            }
-            writeln!(text, "for (var turn = 0u; turn < {down}u; turn++) {{\nswitch turn {{")?;
-            for i in 0..down {
-                let label = case(i, down);
-                writeln!(text, "{label}: {{ coopStoreT(c{i}_{j}, &staged[staging], {}u); }}", size / unit)?;
-            }
-            writeln!(
-                text,
-                "}}\nworkgroupBarrier();\n\
-                 for (var line = lane / {fours}u; line < {size}u; line += {}u) {{\n\
-                 let row = first_row + own_row + turn * {size}u + line;\n\
-                 let held = staging + (line * {fours}u + lane % {fours}u) * {}u;\n\
-                 let sums = {sums};\n\
-                 if row < params.rows {{\n\
-                 let channel = start.w + row * params.channel_row;",
-                self.lanes / fours,
-                4 / unit
-            )?;
-            if tile.fours {
-                writeln!(text, "{}", tile.stored_four("sums", "column0", "out0"))?;
-            } else {
-                for i in 0..4 {
-                    let stored = tile.stored_one(&format!("column{i}"), &format!("out{i}"));
-                    writeln!(text, "{{\nlet sum = sums[{i}];\n{stored}\n}}")?;
-                }
-            }
-            writeln!(text, "}}\n}}\nworkgroupBarrier();\n}}\n}}")?;
+        let store = FragmentStore { fragments: self, grid: self.grid(tile), finish: tile.finish() };
+        if tile.fours {
+            store.emit_fours(text)
+        } else {
+            store.emit_ones(tile.is_spread().then_some(tile.columns), text)
         }
-        Ok(())
     }
 }

@@ -4,9 +4,13 @@
 use std::fmt::Write as _;
 
 use super::block_tile::BlockTile;
-use super::product::BiasAccess;
+use super::finish::Finish;
 
 impl BlockTile {
+    pub(super) fn finish(&self) -> Finish {
+        Finish { bias: self.bias, whole: self.whole }
+    }
+
     pub(super) fn emit_stores(&self, text: &mut String) -> std::fmt::Result {
         if self.fours { self.emit_fours(text) } else { self.emit_turns(text) }
     }
@@ -31,43 +35,14 @@ impl BlockTile {
                 row % 4
             )?;
             for vector in 0..self.side / 4 {
-                let stored =
-                    self.stored_four(&format!("s{row}_{vector}"), &format!("column{vector}"), &format!("out{vector}"));
+                let (sums, column, out) =
+                    (format!("s{row}_{vector}"), format!("column{vector}"), format!("out{vector}"));
+                let stored = self.finish().stored_four(&sums, &column, &out);
                 writeln!(text, "{stored}")?;
             }
             writeln!(text, "}}\n}}")?;
         }
         Ok(())
-    }
-
-    /// `sums`, of type `values`, as they are passed on: scaled, and with the bias added, which is `by_column` where columns have
-    /// their own.
-    fn finished(&self, sums: &str, values: &str, by_column: &str) -> String {
-        let value = if self.whole { format!("{values}({sums})") } else { format!("{sums} * params.alpha") };
-        match self.bias {
-            BiasAccess::None => value,
-            BiasAccess::Channel => format!("{value} + params.beta * f32(bias[start.w + row])"),
-            BiasAccess::Column | BiasAccess::Element => format!("{value} + params.beta * {by_column}"),
-        }
-    }
-
-    /// What stores vector `sums` of `row` from `column` on, whose place in row 0 is `out`.
-    pub(super) fn stored_four(&self, sums: &str, column: &str, out: &str) -> String {
-        let one = |i| format!("f32(bias[row * params.bias_row + ({column} + {i}u) * params.bias_column])");
-        let biases = format!("vec4<f32>({}, {}, {}, {})", one(0), one(1), one(2), one(3));
-        let value = self.finished(sums, "vec4<Value>", &biases);
-        format!(
-            "if {column} < params.columns {{ store4({value}, start.z + {out} + row * params.y_row, channel + {column} * CHANNELS_VARY); }}"
-        )
-    }
-
-    /// What stores `sum` of `row` at `column`, whose place in row 0 is `out`.
-    pub(super) fn stored_one(&self, column: &str, out: &str) -> String {
-        let bias = format!("f32(bias[row * params.bias_row + {column} * params.bias_column])");
-        let value = self.finished("sum", "Value", &bias);
-        format!(
-            "if {column} < params.columns {{ store({value}, start.z + {out} + row * params.y_row, channel + {column} * params.channel_column); }}"
-        )
     }
 
     fn emit_turns(&self, text: &mut String) -> std::fmt::Result {
@@ -101,7 +76,7 @@ impl BlockTile {
                  let sum = left[line * {}u + held / 4u][held % 4u];\n\
                  {}\n}}",
                 columns / 4,
-                self.stored_one(&format!("column{column}"), &format!("out{column}"))
+                self.finish().stored_one(&format!("column{column}"), &format!("out{column}"))
             )?;
         }
         writeln!(text, "}}\n}}\nworkgroupBarrier();\n}}")

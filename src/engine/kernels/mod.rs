@@ -6,6 +6,9 @@ mod block_carry;
 mod block_fragments;
 mod block_store;
 mod block_tile;
+mod finish;
+mod fragment_store;
+mod panel_tile;
 mod patch_rows;
 mod patch_tile;
 mod product;
@@ -20,6 +23,7 @@ mod library {
 pub use attention_tile::{AttentionTile, Masking};
 pub use block_tile::{BlockTile, DEPTH, Reach, Walk};
 pub use library::*;
+pub use panel_tile::PanelTile;
 pub use patch_tile::{PatchTile, Stored, Taps};
 pub use product::{BiasAccess, ProductTile};
 pub use span_tile::SpanTile;

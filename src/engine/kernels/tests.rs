@@ -57,3 +57,11 @@ pub(super) fn translates_but_for_hlsl(what: &dyn Debug, (module, info): &(naga::
     msl::write_string(module, info, &options, &msl::PipelineOptions::default())
         .unwrap_or_else(|error| panic!("{what:?}: {error}"));
 }
+
+/// Bytes of workgroup memory that the module declares.
+pub(super) fn workgroup_bytes(module: &naga::Module) -> u32 {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).expect("types have sizes");
+    let shared = module.global_variables.iter().filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup);
+    shared.map(|(_, v)| layouter[v.ty].size).sum()
+}

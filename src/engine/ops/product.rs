@@ -126,6 +126,7 @@ impl Product {
         if recorder.profile.family == Family::Gpu {
             return match self.chosen_way(recorder, access, sum)? {
                 Way::Vector(vector) => vector.record(self, recorder),
+                Way::Panels(tile) => self.record_panels(recorder, &tile, &defines),
                 Way::Blocks { tile, parts } => self.record_blocks(recorder, &tile, parts, &params, &defines),
             };
         }

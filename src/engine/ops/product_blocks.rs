@@ -4,7 +4,7 @@ use super::product::{Params, Product, Start};
 use super::product_vector::Vector;
 use super::words::word;
 use crate::engine::ir::{BufferId, Define, Profile, Recorder, Storage, Work, linear_groups};
-use crate::engine::kernels::{BiasAccess, BlockTile, DEPTH, Reach, Walk, product_sum};
+use crate::engine::kernels::{BiasAccess, BlockTile, DEPTH, PanelTile, Reach, Walk, product_sum};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape};
 
@@ -37,6 +37,8 @@ pub(super) enum Way {
         /// Into how many parts the terms are cut, to be added up by a second dispatch.
         parts: u32,
     },
+    /// By large tiles of 16-bit floats.
+    Panels(PanelTile),
     /// By a kernel for few rows.
     Vector(Vector),
 }
@@ -46,6 +48,7 @@ impl Way {
     fn name(&self) -> String {
         match self {
             Way::Vector(_) => "vector".to_owned(),
+            Way::Panels(tile) => format!("{}x{} panels", tile.rows, tile.columns),
             Way::Blocks { tile, parts } => {
                 let whole = if *parts == 1 { String::new() } else { format!("/{parts}") };
                 let kind = if tile.fragments.is_some() { " fragments" } else { "" };
@@ -58,23 +61,39 @@ impl Way {
 /// About how long tiles take, in multiply-adds of one core. They go to cores evenly; larger ones read less for each
 /// multiply-add, and a core needs [`BUSY`] invocations.
 fn cost(product: &Product, tile: &BlockTile, parts: u32) -> f64 {
-    let Params { rows, columns, channels, taps, .. } = product.params;
+    let Params { rows, columns, .. } = product.params;
     let entries = product.starts.len() as f64;
-    let tiles = f64::from(rows.div_ceil(tile.rows)) * f64::from(columns.div_ceil(tile.columns)) * entries;
-    let rounds = (tiles * f64::from(parts) / CORES).ceil();
-    let busy = (rounds * f64::from(tile.invocations()) / BUSY).min(1.0);
-    let terms = f64::from(channels) * f64::from(taps) / f64::from(parts);
     let (down, across) = (f64::from(tile.rows), f64::from(tile.columns));
-    // A multiply-add, and reads of workgroup memory and of storage beside it.
     let each = match tile.fragments {
-        Some(_) => FRAGMENT_COST + 8.0 * (1.0 / down + 1.0 / across),
+        Some(_) => fragment_cost(down, across),
         None => 1.0 + 16.0 / f64::from(tile.side * tile.side) + 2.0 * (1.0 / down + 1.0 / across),
     };
     let crowded = tile.fragments.is_some() && tile.rows * tile.columns == 128 * 128;
     let stored = if crowded { CROWDED_STORE } else { 0.0 };
-    let sums = rounds * down * across * (terms * each + stored) / busy;
+    let sums = sums_cost(product, [tile.rows, tile.columns], parts, tile.invocations(), each, stored);
     let partial = f64::from(rows) * f64::from(columns) * entries * f64::from(parts + 1);
     if parts == 1 { sums } else { sums + DISPATCH + partial * TRAFFIC / CORES }
+}
+
+/// The same of tiles of panels.
+fn panels_cost(product: &Product, tile: &PanelTile) -> f64 {
+    let each = fragment_cost(f64::from(tile.rows), f64::from(tile.columns));
+    sums_cost(product, [tile.rows, tile.columns], 1, tile.invocations(), each, CROWDED_STORE)
+}
+
+/// A multiply-add of fragments, and reads of workgroup memory and of storage beside it.
+fn fragment_cost(rows: f64, columns: f64) -> f64 {
+    FRAGMENT_COST + 8.0 * (1.0 / rows + 1.0 / columns)
+}
+
+/// What the tiles take whose invocations spend `each` on a multiply-add and `stored` more on storing a sum.
+fn sums_cost(product: &Product, tile: [u32; 2], parts: u32, invocations: u32, each: f64, stored: f64) -> f64 {
+    let (Params { rows, columns, channels, taps, .. }, [down, across]) = (product.params, tile);
+    let tiles = f64::from(rows.div_ceil(down)) * f64::from(columns.div_ceil(across)) * product.starts.len() as f64;
+    let rounds = (tiles * f64::from(parts) / CORES).ceil();
+    let busy = (rounds * f64::from(invocations) / BUSY).min(1.0);
+    let terms = f64::from(channels) * f64::from(taps) / f64::from(parts);
+    rounds * f64::from(down) * f64::from(across) * (terms * each + stored) / busy
 }
 
 /// A bias as kernels that are files count them.
@@ -90,8 +109,15 @@ impl Product {
     /// Ways of computing this product with sums of type `sum`, the one that should be fastest first.
     fn ways(&self, profile: &Profile, access: BiasAccess, sum: Storage) -> Vec<Way> {
         let vector = Vector::of(self, access, sum).map(Way::Vector);
-        let blocks = self.blocks(profile, access, sum).into_iter().map(|(_, tile, parts)| Way::Blocks { tile, parts });
-        vector.into_iter().chain(blocks).take(WAYS_MAX).collect()
+        let panels = self.panels(profile, access, sum).into_iter();
+        let panel = panels.map(|tile| (panels_cost(self, &tile), Way::Panels(tile))).min_by(|a, b| a.0.total_cmp(&b.0));
+        let blocks = self.blocks(profile, access, sum).into_iter();
+        // Panels are always worth timing.
+        let most = WAYS_MAX - usize::from(panel.is_some());
+        let blocks = blocks.map(|(cost, tile, parts)| (cost, Way::Blocks { tile, parts })).take(most);
+        let mut ways: Vec<(f64, Way)> = panel.into_iter().chain(blocks).collect();
+        ways.sort_by(|(cost, _), (other, _)| cost.total_cmp(other));
+        vector.into_iter().chain(ways.into_iter().map(|(_, way)| way)).take(WAYS_MAX).collect()
     }
 
     /// Tiles, and into how many parts they cut the terms, by about how long they take in multiply-adds of one core.
@@ -350,19 +376,24 @@ fn bias_define(tile: &BlockTile) -> Define {
 mod tests {
     use super::super::product::{Matrices, Source};
     use super::*;
-    use crate::engine::ir::{Family, Operand};
+    use crate::engine::ir::{Family, Fragments, Operand};
 
-    /// What is done for a product of contiguous matrices on an adapter with 32 KiB of workgroup memory.
-    fn first(rows: usize, columns: usize, terms: usize) -> String {
+    /// The ways of a product of contiguous matrices of `storage`.
+    fn ways(rows: usize, columns: usize, terms: usize, storage: Storage, profile: &Profile) -> Vec<String> {
         let extents = [rows, columns, terms];
         let matrices = Matrices { extents, a_strides: [terms, 1], b_strides: [columns, 1] };
-        let (buffer, storage, dtype) = (BufferId(0), Storage::F32, DType::F32);
+        let (buffer, dtype) = (BufferId(0), DType::F32);
         let operand = Operand { buffer, storage, dtype, shape: Shape::from([rows, terms]), grid: None, planes: None };
         let (a, b) = (Source::from(&operand), Source::from(&operand));
         let params = matrices.params(false).expect("small");
         let product = Product { a, b, bias: None, params, starts: vec![[0; 4]], padded: false };
+        product.ways(profile, BiasAccess::None, Storage::F32).iter().map(Way::name).collect()
+    }
+
+    /// What is done for it, in 32-bit floats, on an adapter with 32 KiB of workgroup memory.
+    fn first(rows: usize, columns: usize, terms: usize) -> String {
         let profile = Profile { max_workgroup_bytes: 32 << 10, ..Profile::plain(Family::Gpu) };
-        product.ways(&profile, BiasAccess::None, Storage::F32)[0].name()
+        ways(rows, columns, terms, Storage::F32, &profile).remove(0)
     }
 
     #[test]
@@ -381,5 +412,18 @@ mod tests {
         ];
         let found: Vec<String> = shapes.iter().map(|[m, n, k]| format!("{m}x{n}x{k}: {}", first(*m, *n, *k))).collect();
         insta::assert_snapshot!(found.join("\n"));
+    }
+
+    #[test]
+    fn panels_are_for_large_products_and_always_tried() {
+        let fragments = Some(Fragments { size: 16, lanes: 32, wide: true });
+        let profile = Profile { fragments, max_workgroup_bytes: 48 << 10, ..Profile::plain(Family::Gpu) };
+        let ways = |rows, columns, terms| ways(rows, columns, terms, Storage::F16, &profile);
+        assert_eq!(ways(4096, 4096, 4096)[0], "128x256 panels");
+        let small = ways(256, 520, 192);
+        assert!(!small[0].ends_with("panels") && small.iter().any(|way| way.ends_with("panels")), "{small:?}");
+        for (columns, terms) in [(516, 192), (520, 160)] {
+            assert!(ways(256, columns, terms).iter().all(|way| !way.ends_with("panels")), "{columns}x{terms}");
+        }
     }
 }

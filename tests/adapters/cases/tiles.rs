@@ -9,7 +9,7 @@ fn new(operator: &'static str, name: &'static str) -> Case {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [matrices(), parts(), vectors(), convolutions()].into_iter().flatten().collect()
+    [matrices(), panels(), parts(), vectors(), convolutions()].into_iter().flatten().collect()
 }
 
 fn matrices() -> Vec<Case> {
@@ -44,6 +44,24 @@ fn matrices() -> Vec<Case> {
             9.0,
             22,
         )),
+    ]
+}
+
+/// Terms in 64s, columns in eights: of 16-bit floats, panels are read. One panel or several, tiles that rows fill or not.
+fn panels() -> Vec<Case> {
+    vec![
+        new("MatMul", "tiles_panels").varying(floats(&[256, 192], 23)).constant(floats(&[192, 520], 24)),
+        new("MatMul", "tiles_panels_batched").varying(floats(&[2, 131, 64], 25)).varying(floats(&[2, 64, 264], 26)),
+        new("Gemm", "tiles_panels")
+            .float("alpha", 0.5)
+            .float("beta", 2.0)
+            .varying(floats(&[150, 128], 27))
+            .constant(floats(&[128, 136], 28))
+            .constant(floats(&[136], 29)),
+        new("Conv", "tiles_panels")
+            .varying(floats(&[3, 64, 8, 9], 80))
+            .constant(floats(&[136, 64, 1, 1], 81))
+            .constant(floats(&[136], 82)),
     ]
 }
 

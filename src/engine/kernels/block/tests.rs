@@ -117,15 +117,7 @@ fn every_backend_takes_the_tiles() {
 #[test]
 fn workgroup_memory_is_what_is_declared() {
     for tile in tiles().into_iter().chain(fragment_tiles()) {
-        let (module, _) = validated(&tile, Storage::F16);
-        let mut layouter = naga::proc::Layouter::default();
-        layouter.update(module.to_ctx()).expect("types have sizes");
-        let found: u32 = module
-            .global_variables
-            .iter()
-            .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
-            .map(|(_, v)| layouter[v.ty].size)
-            .sum();
+        let found = checked::workgroup_bytes(&validated(&tile, Storage::F16).0);
         assert_eq!(found, tile.workgroup_bytes(4), "{tile:?}");
     }
 }

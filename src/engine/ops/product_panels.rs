@@ -1,0 +1,64 @@
+//! Products on GPUs by panels: which can be computed so, and how.
+
+use super::product::{Params, Product};
+use super::words::word;
+use crate::engine::ir::{Define, Profile, Recorder, Storage, Work, linear_groups};
+use crate::engine::kernels::{BiasAccess, PanelTile};
+use crate::error::Result;
+
+impl Product {
+    /// The tiles that this product with sums of type `sum` can be computed by, the largest first.
+    pub(super) fn panels(&self, profile: &Profile, bias: BiasAccess, sum: Storage) -> Vec<PanelTile> {
+        let halves = [self.a.storage, self.b.storage] == [Storage::F16; 2] && sum == Storage::F32;
+        let Some(fragments) = profile.fragments.filter(|f| halves && PanelTile::suits(*f)) else { return Vec::new() };
+        if !self.reads_panels() || !self.stores_fours() {
+            return Vec::new();
+        }
+        let tile = |(rows, columns)| PanelTile {
+            rows,
+            columns,
+            fragments,
+            whole_rows: self.params.rows.is_multiple_of(rows),
+            bias,
+        };
+        let fits = |tile: &PanelTile| {
+            tile.invocations() <= profile.max_invocations && tile.workgroup_bytes() <= profile.max_workgroup_bytes
+        };
+        PanelTile::SIZES.into_iter().map(tile).filter(fits).collect()
+    }
+
+    /// Whether eight terms side by side of a, and eight columns of b, can be read at once, and the terms make whole panels.
+    fn reads_panels(&self) -> bool {
+        let p = &self.params;
+        let aligned = |value: &u32| value.is_multiple_of(PanelTile::ALIGNMENT);
+        let left = p.a_channel == 1 && aligned(&p.a_row) && self.starts.iter().all(|s| aligned(&s[0]));
+        left && p.channels.is_multiple_of(PanelTile::TERMS) && !self.padded && self.is_wide(PanelTile::ALIGNMENT)
+    }
+
+    /// Adds the dispatches of `tile`.
+    pub(super) fn record_panels(
+        &self,
+        recorder: &mut Recorder<'_>,
+        tile: &PanelTile,
+        defines: &[Define],
+    ) -> Result<()> {
+        let Params { rows, columns, channels, a_row, b_channel, .. } = self.params;
+        let max_groups = recorder.profile.max_workgroups;
+        let tiles = rows.div_ceil(tile.rows) as usize * columns.div_ceil(tile.columns) as usize;
+        let [x, y, _] = linear_groups(tiles, 1, max_groups);
+        let defines = [defines, &PanelTile::constants(a_row, b_channel, channels)].concat();
+        for starts in self.starts.chunks(max_groups as usize) {
+            let table = recorder.table(starts.as_flattened());
+            let out = recorder.output(0).buffer;
+            let work = Work {
+                shader: &tile.shader(),
+                defines: &defines,
+                buffers: &[self.a.buffer, self.b.buffer, self.bias_source().buffer, table, out],
+                params: self.params.words(),
+                groups: [x, y, word(starts.len())?],
+            };
+            recorder.dispatch(&work)?;
+        }
+        Ok(())
+    }
+}
