@@ -1,6 +1,7 @@
 """Times one model in ONNX Runtime and prints the median milliseconds of a run.
 
     ort_times.py ort-cpu|ort-webgpu|ort-cuda MODEL.onnx SECONDS BATCH [INPUT=1,128 …]      BATCH 0: as the inputs have it
+    ort_times.py ort-cpu|ort-webgpu|ort-cuda SECONDS MODEL.onnx@BATCH …                    several, one line each
 
 Inputs are those of test_data_set_0 beside the model, else random: floats in [-1, 1), integers 0 or 1.
 """
@@ -35,6 +36,9 @@ TYPES = {
 def session_for(which, path):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if which == "ort-cuda" and hasattr(onnxruntime, "preload_dlls"):
+        # The libraries that PyTorch's packages brought, where they are not the system's.
+        onnxruntime.preload_dlls()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     if which == "ort-cuda":
         # Ours computes in 32 bits; what rounds to 19 is another problem.
@@ -69,19 +73,29 @@ def inputs(session, path, batch, shapes):
     return feed
 
 
-def main():
-    which, path, seconds, batch, *shapes = sys.argv[1:]
-    shapes = {word.split("=")[0]: [int(n) for n in word.split("=")[1].split(",")] for word in shapes}
+def timed(which, path, seconds, batch, shapes):
     session = session_for(which, path)
-    feed = inputs(session, path, int(batch), shapes)
+    feed = inputs(session, path, batch, shapes)
     session.run(None, feed)
     session.run(None, feed)
-    times, end = [], time.perf_counter() + float(seconds)
+    times, end = [], time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         session.run(None, feed)
         times.append(time.perf_counter() - start)
-    print(statistics.median(times) * 1000)
+    return statistics.median(times) * 1000
+
+
+def main():
+    which, first, *rest = sys.argv[1:]
+    if not first.endswith(".onnx"):
+        for word in rest:
+            path, _, batch = word.rpartition("@")
+            print(timed(which, path, float(first), int(batch), {}), flush=True)
+        return
+    seconds, batch, *shapes = rest
+    shapes = {word.split("=")[0]: [int(n) for n in word.split("=")[1].split(",")] for word in shapes}
+    print(timed(which, first, float(seconds), int(batch), shapes))
 
 
 if __name__ == "__main__":

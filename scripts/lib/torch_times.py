@@ -1,7 +1,7 @@
-"""Times PyTorch on one problem and prints {"device_ms", "host_ms", "name"} as JSON: on the device alone by its own clock, and
-from host memory to host memory.
+"""Times PyTorch on problems, each given as one argument, and prints a line of JSON for each: {"device_ms", "host_ms"}, on the device
+alone by its own clock, and from host memory to host memory.
 
-    torch_times.py gemm N f32|f16 SECONDS          torch_times.py resnet50 EXTENT BATCH SECONDS
+    torch_times.py SECONDS "gemm N f32|f16" "resnet50 EXTENT BATCH" "conv CHANNELS EXTENT OUTPUTS KERNEL STRIDE GROUPS" …
 """
 
 import json
@@ -17,13 +17,17 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import resnet50
 
 
-def problem(words):
+def problem(name, *words):
     """A function of one tensor, and that tensor on the host."""
-    if words[0] == "gemm":
-        n, kind = int(words[1]), {"f32": torch.float32, "f16": torch.float16}[words[2]]
+    if name == "gemm":
+        n, kind = int(words[0]), {"f32": torch.float32, "f16": torch.float16}[words[1]]
         weight = torch.randn(n, n, device="cuda").to(kind)
         return lambda x: x @ weight, torch.randn(n, n).to(kind)
-    extent, batch = int(words[1]), int(words[2])
+    if name == "conv":
+        channels, extent, outputs, kernel, stride, groups = map(int, words)
+        layer = torch.nn.Conv2d(channels, outputs, kernel, stride, kernel // 2, groups=groups).cuda()
+        return lambda x: torch.relu_(layer(x)), torch.randn(1, channels, extent, extent)
+    extent, batch = map(int, words)
     return resnet50.torch_function("cuda"), torch.randn(batch, 3, extent, extent)
 
 
@@ -35,12 +39,8 @@ def timed(run, seconds):
     return statistics.median(times)
 
 
-@torch.inference_mode()
-def main():
-    *words, seconds = sys.argv[1:]
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = True
-    run, host = problem(words)
+def measured(words, seconds):
+    run, host = problem(*words)
     host = host.pin_memory()
     there = host.cuda()
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -57,8 +57,16 @@ def main():
         run(host.cuda(non_blocking=True)).cpu()
         return (time.perf_counter() - begin) * 1000
 
-    half = float(seconds) / 2
-    print(json.dumps({"device_ms": timed(on_device, half), "host_ms": timed(from_host, half), "name": torch.cuda.get_device_name()}))
+    return {"device_ms": timed(on_device, seconds / 2), "host_ms": timed(from_host, seconds / 2)}
+
+
+@torch.inference_mode()
+def main():
+    seconds, *problems = sys.argv[1:]
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    for words in problems:
+        print(json.dumps(measured(words.split(), float(seconds))), flush=True)
 
 
 if __name__ == "__main__":

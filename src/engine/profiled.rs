@@ -26,8 +26,9 @@ pub struct Profiled {
     pub bytes: u64,
 }
 
-/// Runs every device segment of `executable` `runs` times on what its buffers hold.
+/// Runs every device segment of `executable` `runs` times on what its buffers hold, at the clocks of a device that is busy.
 pub(super) fn profile(lane: &Lane, executable: &Arc<Executable>, runs: usize) -> Result<Vec<Profiled>> {
+    lane.wake(executable)?;
     let program = executable.program();
     let mut found = Vec::new();
     for (index, segment) in program.segments.iter().enumerate().filter(|(_, s)| !s.dispatches.is_empty()) {

@@ -189,6 +189,7 @@ type Timing = (String, String, Duration);
 fn timed(lane: &Lane, tenancy: &Arc<Tenancy>, program: Program) -> Result<Vec<Timing>> {
     let executable = lane.prepare_for(tenancy, &Arc::new(program))?;
     lane.warm(&executable)?;
+    lane.wake(&executable)?;
     let mut found = Vec::new();
     for (index, segment) in executable.program().segments.iter().enumerate().filter(|(_, s)| !s.problems.is_empty()) {
         let runs = (0..RUNS).map(|_| lane.profile(&executable, index)).collect::<Result<Vec<_>>>()?;

@@ -35,6 +35,10 @@ fn profiles(adapter: &Adapter) -> Vec<(&'static str, Profile)> {
     let halves = Mask::new(&[], Some("gpu")).and_then(|m| m.with(&["matrices".to_owned()]));
     let mut halves = adapter.profile(&halves.expect("words that Mask knows"));
     halves.apply(Precision::F16);
+    if adapter.is_software() {
+        // Where a CPU compiles them for minutes, small tiles stand for all.
+        halves.max_workgroup_bytes = halves.max_workgroup_bytes.min(16 << 10);
+    }
     let halves = Some((" in half precision", halves)).filter(|(_, profile)| profile.half_precision);
     let mut distinct: Vec<(&'static str, Profile)> = Vec::new();
     for (name, profile) in masked.into_iter().chain([(" unrolled", unrolled)]).chain(halves) {

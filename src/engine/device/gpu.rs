@@ -62,6 +62,8 @@ pub(super) struct Gpu {
     /// Pretends that no memory is left.
     starves: AtomicBool,
     checked: bool,
+    /// Whether a CPU does the work.
+    pub(super) software: bool,
     /// Host and device share their memory: kernels may use buffers that are mapped at other times.
     pub(super) unified: bool,
     /// Weights that it has in common with others.
@@ -140,6 +142,7 @@ impl Gpu {
             fate,
             starves: AtomicBool::new(false),
             checked: options.checked,
+            software: adapter.is_software(),
             unified,
             shelf,
             recorder,

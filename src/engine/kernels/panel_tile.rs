@@ -1,8 +1,7 @@
 //! Large products of 16-bit floats whose subgroups multiply matrices as one (`wgpu_cooperative_matrix`), as text made for a tile.
 //!
-//! A tile is as large as one workgroup's registers hold, which reads least; then a core has no second workgroup that computes while
-//! this one waits for memory, so it reads far ahead: while the products of one slice are summed up, those of the next two are under
-//! way. The left operand is carried in panels of [`PANEL`] terms, whole cache lines, the right one in slices of half as many.
+//! A tile is as large as the registers of a core hold, which reads least. While the products of a slice are summed up, the next one is
+//! under way. The left operand is carried in panels of [`PANEL`] terms, whole cache lines, the right one in slices of half as many.
 //! Neighbouring tiles begin at different terms and go round: else all would wait for the same lines at the same time.
 
 use std::borrow::Cow;
@@ -54,8 +53,8 @@ pub struct PanelTile {
 }
 
 impl PanelTile {
-    /// Rows and columns of the tiles worth having, the largest first.
-    pub const SIZES: [(u32, u32); 2] = [(128, 256), (128, 128)];
+    /// Rows and columns of the tiles, the largest first: the others are for adapters with little workgroup memory.
+    pub const SIZES: [(u32, u32); 3] = [(128, 256), (128, 128), (64, 64)];
 
     /// What the number of terms is a multiple of.
     pub const TERMS: u32 = PANEL;
@@ -78,13 +77,14 @@ impl PanelTile {
         2 * (self.left() + self.right()) + 4 * self.staged()
     }
 
-    /// Whether fragments of such an adapter can be carried so.
-    pub fn suits(fragments: Fragments) -> bool {
-        let invocations = SUBGROUPS[0] * SUBGROUPS[1] * fragments.lanes;
-        // A pass of all invocations reads whole lines of either operand.
-        fragments.wide
-            && invocations.is_multiple_of(PANEL / EIGHT)
-            && Self::SIZES.iter().all(|s| invocations * EIGHT >= s.1)
+    /// Whether there is such a kernel: subgroups own whole fragments, and all invocations read whole rows at once.
+    pub fn is_possible(&self) -> bool {
+        let size = self.fragments.size;
+        let owned = [self.rows / SUBGROUPS[0], self.columns / SUBGROUPS[1], SLICE];
+        let [left, right] = self.pass_rows();
+        let divides = |part: u32, whole: u32| part > 0 && whole.is_multiple_of(part);
+        let wide = self.fragments.wide && owned.iter().all(|lines| divides(size, *lines));
+        wide && divides(left, self.rows) && divides(right, SLICE)
     }
 
     /// The kernel's text.
@@ -187,10 +187,14 @@ impl PanelTile {
         )?;
         self.emit_places(text)?;
         self.emit_fragments(text)?;
-        writeln!(text, "{}", self.loads())?;
+        writeln!(text, "{}{}", self.left_loads(), self.right_loads(0))?;
         writeln!(text, "for (var turn = 0u; turn < panels; turn++) {{\nworkgroupBarrier();")?;
         self.emit_left_over(text)?;
-        self.emit_right_over(0, text)?;
+        self.emit_right_over(text)?;
+        writeln!(text, "workgroupBarrier();\n{}", self.right_loads(1))?;
+        self.emit_sums(0, text)?;
+        writeln!(text, "workgroupBarrier();")?;
+        self.emit_right_over(text)?;
         // The last panel is followed by the first one again: loads stand on no branch.
         writeln!(
             text,
@@ -204,10 +208,6 @@ impl PanelTile {
             self.left_loads(),
             self.right_loads(0)
         )?;
-        self.emit_sums(0, text)?;
-        writeln!(text, "workgroupBarrier();")?;
-        self.emit_right_over(1, text)?;
-        writeln!(text, "workgroupBarrier();\n{}", self.right_loads(1))?;
         self.emit_sums(1, text)?;
         writeln!(text, "}}\nworkgroupBarrier();")?;
         let finish = Finish { bias: self.bias, whole: false };
@@ -258,13 +258,9 @@ impl PanelTile {
             writeln!(text, "var l{part} = vec4<u32>();")?;
         }
         for part in 0..right {
-            writeln!(text, "var r0_{part} = vec4<u32>();\nvar r1_{part} = vec4<u32>();")?;
+            writeln!(text, "var r{part} = vec4<u32>();")?;
         }
         Ok(())
-    }
-
-    fn loads(&self) -> String {
-        format!("{}{}{}", self.left_loads(), self.right_loads(0), self.right_loads(1))
     }
 
     /// What loads the panel at `left_at`.
@@ -279,7 +275,7 @@ impl PanelTile {
     /// What loads slice `slice` of b beside the panel.
     fn right_loads(&self, slice: u32) -> String {
         let row = |part| slice * SLICE + part * self.pass_rows()[1];
-        let load = |part| format!("r{slice}_{part} = b[right_at + {}u * ({B_ROW} / {EIGHT}u)];\n", row(part));
+        let load = |part| format!("r{part} = b[right_at + {}u * ({B_ROW} / {EIGHT}u)];\n", row(part));
         (0..self.carried()[1]).map(load).collect()
     }
 
@@ -296,13 +292,13 @@ impl PanelTile {
         Ok(())
     }
 
-    /// Lays slice `slice` of b there, term by term.
-    fn emit_right_over(&self, slice: u32, text: &mut String) -> std::fmt::Result {
+    /// Lays a slice of b there, term by term.
+    fn emit_right_over(&self, text: &mut String) -> std::fmt::Result {
         for part in 0..self.carried()[1] {
             let at = part * self.pass_rows()[1] * self.right_pitch() / 4;
             writeln!(
                 text,
-                "right[right_to + {at}u] = four(r{slice}_{part}.xy);\nright[right_to + {}u] = four(r{slice}_{part}.zw);",
+                "right[right_to + {at}u] = four(r{part}.xy);\nright[right_to + {}u] = four(r{part}.zw);",
                 at + 1
             )?;
         }

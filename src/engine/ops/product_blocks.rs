@@ -76,7 +76,7 @@ fn cost(product: &Product, tile: &BlockTile, parts: u32) -> f64 {
 }
 
 /// The same of tiles of panels.
-fn panels_cost(product: &Product, tile: &PanelTile) -> f64 {
+fn panel_cost(product: &Product, tile: &PanelTile) -> f64 {
     let each = fragment_cost(f64::from(tile.rows), f64::from(tile.columns));
     sums_cost(product, [tile.rows, tile.columns], 1, tile.invocations(), each, CROWDED_STORE)
 }
@@ -109,8 +109,7 @@ impl Product {
     /// Ways of computing this product with sums of type `sum`, the one that should be fastest first.
     fn ways(&self, profile: &Profile, access: BiasAccess, sum: Storage) -> Vec<Way> {
         let vector = Vector::of(self, access, sum).map(Way::Vector);
-        let panels = self.panels(profile, access, sum).into_iter();
-        let panel = panels.map(|tile| (panels_cost(self, &tile), Way::Panels(tile))).min_by(|a, b| a.0.total_cmp(&b.0));
+        let panel = self.panel(profile, access, sum).map(|tile| (panel_cost(self, &tile), Way::Panels(tile)));
         let blocks = self.blocks(profile, access, sum).into_iter();
         // Panels are always worth timing.
         let most = WAYS_MAX - usize::from(panel.is_some());

@@ -7,12 +7,12 @@ use crate::engine::kernels::{BiasAccess, PanelTile};
 use crate::error::Result;
 
 impl Product {
-    /// The tiles that this product with sums of type `sum` can be computed by, the largest first.
-    pub(super) fn panels(&self, profile: &Profile, bias: BiasAccess, sum: Storage) -> Vec<PanelTile> {
+    /// The largest tile that this product with sums of type `sum` can be computed by, if there is one.
+    pub(super) fn panel(&self, profile: &Profile, bias: BiasAccess, sum: Storage) -> Option<PanelTile> {
         let halves = [self.a.storage, self.b.storage] == [Storage::F16; 2] && sum == Storage::F32;
-        let Some(fragments) = profile.fragments.filter(|f| halves && PanelTile::suits(*f)) else { return Vec::new() };
+        let fragments = profile.fragments.filter(|_| halves)?;
         if !self.reads_panels() || !self.stores_fours() {
-            return Vec::new();
+            return None;
         }
         let tile = |(rows, columns)| PanelTile {
             rows,
@@ -22,9 +22,11 @@ impl Product {
             bias,
         };
         let fits = |tile: &PanelTile| {
-            tile.invocations() <= profile.max_invocations && tile.workgroup_bytes() <= profile.max_workgroup_bytes
+            tile.is_possible()
+                && tile.invocations() <= profile.max_invocations
+                && tile.workgroup_bytes() <= profile.max_workgroup_bytes
         };
-        PanelTile::SIZES.into_iter().map(tile).filter(fits).collect()
+        PanelTile::SIZES.into_iter().map(tile).find(fits)
     }
 
     /// Whether eight terms side by side of a, and eight columns of b, can be read at once, and the terms make whole panels.
