@@ -13,9 +13,9 @@ pub struct Form {
     pub extents: [u32; 5],
     /// Elements of the constant between neighbours along each axis.
     pub strides: [i64; 5],
-    /// How many elements the first and the last axis hold together, where they are one axis cut into equal parts: zeros fill
-    /// the last part.
-    pub cut: Option<u32>,
+    /// An axis, the first or the second, and how many elements it and the last one hold together, where they are one axis cut into
+    /// equal parts: zeros fill the last part.
+    pub cut: Option<(usize, u32)>,
 }
 
 impl Form {
@@ -50,7 +50,7 @@ impl Form {
                 let (i0, i1, i2, i3) = (i / (n1 * n2 * n3), i / (n2 * n3) % n1, i / n3 % n2, i % n3);
                 let first = i64::from(*entry) + i0 * s0 + i1 * s1 + i2 * s2 + i3 * s3;
                 let target = targets.next().ok_or_else(outside)?;
-                let held = self.cut.map_or(n4, |cut| n4.min(i64::from(cut) - i0 * n4));
+                let held = self.cut.map_or(n4, |(axis, all)| n4.min(i64::from(all) - [i0, i1][axis] * n4));
                 for (i4, element) in (0..held).zip(target.chunks_exact_mut(size)) {
                     let at = usize::try_from(first + i4 * s4).map_err(|_| outside())? * size;
                     element.copy_from_slice(bytes.get(at..at + size).ok_or_else(outside)?);
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn the_last_part_of_an_axis_is_filled_up() {
         let constant = Tensor::from_vec([2, 5], (1..=10).map(|n| n as f32).collect()).expect("ten");
-        let parts = Form { entries: vec![0], extents: [2, 1, 1, 2, 4], strides: [4, 0, 0, 5, 1], cut: Some(5) };
+        let parts = Form { entries: vec![0], extents: [2, 1, 1, 2, 4], strides: [4, 0, 0, 5, 1], cut: Some((0, 5)) };
         let rows = parts.apply(&constant).expect("inside").values::<f32>().expect("floats").to_vec();
         let wanted = [1.0, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0, 9.0, 5.0, 0.0, 0.0, 0.0, 10.0, 0.0, 0.0, 0.0];
         assert_eq!(rows, wanted);

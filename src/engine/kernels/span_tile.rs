@@ -61,8 +61,10 @@ pub struct SpanTile {
     pub rows: u32,
     /// Vectors of four neighbouring columns that each lane owns.
     pub vectors: u32,
-    /// Taps along x.
+    /// Taps along x, or of those as many as are taken at a time: the others count as lines.
     pub taps: u32,
+    /// Taps of the last lines, where they have fewer.
+    pub tail: Option<u32>,
     /// Input columns between neighbouring output columns, and between taps.
     pub stride: u32,
     /// See `stride`.
@@ -90,13 +92,18 @@ impl SpanTile {
     /// Multiply-adds of vectors in one turn of the innermost loop, and so how long the text is.
     pub fn statements(&self) -> u32 {
         let unrolled = if self.taps == 1 { 4 } else { self.taps };
-        self.rows * self.vectors * unrolled
+        self.rows * self.vectors * (unrolled + self.tail.unwrap_or(0))
     }
 
     /// Vectors that hold the inputs of a lane's columns.
     pub fn span(&self) -> u32 {
+        self.span_of(self.taps)
+    }
+
+    /// Those that hold what so many taps need.
+    fn span_of(&self, taps: u32) -> u32 {
         let columns = (self.columns() - 1).saturating_mul(self.stride);
-        let taps = (self.taps - 1).saturating_mul(self.dilation);
+        let taps = (taps - 1).saturating_mul(self.dilation);
         columns.saturating_add(taps).saturating_add(self.lead + 1).div_ceil(4)
     }
 
@@ -174,10 +181,16 @@ impl SpanTile {
             "var tap_y = 0u;\nvar line_at = corner;\nvar plane_at = corner;\n\
              for (var t = 0u; t < params.lines; t++) {{\nvar at = line_at;\nvar left = t * params.a_line;"
         )?;
-        if self.taps == 1 {
-            self.emit_fours(text)?
-        } else {
-            self.emit_taps(text)?
+        match self.tail {
+            None if self.taps == 1 => self.emit_fours(text)?,
+            None => self.emit_taps(text, self.taps)?,
+            Some(tail) => {
+                writeln!(text, "if t + params.kernel_y < params.lines {{")?;
+                self.emit_taps(text, self.taps)?;
+                writeln!(text, "}} else {{")?;
+                self.emit_taps(text, tail)?;
+                writeln!(text, "}}")?;
+            }
         }
         // The next tap: y runs faster than z.
         writeln!(
@@ -205,7 +218,7 @@ impl SpanTile {
         }
         for (channel, component) in COMPONENTS.iter().enumerate() {
             let scale = if self.scaled { format!(" * scales.{component}") } else { String::new() };
-            self.emit_span(text, &channel.to_string(), &scale)?;
+            self.emit_span(text, &channel.to_string(), self.span(), &scale)?;
         }
         for (channel, component) in COMPONENTS.iter().enumerate() {
             self.emit_tap(text, 0, &channel.to_string(), &format!("_0.{component}"))?;
@@ -214,23 +227,22 @@ impl SpanTile {
         if self.rest {
             self.emit_left(text, 1)?;
             writeln!(text, "for (var k = 0u; k < (params.channels & 3u); k++) {{")?;
-            self.emit_span(text, "r", "")?;
+            self.emit_span(text, "r", self.span(), "")?;
             self.emit_tap(text, 0, "r", "_0[k]")?;
             writeln!(text, "}}")?;
         }
         Ok(())
     }
 
-    /// The loop over channels, all taps along x of one at a time.
-    fn emit_taps(&self, text: &mut String) -> std::fmt::Result {
-        let width = self.taps.div_ceil(4);
+    /// The loop over channels, `taps` taps along x of one at a time.
+    fn emit_taps(&self, text: &mut String, taps: u32) -> std::fmt::Result {
         writeln!(text, "for (var k = 0u; k < params.channels; k++) {{")?;
-        self.emit_left(text, width)?;
-        self.emit_span(text, "k", "")?;
-        for tap in 0..self.taps {
+        self.emit_left(text, taps.div_ceil(4))?;
+        self.emit_span(text, "k", self.span_of(taps), "")?;
+        for tap in 0..taps {
             self.emit_tap(text, tap, "k", &format!("_{}.{}", tap / 4, COMPONENTS[tap as usize % 4]))?;
         }
-        writeln!(text, "left += {width}u;\n}}")
+        writeln!(text, "left += {}u;\n}}", self.taps.div_ceil(4))
     }
 
     /// The next `width` vectors of each row of a.
@@ -243,9 +255,9 @@ impl SpanTile {
         Ok(())
     }
 
-    /// The span of the current channel, named by `name`, with `scale` behind it.
-    fn emit_span(&self, text: &mut String, name: &str, scale: &str) -> std::fmt::Result {
-        for vector in 0..self.span() {
+    /// The span of the current channel, `vectors` long, named by `name`, with `scale` behind it.
+    fn emit_span(&self, text: &mut String, name: &str, vectors: u32, scale: &str) -> std::fmt::Result {
+        for vector in 0..vectors {
             let at = if vector == 0 { "at".into() } else { format!("min(at + {vector}u, params.x_last)") };
             writeln!(text, "let x{name}_{vector} = vec4<f32>(x[{at}]){scale};")?;
         }
@@ -369,6 +381,7 @@ mod tests {
         rows: 8,
         vectors: 1,
         taps: 1,
+        tail: None,
         stride: 1,
         dilation: 1,
         rest: false,
@@ -396,6 +409,7 @@ mod tests {
                         rows,
                         vectors,
                         taps,
+                        tail: (taps > 1 && tiles.len() % 2 == 0).then_some(taps - 1),
                         stride,
                         dilation,
                         rest,

@@ -3,7 +3,7 @@
 use super::layout::Layout;
 use super::product::{Product, Start};
 use super::span_axis::Axis;
-use super::span_plan::{Plan, Side, distinct};
+use super::span_plan::{MAX_SPAN, MAX_STATEMENTS, Plan, Side, distinct};
 use super::span_right::Right;
 use super::words::word;
 use crate::engine::ir::{
@@ -12,10 +12,6 @@ use crate::engine::ir::{
 use crate::engine::kernels::{BiasAccess, SpanTile, span::Params};
 use crate::error::Result;
 
-/// Multiply-adds of vectors in the innermost loop: longer ones leave a CPU's instruction cache.
-const MAX_STATEMENTS: u32 = 224;
-/// Vectors of a span, which stay in registers.
-const MAX_SPAN: u32 = 8;
 /// Tiles below which some of an adapter's cores would idle.
 const FEW_TILES: usize = 4;
 /// Workgroups below which the last ones would leave cores idle for long.
@@ -57,7 +53,8 @@ impl Plan<'_> {
             lanes,
             rows,
             vectors,
-            taps: self.x.taps,
+            taps: self.taken,
+            tail: self.tail(),
             stride,
             dilation: if self.x.taps == 1 { 1 } else { self.x.dilation },
             rest: self.x.taps == 1 && !p.channels.is_multiple_of(4),
@@ -148,6 +145,12 @@ impl Plan<'_> {
                 strides: [0, a_row, self.z.left_tap, self.y.left_tap, a_channel],
                 cut: None,
             },
+            taps if self.folds() => Form {
+                entries,
+                extents: [p.rows, self.slices(), self.y.taps, p.channels, self.taken],
+                strides: [a_row, i64::from(self.taken) * self.x.left_tap, self.y.left_tap, a_channel, self.x.left_tap],
+                cut: Some((1, taps)),
+            },
             taps => Form {
                 entries,
                 extents: [p.rows, self.z.taps, self.y.taps, p.channels, taps],
@@ -179,8 +182,8 @@ impl Plan<'_> {
     /// Elements of a row of the left side's vectors, between rows and between lines.
     fn left_strides(&self, plain: bool) -> [u32; 2] {
         let p = &self.product.params;
-        let lines = self.z.taps * self.y.taps;
-        match self.x.taps {
+        let lines = self.slices() * self.y.taps;
+        match self.taken {
             1 if plain => [p.a_row / 4, 0],
             1 => [lines * p.channels.div_ceil(4), p.channels.div_ceil(4)],
             taps => [lines * p.channels * taps.div_ceil(4), p.channels * taps.div_ceil(4)],
@@ -193,13 +196,14 @@ impl Plan<'_> {
         let [a_row, a_line] = self.left_strides(plain);
         let Right { side: right, strides, tile: x_tile } = self.right(recorder, tile)?;
         let [x_image, x_channel, x_row, x_slice, x_tap_y, x_tap_z] = strides;
+        let x_tap_z = if self.folds() { self.taken * self.x.dilation / 4 } else { x_tap_z };
         let turns = self.turns(tile);
         let params = Params {
             rows: p.rows,
             turns,
             groups: self.groups(tile),
             channels: p.channels,
-            lines: self.y.taps * self.z.taps,
+            lines: self.y.taps * self.slices(),
             kernel_y: self.y.taps,
             row_groups: self.x.output.div_ceil(tile.columns()),
             out_y: self.y.output,

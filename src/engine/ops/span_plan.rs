@@ -15,6 +15,17 @@ const MIN_VECTOR_WORK: u64 = 16_384;
 const VECTOR_ROWS: usize = 4;
 /// Columns below which most lanes would idle.
 const MIN_COLUMNS: u32 = 16;
+/// Multiply-adds of vectors in the innermost loop: longer ones leave a CPU's instruction cache.
+pub(super) const MAX_STATEMENTS: u32 = 224;
+/// Vectors of a span, which stay in registers.
+pub(super) const MAX_SPAN: u32 = 8;
+/// Rows that leave room for many taps, of which as many are taken at a time if not all can be.
+const FEW_ROWS: u32 = 8;
+const MANY_TAPS: u32 = 12;
+/// With more rows, windows of so many taps along x are taken in parts of few, which many rows then share.
+const LONG_TAPS: u32 = 15;
+const FEW_TAPS: u32 = 4;
+
 /// A side as the kernel reads it: the buffer, where entries start in it, and strides, all in vectors of four.
 pub(super) struct Side {
     pub(super) buffer: BufferId,
@@ -27,6 +38,8 @@ pub(super) struct Plan<'a> {
     pub(super) x: Axis,
     pub(super) y: Axis,
     pub(super) z: Axis,
+    /// Taps along x that are taken at a time, the others as if they were in other slices.
+    pub(super) taken: u32,
     pub(super) images: u32,
     pub(super) stores: Stores,
     /// Whether the right side is a constant, which is laid out when it is uploaded.
@@ -64,7 +77,8 @@ impl<'a> Plan<'a> {
         }
         let images = p.columns / p.output[3];
         let constant = recorder.is_constant(product.b.buffer);
-        let plan = |stores| Self { product, x, y, z, images, stores, constant }.flattened();
+        let taken = if z.is_plain() && z.output == 1 { taken(&x, p.rows) } else { x.taps };
+        let plan = |stores| Self { product, x, y, z, taken, images, stores, constant }.flattened();
         let (own, in_room) = (plan(Stores::own(product)), Stores::in_room(product, recorder).map(plan));
         // What is read where it lies, planes as rows, may have to be laid out anew to be stored row by row.
         let pays = |plan: &Self| plan.reads_directly() || !own.reads_directly();
@@ -82,6 +96,21 @@ impl<'a> Plan<'a> {
             (self.y, self.z) = (Axis { input: 1, output: 1, ..self.y }, Axis { input: 1, output: 1, ..self.z });
         }
         self
+    }
+
+    /// Whether windows along x are taken in parts.
+    pub(super) fn folds(&self) -> bool {
+        self.taken < self.x.taps
+    }
+
+    /// Taps of the last part, where it has fewer.
+    pub(super) fn tail(&self) -> Option<u32> {
+        Some(self.x.taps % self.taken).filter(|tail| *tail > 0)
+    }
+
+    /// Slices that windows span, parts of them counted as such.
+    pub(super) fn slices(&self) -> u32 {
+        if self.folds() { self.x.taps.div_ceil(self.taken) } else { self.z.taps }
     }
 
     /// Elements of x between neighbours.
@@ -119,6 +148,25 @@ impl<'a> Plan<'a> {
             && (one_row || self.x.input.is_multiple_of(4))
             && [p.b_channel, p.b_image].iter().all(|s| s.is_multiple_of(4))
             && self.product.starts.iter().all(|s| s[1].is_multiple_of(4))
+    }
+}
+
+/// How many taps of windows along `x` a kernel for `rows` rows takes at a time: whole vectors, or all of them.
+fn taken(x: &Axis, rows: u32) -> u32 {
+    let fits = |taps: u32| {
+        let span = (3 * x.stride).saturating_add((taps - 1).saturating_mul(x.dilation)) / 4 + 1;
+        rows.min(FEW_ROWS).saturating_mul(taps) <= MAX_STATEMENTS && span <= MAX_SPAN
+    };
+    match rows > FEW_ROWS {
+        true if x.taps >= LONG_TAPS => FEW_TAPS,
+        false if !fits(x.taps) => {
+            if fits(MANY_TAPS) {
+                MANY_TAPS
+            } else {
+                FEW_TAPS
+            }
+        }
+        _ => x.taps,
     }
 }
 

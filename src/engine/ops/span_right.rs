@@ -61,7 +61,7 @@ impl Plan<'_> {
             entries,
             extents: [self.x.output.div_ceil(columns), 1, 1, p.channels, columns],
             strides: [i64::from(columns) * step, 0, 0, i64::from(p.b_channel), step],
-            cut: Some(self.x.output),
+            cut: Some((0, self.x.output)),
         };
         let Some(buffer) = recorder.formed(self.product.b.buffer, &form) else { return Ok(None) };
         let (entry, channel) = (word(form.entry() / 4)?, columns / 4);

@@ -8,7 +8,7 @@ fn new(operator: &'static str, name: &'static str) -> Case {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [matrices(), convolutions(), planes(), transposed()].into_iter().flatten().collect()
+    [matrices(), convolutions(), long(), planes(), transposed()].into_iter().flatten().collect()
 }
 
 fn matrices() -> Vec<Case> {
@@ -35,6 +35,43 @@ fn matrices() -> Vec<Case> {
             .varying(floats(&[100, 40], 20))
             .constant(floats(&[100, 300], 21))
             .varying(floats(&[40, 300], 22)),
+    ]
+}
+
+/// Windows so long that a kernel takes them in parts, of which the last one is whole or not.
+fn long() -> Vec<Case> {
+    vec![
+        new("Conv", "span_long")
+            .ints("pads", &[8, 8])
+            .varying(floats(&[2, 6, 300], 130))
+            .constant(floats(&[40, 6, 17], 131))
+            .constant(floats(&[40], 132)),
+        new("Conv", "span_long_whole").varying(floats(&[1, 5, 400], 133)).constant(floats(&[33, 5, 20], 134)),
+        new("Conv", "span_long_s2_dilated")
+            .ints("strides", &[2])
+            .ints("dilations", &[3])
+            .ints("pads", &[20, 25])
+            .varying(floats(&[1, 7, 350], 135))
+            .constant(floats(&[30, 7, 19], 136)),
+        new("Conv", "span_long_few_rows")
+            .ints("pads", &[1, 19, 1, 19])
+            .varying(floats(&[1, 4, 9, 60], 137))
+            .constant(floats(&[8, 4, 3, 39], 138))
+            .constant(floats(&[8], 139)),
+        new("Conv", "span_long_one_row")
+            .ints("strides", &[2])
+            .varying(floats(&[1, 1, 900], 140))
+            .constant(floats(&[1, 1, 128], 141)),
+        new("Conv", "span_long_grouped")
+            .int("group", 2)
+            .ints("pads", &[7, 9, 8, 6])
+            .varying(floats(&[1, 8, 24, 20], 142))
+            .constant(floats(&[36, 4, 16, 16], 143)),
+        new("ConvTranspose", "span_long")
+            .ints("strides", &[2])
+            .ints("pads", &[15, 15])
+            .varying(floats(&[1, 20, 120], 144))
+            .constant(floats(&[20, 24, 34], 145)),
     ]
 }
 
