@@ -8,7 +8,7 @@ use super::patches::rows_by_vectors;
 use super::registry::OpSpec;
 use super::words::word;
 use crate::engine::ir::{
-    Class, Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Storage, Work, linear_groups,
+    BufferId, Class, Define, Fact, Family, Op, Profile, Recorder, Rows, RowsQuery, Storage, Work, linear_groups,
 };
 use crate::engine::kernels::{reduce, reduce4};
 use crate::error::{Error, Result};
@@ -16,6 +16,13 @@ use crate::tensor::{DType, Dim, Shape, Tensor};
 
 /// Reduced extents from which a GPU uses a workgroup for each value.
 const GROUP_FROM: usize = 256;
+
+/// Values that keep a CPU's cores and lanes busy: where there are fewer, long rows are cut.
+const VALUES_MIN: usize = 128;
+/// Elements that a part of a row has at least.
+const PART_MIN: usize = 256;
+/// Elements of all rows from which that repays a second dispatch.
+const CUT_MIN: usize = 16_384;
 
 /// Elements from which rows that share vectors of four with their neighbours are read by vectors.
 const MIN_TIGHT: usize = 16;
@@ -260,22 +267,17 @@ impl Op for Reduce {
         let total = output.shape.elements();
         let channel_inner = channel.map_or(Ok(1), |a| word(output.shape[a + 1..].iter().product()))?;
         let channels = channel.map_or(Ok(1), |a| word(output.shape[a]))?;
-        let floats = input.storage == Storage::F32 && output.storage == Storage::F32 && self.kind.mode <= 1;
-        let rows = matches!((&kept[..], &reduced[..]), ([(_, stride)], [(n, 1)]) if stride == n);
-        let tight = !count.is_multiple_of(4);
-        if floats && rows && (!tight || count >= MIN_TIGHT) && rows_by_vectors(recorder, total, count) {
-            let group = recorder.profile.subgroup.unwrap_or(8);
-            return recorder.dispatch(&Work {
-                shader: &reduce4::SHADER,
-                defines: &[
-                    Define::Const("MODE", self.kind.mode),
-                    Define::Const("TIGHT", u32::from(tight)),
-                    Define::Const("GROUP", group),
-                ],
-                buffers: &[input.buffer, output.buffer],
-                params: reduce4::Params { kept: word(total)?, count: word(count)?, channel_inner, channels }.words(),
-                groups: linear_groups(total, group, recorder.profile.max_workgroups),
-            });
+        let floats = [input.storage, output.storage] == [Storage::F32; 2] && self.kind.mode <= 3;
+        let rows = match (&kept[..], &reduced[..]) {
+            ([], [(_, 1)]) => true,
+            ([(_, stride)], [(n, 1)]) => stride == n,
+            _ => false,
+        };
+        let wanted = if total * count >= CUT_MIN { VALUES_MIN / total } else { 1 };
+        let parts = wanted.min(count / PART_MIN).max(1);
+        let fits = count.is_multiple_of(4) || count >= MIN_TIGHT;
+        if floats && rows && fits && rows_by_vectors(recorder, total * parts, count / parts) {
+            return self.record_rows(recorder, input.buffer, count, parts, [channel_inner, channels]);
         }
         let params = reduce::Params {
             kept: word(total)?,
@@ -304,6 +306,64 @@ impl Op for Reduce {
 }
 
 impl Reduce {
+    /// Adds the dispatches that reduce rows of `count` floats that lie side by side in `x`, in `parts` parts each and then those.
+    fn record_rows(
+        &self,
+        recorder: &mut Recorder<'_>,
+        x: BufferId,
+        count: usize,
+        parts: usize,
+        [channel_inner, channels]: [u32; 2],
+    ) -> Result<()> {
+        let (total, group) = (recorder.output(0).shape.elements(), recorder.profile.subgroup.unwrap_or(8));
+        let max_groups = recorder.profile.max_workgroups;
+        // A mean is a share of a sum.
+        let (mode, divisor) = if self.kind.mode == 1 { (0, count as f32) } else { (self.kind.mode, 1.0) };
+        let part = count.div_ceil(parts).next_multiple_of(4);
+        let parts = count.div_ceil(part);
+        let defines = [Define::Const("MODE", mode), Define::Const("GROUP", group)];
+        let (mut x, mut count) = (x, count);
+        if parts > 1 {
+            let partial = recorder.scratch(Shape::from([total, parts]), DType::F32, Storage::F32).buffer;
+            let params = reduce4::Params {
+                values: word(total * parts)?,
+                count: word(count)?,
+                part: word(part)?,
+                parts: word(parts)?,
+                channel_inner: 1,
+                channels: 1,
+                divisor: 1.0,
+                unused: 0,
+            };
+            let work = Work {
+                shader: &reduce4::SHADER,
+                defines: &defines,
+                buffers: &[x, partial],
+                params: params.words(),
+                groups: linear_groups(total * parts, group, max_groups),
+            };
+            recorder.dispatch_plain(&work, Storage::F32)?;
+            (x, count) = (partial, parts);
+        }
+        let params = reduce4::Params {
+            values: word(total)?,
+            count: word(count)?,
+            part: word(count)?,
+            parts: 1,
+            channel_inner,
+            channels,
+            divisor,
+            unused: 0,
+        };
+        recorder.dispatch(&Work {
+            shader: &reduce4::SHADER,
+            defines: &defines,
+            buffers: &[x, recorder.output(0).buffer],
+            params: params.words(),
+            groups: linear_groups(total, group, max_groups),
+        })
+    }
+
     /// Integers are summed and compared as such.
     fn whole(&self, input: &Tensor, output: Shape, bases: &[usize], reduced: &[usize]) -> Result<Tensor> {
         let Numbers::Whole(values) = Numbers::of(input)? else {

@@ -21,6 +21,14 @@ pub(crate) fn cases() -> Vec<Case> {
             .tolerance(1e-5)
             .varying(floats(&[5, 7, 160], 10))
             .constant(integers(&[2])),
+        Case::new("ReduceMax", "rows_of_fours").varying(floats(&[70, 132], 14)).constant(integers(&[1])),
+        Case::new("ReduceMax", "one_long_row").varying(floats(&[1, 172, 264], 15)),
+        Case::new("ReduceMin", "long_tight_rows").varying(with_nan(&[3, 30_001])).constant(integers(&[1])),
+        Case::new("ReduceMean", "long_rows")
+            .tolerance(1e-5)
+            .varying(floats(&[2, 3, 9000], 16))
+            .constant(integers(&[1, 2])),
+        Case::new("ReduceSum", "one_long_tight_row").tolerance(1e-5).varying(floats(&[40_003], 17)),
         Case::new("Softmax", "flattening").opset(11).int("axis", 1).varying(floats(&[3, 4, 5], 2)),
         Case::new("LRN", "even_size").int("size", 4).varying(floats(&extents(4, 1, 7, 3), 3)),
         Case::new("LRN", "wide").int("size", 9).float("alpha", 0.3).float("beta", 0.6).varying(floats(&[2, 5, 4], 4)),
@@ -35,6 +43,12 @@ pub(crate) fn cases() -> Vec<Case> {
             .constant(integers(&[7])),
     ]);
     cases
+}
+
+/// Negative numbers, one of the first row not a number.
+fn with_nan(shape: &[usize; 2]) -> Tensor {
+    let value = |i: usize| if i == shape[1] / 2 { f32::NAN } else { -1.0 - (i % 977) as f32 };
+    Tensor::from_vec(*shape, (0..shape[0] * shape[1]).map(value).collect()).expect("as many as there are")
 }
 
 fn reductions() -> Vec<Case> {
