@@ -19,12 +19,12 @@ const MIN_COLUMNS: u32 = 16;
 pub(super) const MAX_STATEMENTS: u32 = 224;
 /// Vectors of a span, which stay in registers.
 pub(super) const MAX_SPAN: u32 = 8;
+/// Windows of so many taps along x are taken in parts: of few taps, which many rows share.
+const LONG_TAPS: u32 = 15;
+const FEW_TAPS: u32 = 4;
 /// Rows that leave room for many taps, of which as many are taken at a time if not all can be.
 const FEW_ROWS: u32 = 8;
 const MANY_TAPS: u32 = 12;
-/// With more rows, windows of so many taps along x are taken in parts of few, which many rows then share.
-const LONG_TAPS: u32 = 15;
-const FEW_TAPS: u32 = 4;
 
 /// A side as the kernel reads it: the buffer, where entries start in it, and strides, all in vectors of four.
 pub(super) struct Side {
@@ -157,16 +157,12 @@ fn taken(x: &Axis, rows: u32) -> u32 {
         let span = (3 * x.stride).saturating_add((taps - 1).saturating_mul(x.dilation)) / 4 + 1;
         rows.min(FEW_ROWS).saturating_mul(taps) <= MAX_STATEMENTS && span <= MAX_SPAN
     };
-    match rows > FEW_ROWS {
-        true if x.taps >= LONG_TAPS => FEW_TAPS,
-        false if !fits(x.taps) => {
-            if fits(MANY_TAPS) {
-                MANY_TAPS
-            } else {
-                FEW_TAPS
-            }
-        }
-        _ => x.taps,
+    match x.taps >= LONG_TAPS {
+        true if rows > FEW_ROWS => FEW_TAPS,
+        true if fits(x.taps) => x.taps,
+        true if fits(MANY_TAPS) => MANY_TAPS,
+        true => FEW_TAPS,
+        false => x.taps,
     }
 }
 

@@ -23,6 +23,10 @@ fn matrices() -> Vec<Case> {
         // So many columns that a workgroup makes several tiles of rows, of which the last one is cut off.
         new("MatMul", "span_turns").varying(floats(&[70, 24], 26)).constant(floats(&[24, 2080], 27)),
         new("MatMul", "span_few_rows").varying(floats(&[3, 700], 15)).constant(floats(&[700, 300], 16)),
+        new("Gemm", "span_few_rows_turned")
+            .int("transB", 1)
+            .varying(floats(&[3, 700], 28))
+            .constant(floats(&[300, 700], 29)),
         new("Gemm", "span_bias")
             .int("transB", 1)
             .float("alpha", 0.5)
