@@ -23,10 +23,6 @@ fn matrices() -> Vec<Case> {
         // So many columns that a workgroup makes several tiles of rows, of which the last one is cut off.
         new("MatMul", "span_turns").varying(floats(&[70, 24], 26)).constant(floats(&[24, 2080], 27)),
         new("MatMul", "span_few_rows").varying(floats(&[3, 700], 15)).constant(floats(&[700, 300], 16)),
-        new("Gemm", "span_few_rows_turned")
-            .int("transB", 1)
-            .varying(floats(&[3, 700], 28))
-            .constant(floats(&[300, 700], 29)),
         new("Gemm", "span_bias")
             .int("transB", 1)
             .float("alpha", 0.5)
@@ -85,6 +81,10 @@ fn convolutions() -> Vec<Case> {
             .varying(floats(&[2, 40, 12, 12], 30))
             .constant(floats(&[48, 40, 1, 1], 31))
             .constant(floats(&[48], 32)),
+        // The weights' rows are the columns, far apart.
+        new("Conv", "span_1x1_of_one_pixel")
+            .varying(floats(&[1, 300, 1, 1], 28))
+            .constant(floats(&[200, 300, 1, 1], 29)),
         new("Conv", "span_1x1_of_odd_planes").varying(floats(&[2, 40, 7, 7], 33)).constant(floats(&[96, 40, 1, 1], 34)),
         new("Conv", "span_1x1_turns")
             .varying(floats(&[1, 21, 36, 60], 120))
