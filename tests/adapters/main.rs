@@ -35,8 +35,8 @@ fn profiles(adapter: &Adapter) -> Vec<(&'static str, Profile)> {
     let halves = Mask::new(&[], Some("gpu")).and_then(|m| m.with(&["matrices".to_owned()]));
     let mut halves = adapter.profile(&halves.expect("words that Mask knows"));
     halves.apply(Precision::F16);
-    if adapter.is_software() {
-        // Where a CPU compiles them for minutes, small tiles stand for all.
+    if adapter.is_software() && halves.fragments.is_some() {
+        // Where a CPU compiles tiles of fragments for minutes, small ones stand for all.
         halves.max_workgroup_bytes = halves.max_workgroup_bytes.min(16 << 10);
     }
     let halves = Some((" in half precision", halves)).filter(|(_, profile)| profile.half_precision);

@@ -14,10 +14,8 @@ use std::fmt::Write as _;
 use super::block_fragments::FRAGMENT_DIRECTIVES;
 use super::block_tile::{BlockTile, DEPTH, Operand, Reach, Walk};
 use super::product::{BINDINGS, GRID_BINDINGS};
+use super::tile_order::opening;
 use crate::engine::ir::{Binding, Shader, Target};
-
-/// Rows of tiles that are walked column by column before the next ones: what neighbouring workgroups read stays in caches.
-const BAND: u32 = 8;
 
 impl BlockTile {
     fn bindings(&self) -> &'static [Binding] {
@@ -84,21 +82,9 @@ impl BlockTile {
             text,
             "@compute @workgroup_size({})\n\
              fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) index: u32{subgroups}) {{\n\
-             let tile = group.y * groups.x + group.x;\n\
-             let row_tiles = (params.rows + {}u) / {rows}u;\n\
-             let column_tiles = (params.columns + {}u) / {columns}u;\n\
-             if tile >= row_tiles * column_tiles {{ return; }}\n\
-             let band = tile / ({BAND}u * column_tiles) * {BAND}u;\n\
-             let inside_band = tile - band * column_tiles;\n\
-             let band_rows = min(row_tiles - band, {BAND}u);\n\
-             let first_row = (band + inside_band % band_rows) * {rows}u;\n\
-             let first_column = inside_band / band_rows * {columns}u;\n\
-             let last_row = params.rows - 1u;\n\
-             let last_column = params.columns - 1u;\n\
-             let start = starts[group.z];",
+             {}",
             self.invocations(),
-            rows - 1,
-            columns - 1
+            opening([rows, columns])
         )?;
         self.emit_places(text)?;
         match self.fragments {

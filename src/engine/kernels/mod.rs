@@ -13,6 +13,7 @@ mod patch_rows;
 mod patch_tile;
 mod product;
 mod span_tile;
+mod tile_order;
 mod weights;
 
 #[allow(unreachable_pub)]

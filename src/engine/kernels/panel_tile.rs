@@ -11,6 +11,7 @@ use super::block_fragments::FRAGMENT_DIRECTIVES;
 use super::finish::Finish;
 use super::fragment_store::{FragmentStore, staged};
 use super::product::{BINDINGS, BiasAccess};
+use super::tile_order::opening;
 use crate::engine::ir::{Define, Fragments, Shader, Target};
 
 /// Terms of a panel.
@@ -27,9 +28,6 @@ const PADDING: u32 = 8;
 
 /// Subgroups of a workgroup along the rows and the columns.
 const SUBGROUPS: [u32; 2] = [2, 4];
-
-/// Rows of tiles that are walked column by column before the next ones: what neighbouring workgroups read stays in caches.
-const BAND: u32 = 8;
 
 /// Constants of a kernel: elements between rows of a, between rows of b, and how many terms there are. As parameters they would
 /// cost a register for every read.
@@ -161,25 +159,13 @@ impl PanelTile {
             text,
             "@compute @workgroup_size({})\n\
              fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) index: u32, @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32) {{\n\
-             let tile = group.y * groups.x + group.x;\n\
-             let row_tiles = (params.rows + {}u) / {rows}u;\n\
-             let column_tiles = (params.columns + {}u) / {columns}u;\n\
-             if tile >= row_tiles * column_tiles {{ return; }}\n\
-             let band = tile / ({BAND}u * column_tiles) * {BAND}u;\n\
-             let inside_band = tile - band * column_tiles;\n\
-             let band_rows = min(row_tiles - band, {BAND}u);\n\
-             let first_row = (band + inside_band % band_rows) * {rows}u;\n\
-             let first_column = inside_band / band_rows * {columns}u;\n\
-             let last_row = params.rows - 1u;\n\
-             let last_column = params.columns - 1u;\n\
-             let start = starts[group.z];\n\
+             {}\n\
              let own_row = subgroup / {}u * {}u;\n\
              let own_column = subgroup % {}u * {}u;\n\
              let panels = {TERMS} / {PANEL}u;\n\
              var panel = tile % panels;",
             self.invocations(),
-            rows - 1,
-            columns - 1,
+            opening([rows, columns]),
             SUBGROUPS[1],
             rows / SUBGROUPS[0],
             SUBGROUPS[1],

@@ -84,6 +84,7 @@ mod pattern;
 mod pool;
 mod product;
 mod product_blocks;
+mod product_cost;
 mod product_panels;
 mod product_tiles;
 mod product_vector;

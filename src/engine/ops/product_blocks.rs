@@ -1,25 +1,14 @@
 //! Products on GPUs: the ways of computing one, the cheapest by estimate first, and their dispatches.
 
 use super::product::{Params, Product, Start};
+use super::product_cost::{cost, panel_cost};
 use super::product_vector::Vector;
 use super::words::word;
-use crate::engine::ir::{BufferId, Define, Profile, Recorder, Storage, Work, linear_groups};
+use crate::engine::ir::{BufferId, Define, Profile, Recorder, Shader, Storage, Work, linear_groups};
 use crate::engine::kernels::{BiasAccess, BlockTile, DEPTH, PanelTile, Reach, Walk, product_sum};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape};
 
-/// Cores that an adapter is taken to have: none says how many. Middling GPUs have 20 to 60, large ones 130.
-pub(super) const CORES: f64 = 100.0;
-/// Invocations that keep a core busy.
-const BUSY: f64 = 256.0;
-/// Multiply-adds of a core in the time that one more dispatch takes.
-pub(super) const DISPATCH: f64 = 5e5;
-/// Multiply-adds of a core in the time that it reads or writes one number of a partial sum.
-pub(super) const TRAFFIC: f64 = 60.0;
-/// What a multiply-add of fragments costs.
-const FRAGMENT_COST: f64 = 0.2;
-/// What storing a sum costs more where the fragments of a tile leave few registers for anything else.
-const CROWDED_STORE: f64 = 150.0;
 /// Into how many parts terms are cut.
 const PARTS: [u32; 4] = [2, 4, 8, 16];
 /// Terms below which a part is not worth a pass of its own.
@@ -56,44 +45,6 @@ impl Way {
             }
         }
     }
-}
-
-/// About how long tiles take, in multiply-adds of one core. They go to cores evenly; larger ones read less for each
-/// multiply-add, and a core needs [`BUSY`] invocations.
-fn cost(product: &Product, tile: &BlockTile, parts: u32) -> f64 {
-    let Params { rows, columns, .. } = product.params;
-    let entries = product.starts.len() as f64;
-    let (down, across) = (f64::from(tile.rows), f64::from(tile.columns));
-    let each = match tile.fragments {
-        Some(_) => fragment_cost(down, across),
-        None => 1.0 + 16.0 / f64::from(tile.side * tile.side) + 2.0 * (1.0 / down + 1.0 / across),
-    };
-    let crowded = tile.fragments.is_some() && tile.rows * tile.columns == 128 * 128;
-    let stored = if crowded { CROWDED_STORE } else { 0.0 };
-    let sums = sums_cost(product, [tile.rows, tile.columns], parts, tile.invocations(), each, stored);
-    let partial = f64::from(rows) * f64::from(columns) * entries * f64::from(parts + 1);
-    if parts == 1 { sums } else { sums + DISPATCH + partial * TRAFFIC / CORES }
-}
-
-/// The same of tiles of panels.
-fn panel_cost(product: &Product, tile: &PanelTile) -> f64 {
-    let each = fragment_cost(f64::from(tile.rows), f64::from(tile.columns));
-    sums_cost(product, [tile.rows, tile.columns], 1, tile.invocations(), each, CROWDED_STORE)
-}
-
-/// A multiply-add of fragments, and reads of workgroup memory and of storage beside it.
-fn fragment_cost(rows: f64, columns: f64) -> f64 {
-    FRAGMENT_COST + 8.0 * (1.0 / rows + 1.0 / columns)
-}
-
-/// What the tiles take whose invocations spend `each` on a multiply-add and `stored` more on storing a sum.
-fn sums_cost(product: &Product, tile: [u32; 2], parts: u32, invocations: u32, each: f64, stored: f64) -> f64 {
-    let (Params { rows, columns, channels, taps, .. }, [down, across]) = (product.params, tile);
-    let tiles = f64::from(rows.div_ceil(down)) * f64::from(columns.div_ceil(across)) * product.starts.len() as f64;
-    let rounds = (tiles * f64::from(parts) / CORES).ceil();
-    let busy = (rounds * f64::from(invocations) / BUSY).min(1.0);
-    let terms = f64::from(channels) * f64::from(taps) / f64::from(parts);
-    rounds * f64::from(down) * f64::from(across) * (terms * each + stored) / busy
 }
 
 /// A bias as kernels that are files count them.
@@ -266,11 +217,33 @@ impl Product {
             let work = Work {
                 shader: &tile.shader(),
                 defines: &self.defines(Storage::F32),
-                buffers: &self.bound(tile, table, y),
+                buffers: &self.bound(table, self.grid(tile), y),
                 params: self.params.words(),
                 groups: [x_groups, y_groups, word(starts.len())?],
             };
             recorder.dispatch_plain(&work, Storage::F32)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the dispatches of a kernel whose tiles are of such rows and columns and sum up all terms.
+    pub(super) fn record_whole(
+        &self,
+        recorder: &mut Recorder<'_>,
+        shader: &Shader,
+        [rows, columns]: [u32; 2],
+        params: &Params,
+        defines: &[Define],
+        grid: Option<BufferId>,
+    ) -> Result<()> {
+        let max_groups = recorder.profile.max_workgroups;
+        let tiles = params.rows.div_ceil(rows) as usize * params.columns.div_ceil(columns) as usize;
+        let [x, y, _] = linear_groups(tiles, 1, max_groups);
+        for starts in self.starts.chunks(max_groups as usize) {
+            let table = recorder.table(starts.as_flattened());
+            let buffers = self.bound(table, grid, recorder.output(0).buffer);
+            let (params, groups) = (params.words(), [x, y, word(starts.len())?]);
+            recorder.dispatch(&Work { shader, defines, buffers: &buffers, params, groups })?;
         }
         Ok(())
     }
@@ -284,18 +257,14 @@ impl Product {
         params: &Params,
         defines: &[Define],
     ) -> Result<()> {
+        if parts == 1 {
+            let (shader, sides) = (tile.shader(), [tile.rows, tile.columns]);
+            return self.record_whole(recorder, &shader, sides, params, defines, self.grid(tile));
+        }
         let max_groups = recorder.profile.max_workgroups;
         let tiles = params.rows.div_ceil(tile.rows) as usize * params.columns.div_ceil(tile.columns) as usize;
         let [x, y, _] = linear_groups(tiles, 1, max_groups);
         for starts in self.starts.chunks((max_groups / parts) as usize) {
-            if parts == 1 {
-                let table = recorder.table(starts.as_flattened());
-                let buffers = self.bound(tile, table, recorder.output(0).buffer);
-                let groups = [x, y, word(starts.len())?];
-                let (shader, params) = (&tile.shader(), params.words());
-                recorder.dispatch(&Work { shader, defines, buffers: &buffers, params, groups })?;
-                continue;
-            }
             let (rows, columns) = (params.rows as usize, params.columns as usize);
             let shape = Shape::from([starts.len(), parts as usize, rows, columns]);
             let partial = recorder.scratch(shape, DType::F32, Storage::F32).buffer;
@@ -319,7 +288,7 @@ impl Product {
             let fours = tile.right != Reach::Single && params.columns.is_multiple_of(4);
             let plain = BlockTile { bias: BiasAccess::None, fours, ..*tile };
             let table = recorder.table(cut.as_flattened());
-            let buffers = self.bound(&plain, table, partial);
+            let buffers = self.bound(table, self.grid(&plain), partial);
             let groups = [x, y, word(cut.len())?];
             let (shader, words) = (&plain.shader(), summing.words());
             recorder
@@ -354,12 +323,16 @@ impl Product {
     }
 
     /// The buffers of a tile's kernel.
-    fn bound(&self, tile: &BlockTile, table: BufferId, y: BufferId) -> Vec<BufferId> {
-        let grid = self.a.grid.or(self.b.grid).map_or(self.b.buffer, |g| g.buffer);
+    fn bound(&self, table: BufferId, grid: Option<BufferId>, y: BufferId) -> Vec<BufferId> {
         let mut buffers = vec![self.a.buffer, self.b.buffer, self.bias_source().buffer, table];
-        buffers.extend(tile.has_grid().then_some(grid));
+        buffers.extend(grid);
         buffers.push(y);
         buffers
+    }
+
+    /// Where the tile's scales and zero points lie, if it reads some.
+    fn grid(&self, tile: &BlockTile) -> Option<BufferId> {
+        tile.has_grid().then(|| self.a.grid.or(self.b.grid).map_or(self.b.buffer, |g| g.buffer))
     }
 }
 

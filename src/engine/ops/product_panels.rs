@@ -1,8 +1,7 @@
 //! Products on GPUs by panels: which can be computed so, and how.
 
 use super::product::{Params, Product};
-use super::words::word;
-use crate::engine::ir::{Define, Profile, Recorder, Storage, Work, linear_groups};
+use crate::engine::ir::{Define, Profile, Recorder, Storage};
 use crate::engine::kernels::{BiasAccess, PanelTile};
 use crate::error::Result;
 
@@ -44,23 +43,8 @@ impl Product {
         tile: &PanelTile,
         defines: &[Define],
     ) -> Result<()> {
-        let Params { rows, columns, channels, a_row, b_channel, .. } = self.params;
-        let max_groups = recorder.profile.max_workgroups;
-        let tiles = rows.div_ceil(tile.rows) as usize * columns.div_ceil(tile.columns) as usize;
-        let [x, y, _] = linear_groups(tiles, 1, max_groups);
+        let Params { channels, a_row, b_channel, .. } = self.params;
         let defines = [defines, &PanelTile::constants(a_row, b_channel, channels)].concat();
-        for starts in self.starts.chunks(max_groups as usize) {
-            let table = recorder.table(starts.as_flattened());
-            let out = recorder.output(0).buffer;
-            let work = Work {
-                shader: &tile.shader(),
-                defines: &defines,
-                buffers: &[self.a.buffer, self.b.buffer, self.bias_source().buffer, table, out],
-                params: self.params.words(),
-                groups: [x, y, word(starts.len())?],
-            };
-            recorder.dispatch(&work)?;
-        }
-        Ok(())
+        self.record_whole(recorder, &tile.shader(), [tile.rows, tile.columns], &self.params, &defines, None)
     }
 }

@@ -322,19 +322,14 @@ impl Reduce {
         let part = count.div_ceil(parts).next_multiple_of(4);
         let parts = count.div_ceil(part);
         let defines = [Define::Const("MODE", mode), Define::Const("GROUP", group)];
+        let stage = |values: usize, count: usize, part: usize, parts: usize| -> Result<reduce4::Params> {
+            let [values, count, part, parts] = [word(values)?, word(count)?, word(part)?, word(parts)?];
+            Ok(reduce4::Params { values, count, part, parts, channel_inner: 1, channels: 1, divisor: 1.0, unused: 0 })
+        };
         let (mut x, mut count) = (x, count);
         if parts > 1 {
             let partial = recorder.scratch(Shape::from([total, parts]), DType::F32, Storage::F32).buffer;
-            let params = reduce4::Params {
-                values: word(total * parts)?,
-                count: word(count)?,
-                part: word(part)?,
-                parts: word(parts)?,
-                channel_inner: 1,
-                channels: 1,
-                divisor: 1.0,
-                unused: 0,
-            };
+            let params = stage(total * parts, count, part, parts)?;
             let work = Work {
                 shader: &reduce4::SHADER,
                 defines: &defines,
@@ -345,21 +340,11 @@ impl Reduce {
             recorder.dispatch_plain(&work, Storage::F32)?;
             (x, count) = (partial, parts);
         }
-        let params = reduce4::Params {
-            values: word(total)?,
-            count: word(count)?,
-            part: word(count)?,
-            parts: 1,
-            channel_inner,
-            channels,
-            divisor,
-            unused: 0,
-        };
         recorder.dispatch(&Work {
             shader: &reduce4::SHADER,
             defines: &defines,
             buffers: &[x, recorder.output(0).buffer],
-            params: params.words(),
+            params: reduce4::Params { channel_inner, channels, divisor, ..stage(total, count, count, 1)? }.words(),
             groups: linear_groups(total, group, max_groups),
         })
     }

@@ -157,12 +157,12 @@ fn taken(x: &Axis, rows: u32) -> u32 {
         let span = (3 * x.stride).saturating_add((taps - 1).saturating_mul(x.dilation)) / 4 + 1;
         rows.min(FEW_ROWS).saturating_mul(taps) <= MAX_STATEMENTS && span <= MAX_SPAN
     };
-    match x.taps >= LONG_TAPS {
-        true if rows > FEW_ROWS => FEW_TAPS,
-        true if fits(x.taps) => x.taps,
-        true if fits(MANY_TAPS) => MANY_TAPS,
-        true => FEW_TAPS,
-        false => x.taps,
+    if x.taps < LONG_TAPS || (rows <= FEW_ROWS && fits(x.taps)) {
+        x.taps
+    } else if rows <= FEW_ROWS && fits(MANY_TAPS) {
+        MANY_TAPS
+    } else {
+        FEW_TAPS
     }
 }
 

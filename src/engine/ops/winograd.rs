@@ -4,7 +4,7 @@
 
 use super::conv_window::Geometry;
 use super::product::{Matrices, Product, Source};
-use super::product_blocks::{CORES, DISPATCH, TRAFFIC};
+use super::product_cost::{CORES, DISPATCH, TRAFFIC};
 use super::words::word;
 use crate::engine::ir::{Define, Planes, Profile, Recorder, Storage, Work, linear_groups};
 use crate::engine::kernels::{winograd_input, winograd_output};
